@@ -1,0 +1,25 @@
+# The developer's front door. CMake does the work; see CMakePresets.json for the variants.
+PRESET ?= release
+
+.PHONY: build test demo deps check format clean
+
+deps:
+	@tools/install_dependencies
+
+build: deps
+	@cmake --preset $(PRESET) >/dev/null && cmake --build --preset $(PRESET)
+
+test: build
+	@ctest --preset $(PRESET)
+
+demo: build
+	@build/$(PRESET)/concord train examples/fashion_mnist.toml --json
+
+check:
+	@tools/check
+
+format:
+	@tools/format
+
+clean:
+	@rm -rf build

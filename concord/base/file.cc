@@ -1,0 +1,97 @@
+#include "concord/base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "concord/base/error.h"
+
+namespace concord {
+namespace {
+
+[[noreturn]] void fail_on(const char* action, const std::filesystem::path& path) {
+  fail("cannot {} {}: {}", action, path.string(), std::strerror(errno));
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path, std::size_t limit) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail_on("open", path);
+  struct Closer {
+    int descriptor;
+    ~Closer() { ::close(descriptor); }
+  } closer{descriptor};
+  struct stat status;
+  if (::fstat(descriptor, &status) != 0) fail_on("read", path);
+  if (S_ISDIR(status.st_mode)) fail("cannot read {}: it is a directory", path.string());
+  std::string bytes;
+  if (status.st_size > 0 && static_cast<std::size_t>(status.st_size) <= limit) {
+    bytes.reserve(static_cast<std::size_t>(status.st_size));
+  }
+  char block[1 << 16];
+  while (true) {
+    const ssize_t count = ::read(descriptor, block, sizeof(block));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_on("read", path);
+    if (count == 0) return bytes;
+    bytes.append(block, static_cast<std::size_t>(count));
+    if (bytes.size() > limit) fail("{} is larger than the {} bytes expected here", path.string(), limit);
+  }
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
+  const std::filesystem::path temporary = path.string() + ".tmp";
+  {
+    OutputFile file(temporary);
+    file.write(bytes);
+    file.sync();
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) fail_on("rename to", path);
+  sync_directory(path.parent_path());
+}
+
+void sync_directory(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory.empty() ? "." : directory;
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail_on("open", path);
+  const int result = ::fsync(descriptor);
+  ::close(descriptor);
+  if (result != 0) fail_on("flush", path);
+}
+
+OutputFile::OutputFile(std::filesystem::path path, Mode mode) : path_(std::move(path)) {
+  const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (mode == Mode::kAppend ? O_APPEND : O_TRUNC);
+  descriptor_ = ::open(path_.c_str(), flags, 0644);
+  if (descriptor_ < 0) fail_on("create", path_);
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void OutputFile::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(descriptor_, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_on("write", path_);
+    bytes.remove_prefix(static_cast<std::size_t>(count));
+  }
+}
+
+void OutputFile::write(std::span<const std::byte> bytes) {
+  write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void OutputFile::sync() {
+  if (::fsync(descriptor_) != 0) fail_on("flush", path_);
+}
+
+}  // namespace concord

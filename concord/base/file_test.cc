@@ -1,0 +1,42 @@
+#include "concord/base/file.h"
+
+#include <gtest/gtest.h>
+
+#include "concord/base/error.h"
+
+namespace concord {
+namespace {
+
+std::filesystem::path scratch(const char* name) {
+  return std::filesystem::path(testing::TempDir()) / name;
+}
+
+TEST(File, AtomicWriteIsReadBackAndLeavesNoTemporary) {
+  const auto path = scratch("concord_file_test");
+  write_file_atomically(path, "first");
+  write_file_atomically(path, "second");
+  EXPECT_EQ(read_file(path), "second");
+  EXPECT_FALSE(std::filesystem::exists(path.string() + ".tmp"));
+  std::filesystem::remove(path);
+}
+
+TEST(File, ErrorsNameThePath) {
+  try {
+    read_file("/nonexistent/file");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("/nonexistent/file"), std::string::npos);
+  }
+  EXPECT_THROW(read_file("/"), Error);
+  EXPECT_THROW(OutputFile("/dev/full").write("x"), Error);
+}
+
+TEST(File, ReadStopsAtTheLimit) {
+  const auto path = scratch("concord_file_limit");
+  write_file_atomically(path, "12345");
+  EXPECT_THROW(read_file(path, 4), Error);
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace concord

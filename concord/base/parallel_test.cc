@@ -1,0 +1,25 @@
+#include "concord/base/parallel.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "concord/base/error.h"
+
+namespace concord {
+namespace {
+
+TEST(ParallelFor, CoversEveryIndexOnce) {
+  for (const std::int64_t count : {0, 1, 5, 1000}) {
+    std::vector<int> visits(static_cast<std::size_t>(count), 0);
+    parallel_for(count, 3, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
+    });
+    for (const int v : visits) EXPECT_EQ(v, 1);
+  }
+}
+
+TEST(ComputeThreads, RejectsNegativeCount) { EXPECT_THROW(set_compute_threads(-1), Error); }
+
+}  // namespace
+}  // namespace concord
