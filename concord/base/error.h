@@ -29,8 +29,8 @@ template <typename... Args>
 }  // namespace concord
 
 // CONCORD_CHECK(condition) or CONCORD_CHECK(condition, "format {}", args...): an invariant.
-#define CONCORD_CHECK(condition, ...)                                                        \
-  do {                                                                                       \
-    if (!(condition)) [[unlikely]]                                                           \
+#define CONCORD_CHECK(condition, ...)                                                         \
+  do {                                                                                        \
+    if (!(condition)) [[unlikely]]                                                            \
       ::concord::check_failed(__FILE__, __LINE__, #condition, ::fmt::format("" __VA_ARGS__)); \
   } while (false)

@@ -40,7 +40,8 @@ std::string read_file(const std::filesystem::path& path, std::size_t limit) {
     if (count < 0) fail_on("read", path);
     if (count == 0) return bytes;
     bytes.append(block, static_cast<std::size_t>(count));
-    if (bytes.size() > limit) fail("{} is larger than the {} bytes expected here", path.string(), limit);
+    if (bytes.size() > limit)
+      fail("{} is larger than the {} bytes expected here", path.string(), limit);
   }
 }
 

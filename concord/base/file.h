@@ -14,15 +14,15 @@ namespace concord {
 // The bytes of a file. Throws Error when it cannot be read or is larger than `limit` bytes.
 std::string read_file(const std::filesystem::path& path, std::size_t limit = std::size_t{1} << 40);
 
-// Writes a temporary file beside `path`, flushes it to the device (fsync), and renames it to `path`,
-// so that a crash or a full disk leaves the old file or the new one, never a part.
+// Writes a temporary file beside `path`, flushes it to the device (fsync), and renames it to
+// `path`, so that a crash or a full disk leaves the old file or the new one, never a part.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
 // Flushes a directory's entries to the device, so that a rename in it survives a power cut.
 void sync_directory(const std::filesystem::path& directory);
 
-// A file being written: buffered by the caller, errors thrown at once, fsync on request. Closes when
-// destroyed; the file stays as far as it was written.
+// A file being written: buffered by the caller, errors thrown at once, fsync on request. Closes
+// when destroyed; the file stays as far as it was written.
 class OutputFile {
  public:
   // Creates or truncates the file, or appends to it.

@@ -36,9 +36,9 @@ struct RandomStream {
 
   // 128 random bits for block `index` of this stream.
   constexpr PhiloxBlock block(std::uint64_t index) const {
-    return philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                       step, stream},
-                      {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+    return philox4x32(
+        {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), step, stream},
+        {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
   }
   // 32 random bits for element `index`; four consecutive elements share a block.
   constexpr std::uint32_t bits(std::uint64_t index) const { return block(index / 4)[index % 4]; }

@@ -1,5 +1,5 @@
-// Buffer: owned, aligned bytes. Tensor: a typed, shaped view of row-major bytes that it does not own.
-// Thread safety: none added; a buffer is used by one thread or read by many.
+// Buffer: owned, aligned bytes. Tensor: a typed, shaped view of row-major bytes that it does not
+// own. Thread safety: none added; a buffer is used by one thread or read by many.
 #pragma once
 
 #include <cstddef>
@@ -42,11 +42,26 @@ std::string to_string(const TensorType& type);
 
 template <typename T>
 struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
-template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::kU8; };
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<std::uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
 
 struct Tensor {
   TensorType type;
@@ -55,7 +70,8 @@ struct Tensor {
   // The elements as T, which must be the tensor's element type.
   template <typename T>
   std::span<T> as() const {
-    CONCORD_CHECK(DTypeOf<std::remove_const_t<T>>::value == type.dtype, "{}", to_string(type.dtype));
+    CONCORD_CHECK(DTypeOf<std::remove_const_t<T>>::value == type.dtype, "{}",
+                  to_string(type.dtype));
     return {reinterpret_cast<T*>(data), static_cast<std::size_t>(type.shape.elements())};
   }
 };

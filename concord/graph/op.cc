@@ -1,0 +1,46 @@
+#include "concord/graph/op.h"
+
+#include <map>
+
+#include "concord/base/error.h"
+
+namespace concord {
+namespace {
+
+std::map<std::string, Op, std::less<>>& registry() {
+  static std::map<std::string, Op, std::less<>> ops;
+  return ops;
+}
+
+}  // namespace
+
+RegisterOp::RegisterOp(Op op) {
+  const std::string name = op.name;
+  const bool inserted = registry().emplace(name, std::move(op)).second;
+  CONCORD_CHECK(inserted, "op \"{}\" is defined twice", name);
+}
+
+const Op& find_op(std::string_view name) {
+  const auto found = registry().find(name);
+  if (found == registry().end()) fail("there is no op \"{}\"", name);
+  return found->second;
+}
+
+std::vector<const Op*> all_ops() {
+  std::vector<const Op*> ops;
+  for (const auto& [name, op] : registry()) ops.push_back(&op);
+  return ops;
+}
+
+Cost cost_of(const Graph& graph, const Node& node) {
+  std::vector<TensorType> inputs, outputs;
+  for (const ValueId id : node.inputs) inputs.push_back(graph.type(id));
+  for (const ValueId id : node.outputs) outputs.push_back(graph.type(id));
+  const Op& op = find_op(node.op);
+  if (op.cost != nullptr) return op.cost(node, inputs, outputs);
+  double elements = 0;
+  for (const TensorType& type : outputs) elements += static_cast<double>(type.shape.elements());
+  return {elements};
+}
+
+}  // namespace concord

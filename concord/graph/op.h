@@ -1,0 +1,61 @@
+// What an op means: its shape rule, its gradient rule and its cost, declared once in ops/ and found
+// by name. How it runs is in kernels/. Definitions register themselves before main() and never
+// change after, so lookups need no lock.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/graph/graph.h"
+
+namespace concord {
+
+class GraphBuilder;
+
+// What a gradient rule sees. Equations in docs/backpropagation.md.
+struct GradientContext {
+  GraphBuilder& builder;
+  const Node& node;  // the node being differentiated
+  std::span<const ValueId>
+      output_gradients;  // dL/d(output), kNoValue where L does not depend on it
+
+  ValueId input(std::size_t i) const { return node.inputs[i]; }
+  ValueId output(std::size_t i) const { return node.outputs[i]; }
+  ValueId output_gradient(std::size_t i) const { return output_gradients[i]; }
+};
+
+struct Cost {
+  double flops = 0;  // additions and multiplications counted separately, as the literature does
+};
+
+struct Op {
+  std::string name;
+
+  // Types of the outputs for these attributes and input types. Throws Error that states the given
+  // and the expected shapes; the builder puts the layer's name before it.
+  std::vector<TensorType> (*infer)(const Node& node, std::span<const TensorType> inputs) = nullptr;
+
+  // dL/d(input) for each input, kNoValue where there is none, expressed as more nodes. Never called
+  // with all output gradients absent. Null: the op cannot be differentiated.
+  std::vector<ValueId> (*gradient)(GradientContext& context) = nullptr;
+
+  // Null: one operation for each output element.
+  Cost (*cost)(const Node& node, std::span<const TensorType> inputs,
+               std::span<const TensorType> outputs) = nullptr;
+};
+
+// Throws Error naming the op when it is unknown.
+const Op& find_op(std::string_view name);
+// Every op, by name.
+std::vector<const Op*> all_ops();
+// Cost of a node of a graph.
+Cost cost_of(const Graph& graph, const Node& node);
+
+// At namespace scope in ops/x.cc: const RegisterOp relu{{.name = "relu", .infer = ..., ...}};
+struct RegisterOp {
+  explicit RegisterOp(Op op);
+};
+
+}  // namespace concord

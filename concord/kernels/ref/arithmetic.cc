@@ -1,0 +1,32 @@
+#include "concord/kernels/ref/broadcast.h"
+#include "concord/kernels/ref/reference.h"
+
+namespace concord::ref {
+namespace {
+
+const RegisterKernel add{
+    "add", [](const Call& c) { broadcast_apply(c, [](double a, double b) { return a + b; }); }};
+const RegisterKernel mul{
+    "mul", [](const Call& c) { broadcast_apply(c, [](double a, double b) { return a * b; }); }};
+const RegisterKernel scale{"scale", [](const Call& c) {
+                             const double factor = c.node.attributes.real("factor");
+                             for (std::size_t i = 0; i < c.in(0).data.size(); ++i)
+                               c.out(0).data[i] = factor * c.in(0).data[i];
+                           }};
+const RegisterKernel sum_to_shape{"sum_to_shape", [](const Call& c) {
+                                    Array& y = c.out(0);
+                                    const std::vector<std::int64_t> to =
+                                        broadcast_indices(y.shape, c.in(0).shape);
+                                    for (std::size_t i = 0; i < to.size(); ++i)
+                                      y[to[i]] += c.in(0).data[i];
+                                  }};
+
+const RegisterKernel broadcast_to{"broadcast_to", [](const Call& c) {
+                                    const std::vector<std::int64_t> from =
+                                        broadcast_indices(c.in(0).shape, c.out(0).shape);
+                                    for (std::size_t i = 0; i < from.size(); ++i)
+                                      c.out(0).data[i] = c.in(0)[from[i]];
+                                  }};
+
+}  // namespace
+}  // namespace concord::ref

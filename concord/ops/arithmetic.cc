@@ -1,0 +1,111 @@
+#include "concord/ops/arithmetic.h"
+
+#include "concord/ops/rules.h"
+
+namespace concord::ops {
+namespace {
+
+std::vector<TensorType> infer_binary(const Node&, std::span<const TensorType> inputs) {
+  expect_inputs(inputs, 2);
+  if (inputs[0].dtype != inputs[1].dtype) {
+    fail("operands have different element types: {} and {}", to_string(inputs[0]),
+         to_string(inputs[1]));
+  }
+  return {{inputs[0].dtype, broadcast(inputs[0].shape, inputs[1].shape)}};
+}
+
+// y = a + b: dL/da = dL/dy and dL/db = dL/dy, each summed over the dims it was stretched along.
+const RegisterOp add_op{{
+    .name = "add",
+    .infer = infer_binary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      const ValueId dy = context.output_gradient(0);
+      return {sum_to_shape(b, dy, b.shape(context.input(0))),
+              sum_to_shape(b, dy, b.shape(context.input(1)))};
+    },
+}};
+
+// y = a * b: dL/da = dL/dy * b and dL/db = dL/dy * a.
+const RegisterOp mul_op{{
+    .name = "mul",
+    .infer = infer_binary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      const ValueId dy = context.output_gradient(0);
+      return {sum_to_shape(b, mul(b, dy, context.input(1)), b.shape(context.input(0))),
+              sum_to_shape(b, mul(b, dy, context.input(0)), b.shape(context.input(1)))};
+    },
+}};
+
+const RegisterOp scale_op{{
+    .name = "scale",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      expect_floating(inputs[0], "a scaled value");
+      return {inputs[0]};
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {scale(context.builder, context.output_gradient(0),
+                    context.node.attributes.real("factor"))};
+    },
+}};
+
+// Output: the input's shape summed down to attribute "shape", which broadcasts to it.
+const RegisterOp sum_to_shape_op{{
+    .name = "sum_to_shape",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      const Shape shape(node.attributes.integers("shape"));
+      if (broadcast(shape, inputs[0].shape) != inputs[0].shape) {
+        fail("{} cannot be summed to {}", to_string(inputs[0].shape), to_string(shape));
+      }
+      return {{inputs[0].dtype, shape}};
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      return {broadcast_to(b, context.output_gradient(0), b.shape(context.input(0)))};
+    },
+    .cost =
+        [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
+          return Cost{static_cast<double>(inputs[0].shape.elements())};
+        },
+}};
+
+// Output: the input stretched to attribute "shape", which it broadcasts to.
+const RegisterOp broadcast_to_op{{
+    .name = "broadcast_to",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      const Shape shape(node.attributes.integers("shape"));
+      if (broadcast(inputs[0].shape, shape) != shape) {
+        fail("{} cannot be stretched to {}", to_string(inputs[0].shape), to_string(shape));
+      }
+      return {{inputs[0].dtype, shape}};
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      return {sum_to_shape(b, context.output_gradient(0), b.shape(context.input(0)))};
+    },
+}};
+
+}  // namespace
+
+ValueId add(GraphBuilder& builder, ValueId a, ValueId b) { return builder.node1("add", {a, b}); }
+ValueId mul(GraphBuilder& builder, ValueId a, ValueId b) { return builder.node1("mul", {a, b}); }
+
+ValueId scale(GraphBuilder& builder, ValueId x, double factor) {
+  return builder.node1("scale", {x}, {{"factor", factor}});
+}
+
+ValueId sum_to_shape(GraphBuilder& builder, ValueId gradient, const Shape& shape) {
+  if (builder.shape(gradient) == shape) return gradient;
+  return builder.node1("sum_to_shape", {gradient}, {{"shape", shape.dims()}});
+}
+
+ValueId broadcast_to(GraphBuilder& builder, ValueId x, const Shape& shape) {
+  if (builder.shape(x) == shape) return x;
+  return builder.node1("broadcast_to", {x}, {{"shape", shape.dims()}});
+}
+
+}  // namespace concord::ops

@@ -1,0 +1,45 @@
+#include "concord/ops/step.h"
+
+#include "concord/ops/rules.h"
+
+namespace concord::ops {
+namespace {
+
+DType dtype_named(const std::string& name) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF64, DType::kBF16, DType::kI32, DType::kI64, DType::kU8}) {
+    if (to_string(dtype) == name) return dtype;
+  }
+  fail("there is no element type \"{}\"", name);
+}
+
+const RegisterOp constant_op{{
+    .name = "constant",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 0);
+      return {
+          {dtype_named(node.attributes.text("dtype")), Shape(node.attributes.integers("shape"))}};
+    },
+}};
+
+const RegisterOp leaf_sum_op{{
+    .name = "leaf_sum",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      expect_floating(inputs[0], "a value summed over leaves");
+      return {inputs[0]};
+    },
+}};
+
+}  // namespace
+
+ValueId constant(GraphBuilder& builder, TensorType type, double value) {
+  return builder.node1("constant", {},
+                       {{"dtype", std::string(to_string(type.dtype))},
+                        {"shape", type.shape.dims()},
+                        {"value", value}});
+}
+
+ValueId leaf_sum(GraphBuilder& builder, ValueId x) { return builder.node1("leaf_sum", {x}); }
+
+}  // namespace concord::ops
