@@ -15,8 +15,9 @@ class GraphBuilder {
   explicit GraphBuilder(Graph& graph) : graph_(graph) {}
 
   Graph& graph() { return graph_; }
-  const TensorType& type(ValueId value) const { return graph_.type(value); }
-  const Shape& shape(ValueId value) const { return graph_.type(value).shape; }
+  // By value: adding a node moves the graph's values.
+  TensorType type(ValueId value) const { return graph_.type(value); }
+  Shape shape(ValueId value) const { return graph_.type(value).shape; }
 
   ValueId input(std::string name, TensorType type, Input::Kind kind = Input::Kind::kBatch);
   // A state named `name` inside the current scope. Throws Error when the name is taken.
