@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "concord/tensor/relayout.h"
+
 namespace concord {
 namespace {
 
@@ -41,6 +43,23 @@ TEST(Layout, RowMajorStridesAreRecognised) {
   EXPECT_TRUE(Layout({2, 3}, {3, 1}, {2, 3}, {}).is_row_major());
   EXPECT_FALSE(Layout({2, 3}, {1, 2}, {2, 3}, {}).is_row_major());
   EXPECT_TRUE(Layout({8, 1, 1, 1}, {1, 1, 8, 8}, {8, 1, 1, 1}, {}).is_row_major());
+}
+
+TEST(Relayout, RoundTripsAndZeroesPadding) {
+  const TensorType type{DType::kF32, {2, 5, 3}};
+  const Layout layout(type.shape, {24, 24, 8}, {2, 8, 3}, {{1, 8}});
+  OwnedTensor plain(type), back(type);
+  for (std::size_t i = 0; i < plain.as<float>().size(); ++i) {
+    plain.as<float>()[i] = static_cast<float>(i + 1);
+  }
+  Buffer stored(stored_bytes(type, layout));
+  auto* words = reinterpret_cast<float*>(stored.data());
+  std::fill_n(words, stored.bytes() / 4, -1.0f);
+  to_layout(type, layout, plain.view().data, stored.data());
+  from_layout(type, layout, stored.data(), back.view().data);
+  EXPECT_EQ(std::vector<float>(plain.as<float>().begin(), plain.as<float>().end()),
+            std::vector<float>(back.as<float>().begin(), back.as<float>().end()));
+  EXPECT_EQ(std::count(words, words + stored.bytes() / 4, 0.0f), 2 * 3 * 3);
 }
 
 }  // namespace

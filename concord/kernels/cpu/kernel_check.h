@@ -1,0 +1,35 @@
+// Checks CPU kernels against the reference, node by node.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "concord/graph/builder.h"
+#include "concord/kernels/kernel.h"
+#include "concord/kernels/ref/reference.h"
+
+namespace concord::cpu {
+
+struct KernelCheck {
+  // Inputs of the graph under test: f32 filled with normal draws, unless bound in `fixed`.
+  std::vector<TensorType> inputs;
+  // Builds the nodes under test from those inputs.
+  std::function<void(GraphBuilder&, const std::vector<ValueId>&)> build;
+  // Values for inputs "x0", "x1", ... that are not to be random (labels, positive numbers).
+  ref::Bindings fixed = {};
+  // Largest |cpu - reference| / max(1, |reference|) that is accepted.
+  double tolerance = 1e-5;
+  // Also differentiates the sum of the last value, weighted by normal draws, with respect to the
+  // f32 inputs, so that backward kernels are checked too.
+  bool backward = true;
+  KernelPolicy policy = {};
+  std::uint64_t seed = 1;
+};
+
+// Every node runs in the layouts its kernel rule wishes for, on the reference's inputs rounded to
+// the operand's element type. Returns a description of the worst element of the first node beyond
+// the tolerance, or "".
+std::string check_kernels(const KernelCheck& check);
+
+}  // namespace concord::cpu
