@@ -1,0 +1,114 @@
+#include "concord/runtime/executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "concord/base/clock.h"
+#include "concord/base/error.h"
+#include "concord/graph/printer.h"
+#include "concord/tensor/relayout.h"
+
+namespace concord {
+namespace {
+
+// Index of the first element that is not finite, or -1. Padding counts: it must be zero.
+std::int64_t first_nonfinite(const float* data, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (!std::isfinite(data[i])) return i;
+  }
+  return -1;
+}
+
+}  // namespace
+
+void Executor::prepare(Program& program) {
+  if (program.arena_bytes > arena_.bytes()) arena_ = Buffer(program.arena_bytes);
+  if (program.sums_bytes > 0 && sums_bytes_ == 0) {
+    sums_bytes_ = program.sums_bytes;
+    sums_ = LeafSums(sums_bytes_);
+  }
+  for (const auto* steps : {&program.prologue, &program.microbatch, &program.update}) {
+    for (const ProgramStep& step : *steps) {
+      operands_.resize(std::max(operands_.size(), step.operands.size()));
+    }
+  }
+  active_ = nullptr;
+}
+
+std::byte* Executor::resolve(const Address& address) const {
+  switch (address.region) {
+    case Region::kStates:
+      return states_.data() + address.offset;
+    case Region::kSums:
+      return sums_base_ + address.offset;
+    case Region::kArena:
+      return arena_.data() + address.offset;
+  }
+  return nullptr;
+}
+
+void Executor::run(std::vector<ProgramStep>& steps, std::vector<double>* seconds) {
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    ProgramStep& step = steps[s];
+    for (std::size_t i = 0; i < step.operands.size(); ++i) operands_[i] = resolve(step.operands[i]);
+    const double start = seconds == nullptr ? 0 : now_seconds();
+    step.kernel->run({operands_.data(), step.operands.size()});
+    if (seconds != nullptr) (*seconds)[s] += now_seconds() - start;
+  }
+}
+
+void Executor::begin_step() {
+  active_ = nullptr;
+  sums_.clear();
+}
+
+void Executor::activate(Program& program) {
+  if (active_ == &program) return;
+  active_ = &program;
+  const bool timed = timing_ != nullptr && timing_->program == &program;
+  run(program.prologue, timed ? &timing_->prologue : nullptr);
+}
+
+void Executor::microbatch(Program& program, bool first_of_leaf) {
+  activate(program);
+  const bool summed = program.sums_bytes > 0;
+  CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
+                "programs of one step sum the same values");
+  if (summed) sums_base_ = sums_.next();
+  const bool timed = timing_ != nullptr && timing_->program == &program;
+  run(program.microbatch, timed ? &timing_->microbatch : nullptr);
+  if (summed) sums_.add(first_of_leaf);
+}
+
+void Executor::finish_leaf() { sums_.finish_leaf(); }
+
+void Executor::reduce() { sums_base_ = sums_.finish(); }
+
+void Executor::update(Program& program) {
+  activate(program);
+  const bool timed = timing_ != nullptr && timing_->program == &program;
+  run(program.update, timed ? &timing_->update : nullptr);
+}
+
+std::string Executor::find_nonfinite(Program& program) {
+  if (program.sums_bytes > 0) sums_base_ = sums_.next();
+  for (ProgramStep& step : program.microbatch) {
+    for (std::size_t i = 0; i < step.operands.size(); ++i) operands_[i] = resolve(step.operands[i]);
+    step.kernel->run({operands_.data(), step.operands.size()});
+    const Node& node = program.graph.node(step.node);
+    for (std::size_t o = 0; o < node.outputs.size(); ++o) {
+      const Value& value = program.graph.value(node.outputs[o]);
+      if (value.type.dtype != DType::kF32) continue;
+      const auto* data = reinterpret_cast<const float*>(operands_[node.inputs.size() + o]);
+      const std::int64_t at = first_nonfinite(data, value.layout.stored_elements(value.type.shape));
+      if (at < 0) continue;
+      return fmt::format("{} of layer {} (output {}, {}, stored element {}: {})", node.op,
+                         node.name.empty() ? "-" : node.name, o, to_string(value.type), at,
+                         data[at]);
+    }
+  }
+  return "";
+}
+
+}  // namespace concord

@@ -1,0 +1,78 @@
+// Program: what one rank runs, a flat list of steps compiled from a graph (DESIGN, idea 3).
+//
+// Each step is a kernel and the addresses of its operands. An address is an offset in one of three
+// regions: the states; the sums (what the leaf_sum nodes read, contiguous, so that adding up leaves
+// is one pass over flat memory); and the arena, which holds everything else by lifetime. The sums
+// region is rebound from leaf to leaf; the others stay.
+// A program is immutable after compilation except for its kernels' inner state, so it is run by one
+// thread at a time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "concord/graph/graph.h"
+#include "concord/kernels/kernel.h"
+#include "concord/passes/layout.h"
+#include "concord/passes/pass.h"
+
+namespace concord {
+
+class StateStore;
+
+enum class Region : std::uint8_t { kStates, kSums, kArena };
+
+struct Address {
+  Region region = Region::kArena;
+  std::size_t offset = 0;  // bytes
+};
+
+struct ProgramStep {
+  NodeId node = kNoNode;  // of Program::graph; kNoNode for the copies that end a program
+  std::string op;
+  std::string layer;
+  std::unique_ptr<Kernel> kernel;
+  std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
+  double flops = 0;
+  std::size_t bytes = 0;  // of all operands
+};
+
+// Where an input is to be written, or an output read.
+struct Binding {
+  std::string name;
+  TensorType type;
+  Address address;
+};
+
+struct Program {
+  Graph graph;  // after all passes
+  std::vector<ProgramStep> prologue;
+  std::vector<ProgramStep> microbatch;
+  std::vector<ProgramStep> update;
+  std::vector<Binding> batch_inputs;
+  std::vector<Binding> step_inputs;
+  std::vector<Binding> outputs;
+  std::size_t arena_bytes = 0;
+  std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
+  std::size_t sums_bytes = 0;
+  std::vector<Layout> sums_layouts;  // in order of the leaf_sum nodes
+  std::vector<PassRecord> passes;
+
+  const Binding& batch_input(std::string_view name) const;
+  const Binding& step_input(std::string_view name) const;
+  const Binding& output(std::string_view name) const;
+};
+
+// One line for each step: phase, op, layer, types with layouts, addresses, bytes, FLOPs.
+std::string to_string(const Program& program);
+
+// Runs the passes over the graph and assigns layouts: the part of compiling that needs no memory.
+// `policy` gains the kernel choices made on the way.
+Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinned = {},
+            std::vector<PassRecord>* records = nullptr);
+
+// Compiles a lowered graph over states whose places are fixed by `states`.
+Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states);
+
+}  // namespace concord

@@ -1,0 +1,51 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "concord/runtime/leaf_sums.h"
+
+namespace concord {
+namespace {
+
+// Sums that only the canonical tree gets right: adding 1 to 2^24 is lost in f32.
+float tree(const std::vector<float>& leaves, std::size_t begin, std::size_t end) {
+  if (end - begin == 1) return leaves[begin];
+  std::size_t half = 1;
+  while (half * 2 < end - begin) half *= 2;
+  return tree(leaves, begin, begin + half) + tree(leaves, begin + half, end);
+}
+
+TEST(LeafSums, FollowTheCanonicalTreeForAnyNumberOfLeaves) {
+  for (std::size_t count = 1; count <= 9; ++count) {
+    std::vector<float> leaves;
+    for (std::size_t i = 0; i < count; ++i)
+      leaves.push_back(std::ldexp(1.0f + 0.1f * i, i % 2 ? 0 : 23));
+    LeafSums sums(64);
+    for (int step = 0; step < 2; ++step) {
+      sums.clear();
+      for (const float leaf : leaves) {
+        reinterpret_cast<float*>(sums.next())[0] = leaf;
+        sums.add(true);
+        sums.finish_leaf();
+      }
+      EXPECT_EQ(reinterpret_cast<float*>(sums.finish())[0], tree(leaves, 0, count)) << count;
+    }
+  }
+}
+
+TEST(LeafSums, MicrobatchesOfALeafAreAddedInOrder) {
+  LeafSums sums(64);
+  sums.clear();
+  float expected = 0;
+  for (int m = 0; m < 5; ++m) {
+    const float value = std::ldexp(1.1f, 3 * m);
+    reinterpret_cast<float*>(sums.next())[0] = value;
+    sums.add(m == 0);
+    expected = m == 0 ? value : expected + value;
+  }
+  sums.finish_leaf();
+  EXPECT_EQ(reinterpret_cast<float*>(sums.finish())[0], expected);
+}
+
+}  // namespace
+}  // namespace concord
