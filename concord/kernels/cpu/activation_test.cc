@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "concord/kernels/cpu/kernel_check.h"
+#include "concord/kernels/kernel_check.h"
 
 namespace concord::cpu {
 namespace {

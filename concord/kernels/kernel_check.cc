@@ -1,4 +1,4 @@
-#include "concord/kernels/cpu/kernel_check.h"
+#include "concord/kernels/kernel_check.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +11,7 @@
 #include "concord/ops/arithmetic.h"
 #include "concord/tensor/relayout.h"
 
-namespace concord::cpu {
+namespace concord {
 namespace {
 
 void store(const ref::Array& array, const Operand& operand, std::byte* destination) {
@@ -77,7 +77,7 @@ std::vector<ref::Array> run_node(const Graph& graph, const Node& node,
   Signature signature{node, {}, {}};
   for (const ValueId id : node.inputs) signature.inputs.push_back({graph.type(id), {}});
   for (const ValueId id : node.outputs) signature.outputs.push_back({graph.type(id), {}});
-  const KernelRule& rule = find_kernel_rule(node.op);
+  const KernelRule& rule = cpu::find_kernel_rule(node.op);
   if (rule.layouts != nullptr) {
     const std::vector<std::optional<Layout>> free(node.inputs.size());
     const LayoutWish wish = rule.layouts(signature, free, policy);
@@ -164,4 +164,4 @@ std::string check_kernels(const KernelCheck& check) {
   return "";
 }
 
-}  // namespace concord::cpu
+}  // namespace concord

@@ -9,7 +9,7 @@
 #include "concord/kernels/kernel.h"
 #include "concord/kernels/ref/reference.h"
 
-namespace concord::cpu {
+namespace concord {
 
 struct KernelCheck {
   // Inputs of the graph under test: f32 filled with normal draws, unless bound in `fixed`.
@@ -32,4 +32,4 @@ struct KernelCheck {
 // the tolerance, or "".
 std::string check_kernels(const KernelCheck& check);
 
-}  // namespace concord::cpu
+}  // namespace concord
