@@ -1,0 +1,298 @@
+#include "concord/train/config.h"
+
+#include <fmt/format.h>
+
+// toml++ 3.3 asserts that a table's name starts as one, and then reports the error itself: an
+// assertion would turn "[%]" in a file into an abort.
+#define TOML_ASSERT(condition) static_assert(true)
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "concord/base/error.h"
+#include "concord/base/file.h"
+#include "concord/base/text.h"
+#include "concord/train/config_schema.h"
+
+namespace concord {
+namespace {
+
+constexpr std::size_t kMaximumFileBytes = std::size_t{1} << 20;
+
+bool is_control(unsigned char c) { return c < 0x20 || c == 0x7f; }
+
+bool is_section(std::string_view name) {
+  return std::ranges::count(config_sections(), name, &ConfigSection::name) > 0;
+}
+
+std::string_view last_word(std::string_view name) { return name.substr(name.rfind('.') + 1); }
+
+// The known key nearest to `name`. A key of another section is as far as its last word, plus one:
+// so "train.learning_rate" leads to "optimizer.learning_rate", and a lone "batch" to "train.batch".
+std::string_view nearest_key(std::string_view name) {
+  constexpr std::size_t kCompared = 64;
+  name = name.substr(0, kCompared);
+  const auto distance = [name](const ConfigKey& key) {
+    return std::min(edit_distance(name, key.name),
+                    edit_distance(last_word(name), last_word(key.name)) + 1);
+  };
+  return std::ranges::min_element(config_keys(), {}, distance)->name;
+}
+
+[[noreturn]] void fail_unknown_key(std::string_view where, std::string_view section,
+                                   std::string_view name) {
+  const std::string shown = shortened(quote(name));
+  const bool keyless = is_section(section) && std::ranges::none_of(config_keys(), [&](auto& key) {
+                         return key.name.starts_with(fmt::format("{}.", section));
+                       });
+  if (keyless) fail("{}: unknown key {}: section [{}] has no keys yet", where, shown, section);
+  fail("{}: unknown key {}; did you mean {}?", where, shown, quote(nearest_key(name)));
+}
+
+[[noreturn]] void fail_unknown_section(std::string_view where, std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const ConfigSection& section : config_sections()) names.push_back(section.name);
+  fail("{}: unknown section {}; did you mean {}?", where, shortened(quote(name)),
+       quote(nearest(name, names)));
+}
+
+// The node as a T, or nothing where its type differs. An integer serves as a number.
+template <typename T>
+std::optional<T> convert(const toml::node& node) {
+  if constexpr (std::is_same_v<T, double>) {
+    if (const auto integer = node.value_exact<std::int64_t>()) return static_cast<double>(*integer);
+  }
+  return node.value_exact<T>();
+}
+
+template <typename T>
+std::optional<std::vector<T>> convert_array(const toml::node& node) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr) return std::nullopt;
+  std::vector<T> values;
+  for (const toml::node& element : *array) {
+    const std::optional<T> value = convert<T>(element);
+    if (!value) return std::nullopt;
+    values.push_back(*value);
+  }
+  return values;
+}
+
+// The node as a value of the alternative that `example` holds.
+std::optional<ConfigValue> convert_like(const ConfigValue& example, const toml::node& node) {
+  return std::visit(
+      [&]<typename T>(const T&) -> std::optional<ConfigValue> {
+        if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) {
+          return convert_array<std::int64_t>(node);
+        } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+          return convert_array<double>(node);
+        } else {
+          return convert<T>(node);
+        }
+      },
+      example);
+}
+
+// " = 3 (integer)" for a plain value, " (array)" and the like for the rest.
+std::string describe(const toml::node& node) {
+  std::optional<std::string> text;
+  if (const auto boolean = node.value_exact<bool>()) text = format_value(*boolean);
+  if (const auto integer = node.value_exact<std::int64_t>()) text = format_value(*integer);
+  if (const auto number = node.value_exact<double>()) text = format_value(*number);
+  if (const auto string = node.value_exact<std::string>()) text = format_value(*string);
+  const std::string type = fmt::format(" ({})", [&]() -> std::string_view {
+    switch (node.type()) {
+      case toml::node_type::string:
+        return "string";
+      case toml::node_type::integer:
+        return "integer";
+      case toml::node_type::floating_point:
+        return "float";
+      case toml::node_type::boolean:
+        return "boolean";
+      case toml::node_type::array:
+        return "array";
+      case toml::node_type::table:
+        return "table";
+      default:
+        return "date or time";
+    }
+  }());
+  return text ? " = " + shortened(*text) + type : type;
+}
+
+toml::table parse_toml(std::string_view text, std::string_view where) {
+  try {
+    return toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    const auto at = error.source().begin;
+    // The description may quote what it met, line ends included.
+    std::string reason(error.description());
+    std::ranges::replace_if(reason, is_control, ' ');
+    fail("{}:{}:{}: not valid TOML: {}", where, at.line, at.column, shortened(reason, 300));
+  }
+}
+
+// A Config under construction, which remembers where each key was set.
+class ConfigBuilder {
+ public:
+  explicit ConfigBuilder(std::string_view file_name) : file_name_(file_name) {}
+
+  void read_file_text(std::string_view text);
+  void apply_override(std::string_view text);
+  Config finish();
+
+ private:
+  void assign(const std::string& where, std::string_view section, std::string_view name,
+              const toml::node& node);
+
+  std::string file_name_;
+  Config config_;
+  std::map<std::string_view, std::string> origin_;  // key -> "run.toml:12"
+};
+
+void ConfigBuilder::assign(const std::string& where, std::string_view section,
+                           std::string_view name, const toml::node& node) {
+  const auto keys = config_keys();
+  const auto key = std::ranges::find(keys, name, &ConfigKey::name);
+  if (key == keys.end()) fail_unknown_key(where, section, name);
+  std::optional<ConfigValue> value = convert_like(key->get(config_), node);
+  if (!value) fail("{}: {}{}: expected {}", where, name, describe(node), expectation(*key));
+  key->set(config_, std::move(*value));
+  origin_[key->name] = where;
+}
+
+void ConfigBuilder::read_file_text(std::string_view text) {
+  if (text.size() > kMaximumFileBytes) {
+    fail("{} has {} bytes: a configuration has at most {}", file_name_, text.size(),
+         kMaximumFileBytes);
+  }
+  const toml::table root = parse_toml(text, file_name_);
+
+  // toml++ sorts by name; messages should come in the order of the lines.
+  struct Entry {
+    toml::source_index line;
+    std::string section;  // empty: at the top of the file
+    std::string name;
+    const toml::node* node;
+  };
+  std::vector<Entry> entries;
+  for (const auto& [section, node] : root) {
+    const toml::table* table = is_section(section.str()) ? node.as_table() : nullptr;
+    if (table == nullptr) {
+      entries.push_back({section.source().begin.line, "", std::string(section.str()), &node});
+      continue;
+    }
+    for (const auto& [key, value] : *table) {
+      entries.push_back({key.source().begin.line, std::string(section.str()),
+                         fmt::format("{}.{}", section.str(), key.str()), &value});
+    }
+  }
+  std::ranges::stable_sort(entries, {}, &Entry::line);
+
+  for (const auto& [line, section, name, node] : entries) {
+    const std::string where = fmt::format("{}:{}", file_name_, line);
+    if (!section.empty()) {
+      assign(where, section, name, *node);
+    } else if (is_section(name)) {
+      fail("{}: {}{}: expected a section, [{}]", where, name, describe(*node), name);
+    } else if (node->is_table() || node->is_array_of_tables()) {
+      fail_unknown_section(where, name);
+    } else {
+      fail_unknown_key(where, section, name);
+    }
+  }
+}
+
+void ConfigBuilder::apply_override(std::string_view text) {
+  if (text.size() > kMaximumFileBytes || std::ranges::any_of(text, is_control)) {
+    fail("--set {}: expected one line of at most {} bytes", shortened(quote(text)),
+         kMaximumFileBytes);
+  }
+  const std::string where = "--set " + shortened(text);
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos) {
+    fail("{}: expected section.key=value", where);
+  }
+  const auto trimmed = [](std::string_view word) {
+    const std::size_t begin = std::min(word.find_first_not_of(' '), word.size());
+    return word.substr(begin, word.find_last_not_of(' ') + 1 - begin);
+  };
+  const std::string_view name = trimmed(text.substr(0, equals));
+  const std::string value(trimmed(text.substr(equals + 1)));
+  const std::string_view section = name.substr(0, name.find('.'));
+  if (name.find('.') != std::string_view::npos && !is_section(section)) {
+    fail_unknown_section(where, section);
+  }
+  // Bare words: `--set data.dir=/data/2024` is a string because its key is one; for other keys a
+  // word that is no TOML value is shown as the string it must be.
+  const auto keys = config_keys();
+  const auto key = std::ranges::find(keys, name, &ConfigKey::name);
+  const bool wants_string =
+      key != keys.end() && std::holds_alternative<std::string>(key->get(config_));
+  const bool bracketed = value.find_first_of("\"'[{") == 0;
+  const toml::value<std::string> word(value);
+  if (wants_string && !bracketed) return assign(where, section, name, word);
+  std::optional<toml::table> parsed;
+  try {
+    parsed = parse_toml("value = " + value, where);
+  } catch (const Error&) {
+    if (bracketed) throw;
+    return assign(where, section, name, word);
+  }
+  assign(where, section, name, *parsed->get("value"));
+}
+
+Config ConfigBuilder::finish() {
+  if (config_.output.dir.empty()) {
+    config_.output.dir = "runs/" + std::filesystem::path(file_name_).stem().string();
+  }
+  if (config_.optimizer.name == "adamw") {
+    if (origin_.contains("optimizer.decoupled") && !config_.optimizer.decoupled) {
+      fail("{}: optimizer.decoupled = false: expected true for adamw; adam is the one without",
+           origin_["optimizer.decoupled"]);
+    }
+    config_.optimizer.decoupled = true;
+  }
+  if (const auto problem = find_problem(config_)) {
+    const auto origin = origin_.find(problem->key);
+    fail("{}: {}", origin == origin_.end() ? file_name_ : origin->second, problem->message);
+  }
+  return std::move(config_);
+}
+
+}  // namespace
+
+Config parse_config(std::string_view text, std::string_view file_name,
+                    std::span<const std::string> overrides) {
+  ConfigBuilder builder(file_name);
+  builder.read_file_text(text);
+  for (const std::string& override_text : overrides) builder.apply_override(override_text);
+  return builder.finish();
+}
+
+Config load_config(const std::filesystem::path& path, std::span<const std::string> overrides) {
+  return parse_config(read_file(path, kMaximumFileBytes), path.string(), overrides);
+}
+
+void validate_config(const Config& config) {
+  if (const auto problem = find_problem(config)) fail("{}", problem->message);
+}
+
+std::string to_toml(const Config& config) {
+  std::string text;
+  for (const ConfigSection& section : config_sections()) {
+    text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", section.name);
+    for (const ConfigKey& key : config_keys()) {
+      const std::size_t dot = key.name.find('.');
+      if (key.name.substr(0, dot) != section.name) continue;
+      text += fmt::format("{} = {}\n", key.name.substr(dot + 1), format_value(key.get(config)));
+    }
+  }
+  return text;
+}
+
+}  // namespace concord

@@ -1,0 +1,147 @@
+// What a run is told: a TOML file, then `--set section.key=value` from the command line, read into
+// plain structs. Each key's meaning and limits are declared once, in config_schema.cc; the page
+// docs/configuration.md is printed from there. A value not given has the default written here.
+//
+// Errors: every function throws Error; the message names the key, where it was set ("run.toml:12"
+// or "--set ..."), what was expected and the nearest valid name.
+// Thread safety: the functions share no state.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace concord {
+
+struct ModelConfig {
+  std::string name = "mlp";
+  std::string weights;
+  std::string stem = "cifar";
+  std::vector<std::int64_t> hidden = {128};
+  std::string activation = "relu";
+  double dropout = 0;
+  bool batch_norm = true;
+  std::int64_t width = 16;
+  std::vector<std::int64_t> blocks = {3, 3, 3};
+  std::string loss = "cross_entropy";
+  double label_smoothing = 0;
+  bool operator==(const ModelConfig&) const = default;
+};
+
+struct DataConfig {
+  std::string kind = "idx";
+  std::string dir;
+  std::string train_features;
+  std::string train_labels;
+  std::string test_features;
+  std::string test_labels;
+  std::string train_file;
+  std::string test_file;
+  std::string target;
+  bool has_header = true;
+  std::int64_t image_size = 224;
+  std::string normalize = "auto";
+  std::vector<double> mean;
+  std::vector<double> std;
+  std::int64_t crop_padding = 0;
+  bool horizontal_flip = false;
+  std::int64_t cutout = 0;
+  std::int64_t loader_threads = 1;
+  std::int64_t prefetch = 2;
+  std::int64_t limit_train = 0;
+  std::int64_t limit_test = 0;
+  std::int64_t samples = 1024;
+  std::vector<std::int64_t> shape = {28, 28, 1};
+  std::int64_t classes = 10;
+  std::int64_t targets = 0;
+  bool operator==(const DataConfig&) const = default;
+};
+
+struct TrainConfig {
+  std::int64_t batch = 64;
+  std::int64_t leaves = 0;
+  std::int64_t microbatch = 0;
+  std::int64_t epochs = 10;
+  std::int64_t max_steps = 0;
+  std::int64_t seed = 1;
+  std::int64_t threads = 0;
+  std::string precision = "f32";
+  std::string nonfinite = "stop";
+  std::int64_t log_every = 50;
+  std::int64_t eval_every_epochs = 1;
+  std::int64_t checkpoint_every_steps = 0;
+  bool winograd = false;
+  std::string kernels = "default";
+  bool operator==(const TrainConfig&) const = default;
+};
+
+struct OptimizerConfig {
+  std::string name = "sgd";
+  double learning_rate = 0.01;
+  double momentum = 0.9;
+  bool nesterov = false;
+  double weight_decay = 0;
+  bool decoupled = false;
+  bool decay_norm_and_bias = false;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double clip_norm = 0;
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+struct ScheduleConfig {
+  std::string name = "constant";
+  std::int64_t warmup_steps = 0;
+  std::vector<double> milestones;
+  double gamma = 0.1;
+  double decay_rate = 0.001;
+  double final_learning_rate_fraction = 0;
+  double initial_learning_rate_fraction = 0.04;
+  double peak_fraction = 0.3;
+  bool operator==(const ScheduleConfig&) const = default;
+};
+
+// No key is defined yet.
+struct ParallelConfig {
+  bool operator==(const ParallelConfig&) const = default;
+};
+
+struct OutputConfig {
+  std::string dir;
+  std::int64_t keep_checkpoints = 2;
+  bool tensorboard = true;
+  bool operator==(const OutputConfig&) const = default;
+};
+
+struct Config {
+  ModelConfig model;
+  DataConfig data;
+  TrainConfig train;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  ParallelConfig parallel;
+  OutputConfig output;
+  bool operator==(const Config&) const = default;
+};
+
+// Reads TOML `text`, then each override "section.key=value" in order, and checks the result.
+// `file_name` stands in messages, and its stem gives output.dir where that is not set. A value of
+// an override is TOML; for a key that holds a string the quotes may be left out.
+Config parse_config(std::string_view text, std::string_view file_name,
+                    std::span<const std::string> overrides = {});
+
+// parse_config of a file of at most 1 MiB.
+Config load_config(const std::filesystem::path& path, std::span<const std::string> overrides = {});
+
+// Throws when a value is outside its limits or contradicts another; for a Config made in C++
+// (parse_config has already checked its own).
+void validate_config(const Config& config);
+
+// Every key with its value, as TOML that parses back to an equal Config.
+std::string to_toml(const Config& config);
+
+}  // namespace concord

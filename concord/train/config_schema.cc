@@ -1,0 +1,486 @@
+#include "concord/train/config_schema.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+
+#include "concord/base/text.h"
+
+namespace concord {
+namespace {
+
+// Ceilings keep products of a few values within 64 bits. kMaximumCount is the one every integer
+// has.
+constexpr double kMaximumCount = 2147483647;
+constexpr double kMaximumBatch = 16777216;
+constexpr double kMaximumExtent = 1048576;
+constexpr double kMaximumThreads = 4096;
+constexpr double kMaximumPixels = 16384;
+constexpr double kMaximumSyntheticValues = 274877906944;  // 1 TiB of float
+
+const ConfigLimit kAny{};
+const ConfigLimit kCount{.minimum = 0, .maximum = kMaximumCount};
+const ConfigLimit kPositiveCount{.minimum = 1, .maximum = kMaximumCount};
+const ConfigLimit kExtent{.minimum = 1, .maximum = kMaximumExtent};
+const ConfigLimit kNonNegative{.minimum = 0};
+const ConfigLimit kPositive{.minimum = 0, .open_minimum = true};
+const ConfigLimit kFraction{.minimum = 0, .maximum = 1};
+const ConfigLimit kBelowOne{.minimum = 0, .maximum = 1, .open_maximum = true};
+
+ConfigLimit between(double minimum, double maximum) {
+  return {.minimum = minimum, .maximum = maximum};
+}
+
+ConfigLimit one_of(std::vector<std::string_view> choices) {
+  return {.choices = std::move(choices)};
+}
+
+// A row: the member's path is the key's name, so the two cannot differ.
+#define CONCORD_CONFIG_KEY(path, limit, meaning)                                      \
+  ConfigKey {                                                                         \
+#path, [](const Config& config) -> ConfigValue { return config.path; },             \
+        [](Config& config, ConfigValue value) {                                         \
+          config.path = std::get<std::decay_t<decltype(config.path)>>(std::move(value)); \
+        },                                                                              \
+        limit, meaning \
+  }
+
+std::vector<ConfigKey> make_keys() {
+  return {
+      CONCORD_CONFIG_KEY(model.name,
+                         one_of({"mlp", "lenet", "cnn", "vgg11", "vgg16", "resnet18", "resnet34",
+                                 "resnet50", "resnet_small"}),
+                         "the network, from the built-in zoo"),
+      CONCORD_CONFIG_KEY(model.weights, kAny,
+                         "a safetensors file from which training starts, matched by tensor name; "
+                         "empty: fresh random weights"),
+      CONCORD_CONFIG_KEY(model.stem, one_of({"cifar", "imagenet"}),
+                         "the first layers of resnet18, 34 and 50: `cifar` is one 3×3 convolution "
+                         "of stride 1, `imagenet` a 7×7 convolution of stride 2 and a max-pooling "
+                         "of stride 2"),
+      CONCORD_CONFIG_KEY(model.hidden, kExtent,
+                         "units of each hidden layer of mlp; empty: a linear model"),
+      CONCORD_CONFIG_KEY(model.activation, one_of({"relu", "gelu", "silu", "tanh", "sigmoid"}),
+                         "the activation function of mlp, lenet and cnn"),
+      CONCORD_CONFIG_KEY(model.dropout, kBelowOne,
+                         "the probability that dropout zeroes a value, in mlp, cnn and vgg"),
+      CONCORD_CONFIG_KEY(model.batch_norm, kAny,
+                         "batch normalization after each convolution of vgg"),
+      CONCORD_CONFIG_KEY(model.width, kExtent, "channels of the first stage of resnet_small"),
+      CONCORD_CONFIG_KEY(model.blocks, between(1, 1000),
+                         "residual blocks of each stage of resnet_small; each stage after the "
+                         "first halves the image and doubles the channels"),
+      CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse"}),
+                         "softmax cross-entropy of classes, or mean squared error of targets"),
+      CONCORD_CONFIG_KEY(model.label_smoothing, kBelowOne,
+                         "the share of each label's probability that is spread evenly over all "
+                         "classes (cross_entropy)"),
+
+      CONCORD_CONFIG_KEY(
+          data.kind, one_of({"idx", "cifar10", "cifar100", "images", "csv", "npy", "synthetic"}),
+          "the data's format; `images` is a folder of JPEG and PNG files for each class, "
+          "`synthetic` needs no files"),
+      CONCORD_CONFIG_KEY(data.dir, kAny,
+                         "the folder that holds the data; the file names below are relative to it"),
+      CONCORD_CONFIG_KEY(
+          data.train_features, kAny,
+          "file of the training features (idx, npy); empty: the format's usual name"),
+      CONCORD_CONFIG_KEY(data.train_labels, kAny,
+                         "file of the training labels (idx, npy); empty: the format's usual name"),
+      CONCORD_CONFIG_KEY(data.test_features, kAny,
+                         "file of the test features (idx, npy); empty: the format's usual name"),
+      CONCORD_CONFIG_KEY(data.test_labels, kAny,
+                         "file of the test labels (idx, npy); empty: the format's usual name"),
+      CONCORD_CONFIG_KEY(data.train_file, kAny, "the training table (csv)"),
+      CONCORD_CONFIG_KEY(data.test_file, kAny, "the test table (csv); empty: no test data"),
+      CONCORD_CONFIG_KEY(data.target, kAny,
+                         "the column that holds the label or target (csv): its name, or its index "
+                         "from 0 where there is no header; empty: the last column"),
+      CONCORD_CONFIG_KEY(data.has_header, kAny,
+                         "the first line of the table names its columns (csv)"),
+      CONCORD_CONFIG_KEY(data.image_size, between(1, kMaximumPixels),
+                         "width and height in pixels to which every picture is brought (images)"),
+      CONCORD_CONFIG_KEY(data.normalize, one_of({"auto", "none", "given"}),
+                         "features become (x - mean) / std: `auto` measures mean and std of each "
+                         "channel or column on the training data, `given` takes data.mean and "
+                         "data.std, `none` leaves the features alone"),
+      CONCORD_CONFIG_KEY(data.mean, kAny,
+                         "the mean of each channel or column; pixels are scaled to [0, 1] before"),
+      CONCORD_CONFIG_KEY(data.std, kPositive,
+                         "the standard deviation of each channel or column, in the same units"),
+      CONCORD_CONFIG_KEY(data.crop_padding, between(0, kMaximumPixels),
+                         "pixels of zeros put around a training image before a random crop of its "
+                         "old size; 0: no crop"),
+      CONCORD_CONFIG_KEY(data.horizontal_flip, kAny,
+                         "mirrors each training image with probability one half"),
+      CONCORD_CONFIG_KEY(data.cutout, between(0, kMaximumPixels),
+                         "side in pixels of a square of zeros at a random place of each training "
+                         "image; 0: none"),
+      CONCORD_CONFIG_KEY(data.loader_threads, between(1, kMaximumThreads),
+                         "threads that read, decode and augment samples"),
+      CONCORD_CONFIG_KEY(data.prefetch, between(1, 1024), "batches prepared ahead of the training"),
+      CONCORD_CONFIG_KEY(data.limit_train, kCount,
+                         "use only the first so many training samples; 0: all"),
+      CONCORD_CONFIG_KEY(data.limit_test, kCount,
+                         "use only the first so many test samples; 0: all"),
+      CONCORD_CONFIG_KEY(data.samples, kPositiveCount, "training samples (synthetic)"),
+      CONCORD_CONFIG_KEY(data.shape, kExtent,
+                         "the extents of one sample (synthetic); an image is [height, width, "
+                         "channels]"),
+      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes (synthetic)"),
+      CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
+                         "real-valued targets of a sample, in place of a class (synthetic); 0: "
+                         "classes"),
+
+      CONCORD_CONFIG_KEY(train.batch, between(1, kMaximumBatch),
+                         "samples of one step, over all ranks together"),
+      CONCORD_CONFIG_KEY(train.leaves, between(0, kMaximumBatch),
+                         "fixed parts into which the batch is cut, a power of two; results depend "
+                         "on it, and never on the number of ranks; 0: chosen from batch and model"),
+      CONCORD_CONFIG_KEY(train.microbatch, between(0, kMaximumBatch),
+                         "samples computed at once; smaller takes less memory; 0: a whole leaf"),
+      CONCORD_CONFIG_KEY(train.epochs, kPositiveCount, "passes over the training data"),
+      CONCORD_CONFIG_KEY(train.max_steps, kCount,
+                         "training ends after so many steps, if the epochs do not end before; 0: "
+                         "no such limit"),
+      CONCORD_CONFIG_KEY(train.seed, kNonNegative,
+                         "of every random choice: initial weights, sample order, augmentation, "
+                         "dropout"),
+      CONCORD_CONFIG_KEY(train.threads, between(0, kMaximumThreads),
+                         "compute threads of a rank; 0: every core the process may run on"),
+      CONCORD_CONFIG_KEY(train.precision, one_of({"f32"}), "the number format of the computation"),
+      CONCORD_CONFIG_KEY(train.nonfinite, one_of({"stop", "skip"}),
+                         "when a loss or gradient is infinite or not a number: `stop` ends the run "
+                         "with an error, `skip` leaves the step out and says so"),
+      CONCORD_CONFIG_KEY(train.log_every, kCount, "steps between two log lines; 0: none"),
+      CONCORD_CONFIG_KEY(train.eval_every_epochs, kCount,
+                         "epochs between two evaluations on the test data; 0: only at the end"),
+      CONCORD_CONFIG_KEY(train.checkpoint_every_steps, kCount,
+                         "steps between two checkpoints; 0: one after each epoch"),
+      CONCORD_CONFIG_KEY(train.winograd, kAny,
+                         "convolutions may use Winograd's algorithm: faster, with larger rounding "
+                         "errors"),
+      CONCORD_CONFIG_KEY(
+          train.kernels, one_of({"measure", "default"}),
+          "`measure` times the candidate kernels at the start and keeps the fastest, "
+          "`default` takes the built-in choice"),
+
+      CONCORD_CONFIG_KEY(optimizer.name, one_of({"sgd", "adam", "adamw"}),
+                         "the update rule; adamw is adam with decoupled weight decay"),
+      CONCORD_CONFIG_KEY(optimizer.learning_rate, kPositive,
+                         "the learning rate that [schedule] varies"),
+      CONCORD_CONFIG_KEY(optimizer.momentum, kBelowOne, "the momentum of sgd; 0: none"),
+      CONCORD_CONFIG_KEY(optimizer.nesterov, kAny, "Nesterov's form of the momentum (sgd)"),
+      CONCORD_CONFIG_KEY(optimizer.weight_decay, kNonNegative,
+                         "the weight decay λ, of weights w; 0: none"),
+      CONCORD_CONFIG_KEY(optimizer.decoupled, kAny,
+                         "false: λ·w is added to the gradient; true: learning rate·λ·w is "
+                         "subtracted from the weights beside the update. adamw sets it"),
+      CONCORD_CONFIG_KEY(optimizer.decay_norm_and_bias, kAny,
+                         "weight decay also for biases and the parameters of normalizations"),
+      CONCORD_CONFIG_KEY(optimizer.beta1, kBelowOne,
+                         "the decay of the gradient's running mean (adam, adamw)"),
+      CONCORD_CONFIG_KEY(optimizer.beta2, kBelowOne,
+                         "the decay of the squared gradient's running mean (adam, adamw)"),
+      CONCORD_CONFIG_KEY(optimizer.epsilon, kPositive,
+                         "added to the root of the squared gradient's mean (adam, adamw)"),
+      CONCORD_CONFIG_KEY(optimizer.clip_norm, kNonNegative,
+                         "a gradient whose norm over all parameters is larger is scaled down to "
+                         "it; 0: off"),
+
+      CONCORD_CONFIG_KEY(
+          schedule.name,
+          one_of({"constant", "step", "cosine", "linear", "inverse_time", "one_cycle"}),
+          "the formula, see above"),
+      CONCORD_CONFIG_KEY(schedule.warmup_steps, kCount, "w, steps of linear warm-up"),
+      CONCORD_CONFIG_KEY(schedule.milestones, kNonNegative,
+                         "epochs, increasing, at which step multiplies by gamma"),
+      CONCORD_CONFIG_KEY(schedule.gamma, kPositive, "the factor of step"),
+      CONCORD_CONFIG_KEY(schedule.decay_rate, kNonNegative, "d of inverse_time, for one step"),
+      CONCORD_CONFIG_KEY(schedule.final_learning_rate_fraction, kFraction,
+                         "f, the share of η left at the end of cosine, linear and one_cycle"),
+      CONCORD_CONFIG_KEY(schedule.initial_learning_rate_fraction, kFraction,
+                         "i, the share of η with which one_cycle starts"),
+      CONCORD_CONFIG_KEY(
+          schedule.peak_fraction,
+          (ConfigLimit{.minimum = 0, .maximum = 1, .open_minimum = true, .open_maximum = true}),
+          "p, the share of the steps after which one_cycle is at its peak"),
+
+      CONCORD_CONFIG_KEY(output.dir, kAny,
+                         "the folder for checkpoints, weights and metrics; empty: `runs/` and the "
+                         "configuration file's name without its ending"),
+      CONCORD_CONFIG_KEY(output.keep_checkpoints, kPositiveCount,
+                         "newest checkpoints that are kept"),
+      CONCORD_CONFIG_KEY(output.tensorboard, kAny, "writes TensorBoard event files"),
+  };
+}
+
+#undef CONCORD_CONFIG_KEY
+
+constexpr std::array kSections = {
+    ConfigSection{"model",
+                  "What is trained. Input shape and number of classes come from the data."},
+    ConfigSection{"data",
+                  "What it is trained on. A key that names a kind in brackets is read for "
+                  "that kind alone."},
+    ConfigSection{"train", "How long, in which portions and how exactly."},
+    ConfigSection{"optimizer", "How a gradient changes the weights."},
+    ConfigSection{
+        "schedule",
+        "The learning rate of step s = 0, 1, ..., S - 1, where S is the number of steps of the "
+        "whole training (train.epochs, or train.max_steps if that is less) and η is "
+        "optimizer.learning_rate. For s < w it is η·(s + 1) / w. From there on, with "
+        "t = (s - w) / (S - w) and the other letters as in the table:\n\n"
+        "- constant: η\n"
+        "- step: η·gamma^m, m being the number of milestones ≤ s / (steps of an epoch)\n"
+        "- cosine: η·(f + (1 - f)·(1 + cos(π·t)) / 2)\n"
+        "- linear: η·(1 - (1 - f)·t)\n"
+        "- inverse_time: η / (1 + d·(s - w))\n"
+        "- one_cycle (w = 0), with u = s / S: η·(i + (1 - i)·(1 - cos(π·u / p)) / 2) for u < p, "
+        "then η·(f + (1 - f)·(1 + cos(π·(u - p) / (1 - p))) / 2)"},
+    ConfigSection{"parallel", "Reserved for the mesh of ranks. It has no keys yet."},
+    ConfigSection{"output", "Where results go."},
+};
+
+template <typename T>
+constexpr bool is_array_v = false;
+template <typename T>
+constexpr bool is_array_v<std::vector<T>> = true;
+
+bool admits(const ConfigLimit& limit, double number) {
+  return std::isfinite(number) &&
+         (limit.open_minimum ? number > limit.minimum : number >= limit.minimum) &&
+         (limit.open_maximum ? number < limit.maximum : number <= limit.maximum);
+}
+
+bool admits(const ConfigLimit& limit, const std::string& text) {
+  // A control character is never meant; a zero byte would silently cut a path short.
+  const bool plain =
+      std::ranges::none_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  return plain && (limit.choices.empty() || std::ranges::count(limit.choices, text) > 0);
+}
+
+bool admits(const ConfigLimit& limit, const ConfigValue& value) {
+  return std::visit(
+      [&]<typename T>(const T& v) {
+        if constexpr (is_array_v<T>) {
+          return std::ranges::all_of(v,
+                                     [&](auto x) { return admits(limit, static_cast<double>(x)); });
+        } else if constexpr (std::is_same_v<T, std::string>) {
+          return admits(limit, v);
+        } else {
+          return std::is_same_v<T, bool> || admits(limit, static_cast<double>(v));
+        }
+      },
+      value);
+}
+
+bool above_every_count(const ConfigValue& value) {
+  const auto* number = std::get_if<std::int64_t>(&value);
+  return number != nullptr && static_cast<double>(*number) > kMaximumCount;
+}
+
+std::string format_number(double number) {
+  if (std::isnan(number)) return "nan";
+  if (std::isinf(number)) return number < 0 ? "-inf" : "inf";
+  std::string text = fmt::format("{}", number);
+  // TOML tells a float from an integer by its point or exponent.
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return text;
+}
+
+std::string format_number(std::int64_t number) { return fmt::format("{}", number); }
+
+// The interval in words, around the noun: "positive integer", "numbers in [0, 1)".
+std::string describe_interval(const ConfigLimit& limit, bool integer, bool plural) {
+  const std::string noun = fmt::format("{}{}", integer ? "integer" : "number", plural ? "s" : "");
+  const bool capped = std::isfinite(limit.maximum) && !(integer && limit.maximum == kMaximumCount);
+  if (!capped) {
+    if (!std::isfinite(limit.minimum)) return noun;
+    if (integer && limit.minimum == 1) return "positive " + noun;
+    if (limit.minimum == 0 && limit.open_minimum) return "positive " + noun;
+    if (limit.minimum == 0) return "non-negative " + noun;
+  }
+  if (integer) return fmt::format("{} from {} to {}", noun, limit.minimum, limit.maximum);
+  return fmt::format("{} in {}{}, {}{}", noun, limit.open_minimum ? '(' : '[', limit.minimum,
+                     limit.maximum, limit.open_maximum ? ')' : ']');
+}
+
+std::string quoted_list(std::span<const std::string_view> words) {
+  std::string text;
+  for (const std::string_view word : words) text += (text.empty() ? "" : ", ") + quote(word);
+  return text;
+}
+
+// What is wrong between two keys, each fine by itself.
+std::optional<ConfigProblem> find_contradiction(const Config& config) {
+  const auto& [model, data, train, optimizer, schedule, parallel, output] = config;
+  const auto problem = [](std::string_view key, const auto& value, std::string_view expected) {
+    return ConfigProblem{key, fmt::format("{} = {}: expected {}", key,
+                                          shortened(format_value(ConfigValue(value))), expected)};
+  };
+
+  if (model.name == "resnet_small" && model.blocks.empty()) {
+    return problem("model.blocks", model.blocks, "at least one stage for resnet_small");
+  }
+  if (model.label_smoothing > 0 && model.loss != "cross_entropy") {
+    return problem("model.label_smoothing", model.label_smoothing,
+                   "0, unless model.loss is \"cross_entropy\"");
+  }
+  if (data.normalize == "given" && data.mean.empty()) {
+    return problem("data.normalize", data.normalize, "data.mean and data.std beside it");
+  }
+  if (data.normalize != "given" && !(data.mean.empty() && data.std.empty())) {
+    return problem("data.normalize", data.normalize,
+                   "\"given\", since data.mean or data.std is set");
+  }
+  if (data.std.size() != data.mean.size()) {
+    return problem("data.std", data.std,
+                   fmt::format("as many values as data.mean has ({})", data.mean.size()));
+  }
+  if (data.kind == "synthetic") {
+    double values = static_cast<double>(data.samples);
+    for (const std::int64_t extent : data.shape) values *= static_cast<double>(extent);
+    if (data.shape.empty() || values > kMaximumSyntheticValues) {
+      return problem("data.shape", data.shape,
+                     fmt::format("at least one extent, and at most {} values over data.samples",
+                                 kMaximumSyntheticValues));
+    }
+  }
+  if ((train.leaves & (train.leaves - 1)) != 0) {
+    return problem("train.leaves", train.leaves, "0 or a power of two");
+  }
+  if (train.leaves > train.batch) {
+    return problem("train.leaves", train.leaves,
+                   fmt::format("at most train.batch ({})", train.batch));
+  }
+  if (train.microbatch > train.batch) {
+    return problem("train.microbatch", train.microbatch,
+                   fmt::format("at most train.batch ({})", train.batch));
+  }
+  if (optimizer.name == "sgd" && optimizer.nesterov && optimizer.momentum == 0) {
+    return problem("optimizer.nesterov", optimizer.nesterov,
+                   "a positive optimizer.momentum with it");
+  }
+  if (schedule.name == "step" && schedule.milestones.empty()) {
+    return problem("schedule.milestones", schedule.milestones, "at least one epoch for step");
+  }
+  if (std::ranges::adjacent_find(schedule.milestones, std::greater_equal()) !=
+      schedule.milestones.end()) {
+    return problem("schedule.milestones", schedule.milestones, "increasing epochs");
+  }
+  if (schedule.name == "one_cycle" && schedule.warmup_steps > 0) {
+    return problem("schedule.warmup_steps", schedule.warmup_steps,
+                   "0, since one_cycle has its own warm-up (schedule.peak_fraction)");
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::span<const ConfigSection> config_sections() { return kSections; }
+
+std::span<const ConfigKey> config_keys() {
+  static const std::vector<ConfigKey> keys = make_keys();
+  return keys;
+}
+
+std::string expectation(const ConfigKey& key) {
+  const ConfigLimit& limit = key.limit;
+  const auto article = [](const std::string& words) {
+    return (words.starts_with("integer") ? "an " : "a ") + words;
+  };
+  return std::visit(
+      [&]<typename T>(const T&) -> std::string {
+        if constexpr (std::is_same_v<T, bool>) {
+          return "true or false";
+        } else if constexpr (std::is_same_v<T, std::string>) {
+          if (limit.choices.empty()) return "a string";
+          return (limit.choices.size() > 1 ? "one of " : "") + quoted_list(limit.choices);
+        } else if constexpr (is_array_v<T>) {
+          constexpr bool kInteger = std::is_same_v<typename T::value_type, std::int64_t>;
+          return "an array of " + describe_interval(limit, kInteger, true);
+        } else {
+          return article(describe_interval(limit, std::is_same_v<T, std::int64_t>, false));
+        }
+      },
+      key.get(Config()));
+}
+
+std::string format_value(const ConfigValue& value) {
+  return std::visit(
+      []<typename T>(const T& v) -> std::string {
+        if constexpr (std::is_same_v<T, bool>) {
+          return v ? "true" : "false";
+        } else if constexpr (std::is_same_v<T, std::string>) {
+          return quote(v);
+        } else if constexpr (is_array_v<T>) {
+          std::string text;
+          for (const auto x : v) text += (text.empty() ? "" : ", ") + format_number(x);
+          return "[" + text + "]";
+        } else {
+          return format_number(v);
+        }
+      },
+      value);
+}
+
+std::optional<ConfigProblem> find_problem(const Config& config) {
+  for (const ConfigKey& key : config_keys()) {
+    const ConfigValue value = key.get(config);
+    if (admits(key.limit, value)) continue;
+    std::string message = fmt::format("{} = {}: expected {}", key.name,
+                                      shortened(format_value(value)), expectation(key));
+    if (key.limit.maximum == kMaximumCount && above_every_count(value)) {
+      message += fmt::format(" of at most {}", kMaximumCount);
+    }
+    if (const auto* word = std::get_if<std::string>(&value)) {
+      message += key.limit.choices.empty()
+                     ? " without control characters"
+                     : fmt::format("; did you mean {}?", quote(nearest(*word, key.limit.choices)));
+    }
+    return ConfigProblem{key.name, message};
+  }
+  return find_contradiction(config);
+}
+
+std::string configuration_reference() {
+  std::string page = fmt::format(
+      "# Configuration\n\n"
+      "<!-- Printed from concord/train/config_schema.cc; see the end of this page. -->\n\n"
+      "A run is described by one TOML file of the sections below. A key that is not given has its\n"
+      "default. `--set section.key=value` on the command line, any number of times, overrides the\n"
+      "file; the last one wins. Its value is TOML; a string needs no quotes there.\n\n"
+      "An unknown key, a value of the wrong type or outside its limits, or two values that\n"
+      "contradict each other end the command with one line, such as\n\n"
+      "    config.toml:12: unknown key \"train.bacth\"; did you mean \"train.batch\"?\n\n"
+      "- Paths (`data.dir`, `model.weights`, `output.dir`) are relative to the directory in which\n"
+      "  the command runs.\n"
+      "- A number may be written as an integer (`1`) or a float (`1.0`, `1e-3`); it is finite.\n"
+      "- An integer is at most {}, except `train.seed`, which is at most 2^63 - 1.\n"
+      "- The configuration file is at most 1 MiB.\n",
+      kMaximumCount);
+  for (const ConfigSection& section : config_sections()) {
+    page += fmt::format("\n## [{}]\n\n{}\n", section.name, section.meaning);
+    bool first = true;
+    for (const ConfigKey& key : config_keys()) {
+      if (!key.name.starts_with(fmt::format("{}.", section.name))) continue;
+      if (first) page += "\n| key | default | value | meaning |\n|---|---|---|---|\n";
+      first = false;
+      page += fmt::format("| `{}` | `{}` | {} | {} |\n", key.name, format_value(key.get(Config())),
+                          expectation(key), key.meaning);
+    }
+  }
+  page +=
+      "\n---\n\n"
+      "This page is the output of `configuration_reference()`, and a test compares the two.\n"
+      "After a change of the table in `concord/train/config_schema.cc`, the train tests run with\n"
+      "`CONCORD_UPDATE=1` write it anew.\n";
+  return page;
+}
+
+}  // namespace concord
