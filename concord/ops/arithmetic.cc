@@ -38,13 +38,88 @@ const RegisterOp mul_op{{
     },
 }};
 
+// y = a - b: as add, with the second gradient negated.
+const RegisterOp sub_op{{
+    .name = "sub",
+    .infer = infer_binary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      const ValueId dy = context.output_gradient(0);
+      return {sum_to_shape(b, dy, b.shape(context.input(0))),
+              neg(b, sum_to_shape(b, dy, b.shape(context.input(1))))};
+    },
+}};
+
+// y = a / b: dL/da = dL/dy / b and dL/db = -dL/dy * y / b.
+const RegisterOp div_op{{
+    .name = "div",
+    .infer = infer_binary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      const ValueId da = div(b, context.output_gradient(0), context.input(1));
+      const ValueId db = mul(b, da, context.output(0));
+      return {sum_to_shape(b, da, b.shape(context.input(0))),
+              neg(b, sum_to_shape(b, db, b.shape(context.input(1))))};
+    },
+}};
+
+const RegisterOp equal_op{{.name = "equal", .infer = infer_binary}};
+
+std::vector<TensorType> infer_unary(const Node&, std::span<const TensorType> inputs) {
+  expect_inputs(inputs, 1);
+  expect_floating(inputs[0], "the operand");
+  return {inputs[0]};
+}
+
+const RegisterOp neg_op{{
+    .name = "neg",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {neg(context.builder, context.output_gradient(0))};
+    },
+}};
+
+// y = e^x: dL/dx = dL/dy * y.
+const RegisterOp exp_op{{
+    .name = "exp",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {mul(context.builder, context.output_gradient(0), context.output(0))};
+    },
+}};
+
+// y = ln x: dL/dx = dL/dy / x.
+const RegisterOp log_op{{
+    .name = "log",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {div(context.builder, context.output_gradient(0), context.input(0))};
+    },
+}};
+
+// y = sqrt x: dL/dx = dL/dy / (2 y).
+const RegisterOp sqrt_op{{
+    .name = "sqrt",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      return {scale(b, div(b, context.output_gradient(0), context.output(0)), 0.5)};
+    },
+}};
+
+// y = x^2: dL/dx = 2 x * dL/dy.
+const RegisterOp square_op{{
+    .name = "square",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      return {scale(b, mul(b, context.output_gradient(0), context.input(0)), 2.0)};
+    },
+}};
+
 const RegisterOp scale_op{{
     .name = "scale",
-    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
-      expect_inputs(inputs, 1);
-      expect_floating(inputs[0], "a scaled value");
-      return {inputs[0]};
-    },
+    .infer = infer_unary,
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       return {scale(context.builder, context.output_gradient(0),
                     context.node.attributes.real("factor"))};
@@ -92,7 +167,17 @@ const RegisterOp broadcast_to_op{{
 }  // namespace
 
 ValueId add(GraphBuilder& builder, ValueId a, ValueId b) { return builder.node1("add", {a, b}); }
+ValueId sub(GraphBuilder& builder, ValueId a, ValueId b) { return builder.node1("sub", {a, b}); }
 ValueId mul(GraphBuilder& builder, ValueId a, ValueId b) { return builder.node1("mul", {a, b}); }
+ValueId div(GraphBuilder& builder, ValueId a, ValueId b) { return builder.node1("div", {a, b}); }
+ValueId equal(GraphBuilder& builder, ValueId a, ValueId b) {
+  return builder.node1("equal", {a, b});
+}
+ValueId neg(GraphBuilder& builder, ValueId x) { return builder.node1("neg", {x}); }
+ValueId exp(GraphBuilder& builder, ValueId x) { return builder.node1("exp", {x}); }
+ValueId log(GraphBuilder& builder, ValueId x) { return builder.node1("log", {x}); }
+ValueId sqrt(GraphBuilder& builder, ValueId x) { return builder.node1("sqrt", {x}); }
+ValueId square(GraphBuilder& builder, ValueId x) { return builder.node1("square", {x}); }
 
 ValueId scale(GraphBuilder& builder, ValueId x, double factor) {
   return builder.node1("scale", {x}, {{"factor", factor}});

@@ -1,4 +1,5 @@
-// Element-wise arithmetic. Binary ops broadcast as numpy does (tensor/shape.h).
+// Element-wise arithmetic. Binary ops broadcast as numpy does (tensor/shape.h) and take operands of
+// one element type.
 #pragma once
 
 #include "concord/graph/builder.h"
@@ -6,7 +7,18 @@
 namespace concord::ops {
 
 ValueId add(GraphBuilder& builder, ValueId a, ValueId b);
+ValueId sub(GraphBuilder& builder, ValueId a, ValueId b);
 ValueId mul(GraphBuilder& builder, ValueId a, ValueId b);
+ValueId div(GraphBuilder& builder, ValueId a, ValueId b);
+
+// 1 where a == b, else 0. Not differentiable.
+ValueId equal(GraphBuilder& builder, ValueId a, ValueId b);
+
+ValueId neg(GraphBuilder& builder, ValueId x);
+ValueId exp(GraphBuilder& builder, ValueId x);
+ValueId log(GraphBuilder& builder, ValueId x);  // natural; NaN below 0, -infinity at 0
+ValueId sqrt(GraphBuilder& builder, ValueId x);
+ValueId square(GraphBuilder& builder, ValueId x);
 
 // x times a constant.
 ValueId scale(GraphBuilder& builder, ValueId x, double factor);

@@ -19,4 +19,32 @@ inline void expect_floating(const TensorType& type, std::string_view what) {
   if (!is_floating(type.dtype)) fail("{} must be floating point, given {}", what, to_string(type));
 }
 
+// Throws Error unless both have the same element type and shape.
+inline void expect_same(const TensorType& a, const TensorType& b) {
+  if (a != b) fail("given {} and {}; expected the same type twice", to_string(a), to_string(b));
+}
+
+// Throws Error unless `type` is a single f32 number.
+inline void expect_scalar(const TensorType& type, std::string_view what) {
+  if (type != TensorType{DType::kF32, {}})
+    fail("{} must be f32[], given {}", what, to_string(type));
+}
+
+// `dim`, counted from the end where it is negative, as a dim of `shape`. Throws Error where there
+// is no such dim.
+inline int checked_dim(const Shape& shape, std::int64_t dim) {
+  const std::int64_t from_start = dim < 0 ? dim + shape.rank() : dim;
+  if (from_start < 0 || from_start >= shape.rank()) fail("{} has no dim {}", to_string(shape), dim);
+  return static_cast<int>(from_start);
+}
+
+// The element type of this name. Throws Error where there is none.
+inline DType dtype_named(const std::string& name) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF64, DType::kBF16, DType::kI32, DType::kI64, DType::kU8}) {
+    if (to_string(dtype) == name) return dtype;
+  }
+  fail("there is no element type \"{}\"", name);
+}
+
 }  // namespace concord::ops

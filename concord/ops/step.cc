@@ -5,14 +5,6 @@
 namespace concord::ops {
 namespace {
 
-DType dtype_named(const std::string& name) {
-  for (const DType dtype :
-       {DType::kF32, DType::kF64, DType::kBF16, DType::kI32, DType::kI64, DType::kU8}) {
-    if (to_string(dtype) == name) return dtype;
-  }
-  fail("there is no element type \"{}\"", name);
-}
-
 const RegisterOp constant_op{{
     .name = "constant",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {

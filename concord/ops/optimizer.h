@@ -1,0 +1,68 @@
+// Optimizer updates. One node updates a whole group of parameters, so that its kernel is one pass
+// over memory. Every list holds f32 values, one for each parameter and of its shape, in one order;
+// scalars are f32 []. The outputs may lie over the inputs they replace. None is differentiable.
+#pragma once
+
+#include <vector>
+
+#include "concord/graph/builder.h"
+
+namespace concord::ops {
+
+struct SgdOptions {
+  double momentum = 0;  // 0: no momenta are kept
+  bool nesterov = false;
+  double weight_decay = 0;
+  bool decoupled = false;  // decay beside the gradient (Loshchilov and Hutter 2019)
+};
+
+struct SgdUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> momenta;  // empty where momentum is 0
+};
+
+// With learning rate n, g = gradient_scale * gradient, momentum u and weight decay d:
+//   coupled:   g <- g + d p          decoupled: p <- p (1 - n d)
+//   momentum:  m <- u m + g          step: m, or g + u m for Nesterov; g without momentum
+//   p <- p - n step
+// This is PyTorch's SGD with dampening 0; momenta start at zero.
+SgdUpdate sgd_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                     const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
+                     const std::vector<ValueId>& momenta, const SgdOptions& options);
+
+struct AdamOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+  bool decoupled = false;  // AdamW
+};
+
+struct AdamUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> first_moments;
+  std::vector<ValueId> second_moments;
+};
+
+// Adam (Kingma and Ba 2015, algorithm 1) or, decoupled, AdamW (Loshchilov and Hutter 2019). With
+// t = step_count, 1 in the first step, and g, n, d as above:
+//   coupled:   g <- g + d p          decoupled: p <- p (1 - n d)
+//   m <- beta1 m + (1 - beta1) g     v <- beta2 v + (1 - beta2) g^2
+//   p <- p - n / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + epsilon)
+AdamUpdate adam_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       ValueId step_count, const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients,
+                       const std::vector<ValueId>& first_moments,
+                       const std::vector<ValueId>& second_moments, const AdamOptions& options);
+
+// The sum of the squares of every element of every value, a scalar: their squared Euclidean norm.
+ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
+
+// min(1, max_norm / (sqrt(sum_of_squares) + 1e-6)), a scalar: what gradients are scaled by so that
+// their norm is at most max_norm (Pascanu, Mikolov, Bengio 2013). NaN stays NaN.
+ValueId clip_factor(GraphBuilder& builder, ValueId sum_of_squares, double max_norm);
+
+// (1 - momentum) * running + momentum * value.
+ValueId moving_average(GraphBuilder& builder, ValueId running, ValueId value, double momentum);
+
+}  // namespace concord::ops

@@ -1,0 +1,32 @@
+// Ops that move elements and compute nothing. Element types are free unless said otherwise.
+#pragma once
+
+#include <vector>
+
+#include "concord/graph/builder.h"
+
+namespace concord::ops {
+
+// The same elements, in row-major order, in another shape. One extent of `shape` may be -1: it is
+// what the other extents leave.
+ValueId reshape(GraphBuilder& builder, ValueId x, Shape shape);
+
+// Dim i of the result is dim permutation[i] of x.
+ValueId transpose(GraphBuilder& builder, ValueId x, const std::vector<std::int64_t>& permutation);
+
+// The values one after the other along `dim`; the other dims are equal.
+ValueId concat(GraphBuilder& builder, const std::vector<ValueId>& values, std::int64_t dim);
+
+// Indices [begin, end) of `dim`.
+ValueId slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t begin,
+              std::int64_t end);
+
+// The gradient of slice: x at [begin, begin + its extent) of `dim`, zeros elsewhere up to `extent`.
+ValueId pad_slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t begin,
+                  std::int64_t extent);
+
+// x as another element type: rounded to nearest even between floating types, towards zero from
+// floating to integer types. Differentiable between floating types.
+ValueId cast(GraphBuilder& builder, ValueId x, DType dtype);
+
+}  // namespace concord::ops

@@ -1,0 +1,138 @@
+#include "concord/ops/softmax.h"
+
+#include "concord/ops/arithmetic.h"
+#include "concord/ops/rules.h"
+
+namespace concord::ops {
+namespace {
+
+void expect_rows(const TensorType& type) {
+  expect_floating(type, "the operand");
+  if (type.shape.rank() < 1 || type.shape[-1] < 1) {
+    fail("expected [..., C] with at least one class, given {}", to_string(type));
+  }
+}
+
+void expect_labels(const TensorType& logits, const TensorType& labels) {
+  expect_rows(logits);
+  std::vector<std::int64_t> rows = logits.shape.dims();
+  rows.pop_back();
+  const TensorType expected{DType::kI32, Shape(std::move(rows))};
+  if (labels != expected) {
+    fail("logits {} need labels {}, given {}", to_string(logits), to_string(expected),
+         to_string(labels));
+  }
+}
+
+// What the exponential and the divisions cost beside additions is left out: about five passes.
+Cost row_cost(const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
+  return {5.0 * static_cast<double>(inputs[0].shape.elements())};
+}
+
+const RegisterOp softmax_op{{
+    .name = "softmax",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      expect_rows(inputs[0]);
+      return {inputs[0]};
+    },
+    // dL/dx_j = y_j * (dL/dy_j - sum_k dL/dy_k * y_k).
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {context.builder.node1("softmax_backward",
+                                    {context.output_gradient(0), context.output(0)})};
+    },
+    .cost = row_cost,
+}};
+
+const RegisterOp softmax_backward_op{{
+    .name = "softmax_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 2);
+      expect_rows(inputs[0]);
+      expect_same(inputs[0], inputs[1]);
+      return {inputs[0]};
+    },
+    .cost = row_cost,
+}};
+
+// Inputs logits, labels, weight. Outputs the loss, and the probabilities for the backward op.
+const RegisterOp softmax_cross_entropy_op{{
+    .name = "softmax_cross_entropy",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 3);
+      expect_labels(inputs[0], inputs[1]);
+      expect_scalar(inputs[2], "the weight");
+      return {{DType::kF32, {}}, inputs[0]};
+    },
+    // dL/dlogits_ij = dL/dloss * weight * (p_ij - t_ij).
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      if (context.output_gradient(1) != kNoValue) {
+        fail("the probabilities of softmax_cross_entropy cannot be differentiated; use softmax");
+      }
+      return {context.builder.node1("softmax_cross_entropy_backward",
+                                    {context.output_gradient(0), context.output(1),
+                                     context.input(1), context.input(2)},
+                                    context.node.attributes),
+              kNoValue, kNoValue};
+    },
+    .cost = row_cost,
+}};
+
+// Inputs dL/dloss, probabilities, labels, weight.
+const RegisterOp softmax_cross_entropy_backward_op{{
+    .name = "softmax_cross_entropy_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 4);
+      expect_scalar(inputs[0], "the loss's gradient");
+      expect_labels(inputs[1], inputs[2]);
+      expect_scalar(inputs[3], "the weight");
+      return {inputs[1]};
+    },
+}};
+
+const RegisterOp count_correct_op{{
+    .name = "count_correct",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 2);
+      expect_labels(inputs[0], inputs[1]);
+      return {{DType::kF32, {}}};
+    },
+    .cost =
+        [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
+          return Cost{static_cast<double>(inputs[0].shape.elements())};
+        },
+}};
+
+}  // namespace
+
+ValueId softmax(GraphBuilder& builder, ValueId x) { return builder.node1("softmax", {x}); }
+
+ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId labels, ValueId weight,
+                              double label_smoothing) {
+  if (!(label_smoothing >= 0 && label_smoothing < 1)) {
+    fail("softmax_cross_entropy: label_smoothing = {}: expected a number in [0, 1)",
+         label_smoothing);
+  }
+  return builder.node("softmax_cross_entropy", {logits, labels, weight},
+                      {{"label_smoothing", label_smoothing}})[0];
+}
+
+ValueId mean_squared_error(GraphBuilder& builder, ValueId prediction, ValueId target,
+                           ValueId weight) {
+  const Shape shape = builder.shape(prediction);
+  if (builder.type(prediction) != builder.type(target) || shape.rank() < 1 ||
+      shape.elements() == 0) {
+    fail("mean_squared_error: prediction {} and target {}: expected [N, ...] of one type",
+         to_string(builder.type(prediction)), to_string(builder.type(target)));
+  }
+  const ValueId squares = square(builder, sub(builder, prediction, target));
+  const ValueId sum = sum_to_shape(builder, squares, Shape{});
+  const double of_one_sample = static_cast<double>(shape.elements() / shape[0]);
+  return mul(builder, scale(builder, sum, 1.0 / of_one_sample), weight);
+}
+
+ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels) {
+  return builder.node1("count_correct", {logits, labels});
+}
+
+}  // namespace concord::ops
