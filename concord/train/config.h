@@ -54,7 +54,7 @@ struct DataConfig {
   std::int64_t limit_train = 0;
   std::int64_t limit_test = 0;
   std::int64_t samples = 1024;
-  std::vector<std::int64_t> shape = {28, 28, 1};
+  std::vector<std::int64_t> shape = {1, 28, 28};
   std::int64_t classes = 10;
   std::int64_t targets = 0;
   bool operator==(const DataConfig&) const = default;
@@ -73,8 +73,8 @@ struct TrainConfig {
   std::int64_t log_every = 50;
   std::int64_t eval_every_epochs = 1;
   std::int64_t checkpoint_every_steps = 0;
-  bool winograd = false;
-  std::string kernels = "default";
+  bool winograd = true;
+  std::string kernels = "measure";
   bool operator==(const TrainConfig&) const = default;
 };
 

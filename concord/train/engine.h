@@ -1,0 +1,134 @@
+// Engine: computes the steps of one model on this machine. It compiles the model's graphs into
+// programs, holds the states, and cuts a batch into leaves and microbatches (DESIGN, idea 2).
+//
+// A training step:
+//   engine.begin_step({.step = s, .samples = n, .learning_rate = r});
+//   engine.accumulate(samples);       one call with the whole batch, or several with whole leaves
+//   StepResult result = engine.reduce();
+//   engine.update();                  or not: a step without update() leaves every state as it was
+//
+// The states after a step depend on the leaves alone, not on how many calls brought them.
+// Used by one thread; kernels run on base/parallel.h's threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "concord/graph/graph.h"
+#include "concord/kernels/kernel.h"
+#include "concord/runtime/executor.h"
+
+namespace concord::train {
+
+// Builds the model's graphs for a given number of samples (nn/step.h makes such functions). Batch
+// inputs: "features" f32 [samples, ...]; "labels" i32 [samples] or "targets" f32 [samples, width];
+// optionally "position" i64 [2], {step, index of the first sample in the batch}. Step inputs:
+// "batch_weight" f32 [], the reciprocal of the batch's samples, and "learning_rate" f32 [].
+struct ModelGraphs {
+  std::function<Graph(std::int64_t samples)> training;    // outputs "loss" and maybe "correct"
+  std::function<Graph(std::int64_t samples)> evaluation;  // the same outputs, states unchanged
+  std::function<Graph(std::int64_t samples)> prediction;  // output "logits", no leaf_sum
+};
+
+struct EngineOptions {
+  std::int64_t batch = 0;
+  std::int64_t leaves = 0;      // 0: default_leaves
+  std::int64_t microbatch = 0;  // 0: a whole leaf
+  std::uint64_t seed = 0;
+  KernelPolicy policy;
+};
+
+// How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
+// for which a leaf has at least 16 samples and at least 2000 FLOPs for each parameter, so that a
+// leaf fills the kernels and adding up its gradient costs little. Depends on the batch and the
+// model alone.
+std::int64_t default_leaves(std::int64_t batch, double flops_per_sample, std::int64_t parameters);
+
+// Samples handed to the engine. `targets` or `labels` is empty.
+struct Samples {
+  std::int64_t count = 0;
+  std::span<const float> features;
+  std::span<const std::int32_t> labels;
+  std::span<const float> targets;
+};
+
+struct StepResult {
+  double loss = 0;     // mean over the samples
+  double correct = 0;  // samples classified correctly; 0 where the model has no such output
+};
+
+class Engine {
+ public:
+  // Compiles the training program, places the states and fills them by their initialisers.
+  // Throws Error when the options do not fit each other or the model.
+  Engine(ModelGraphs graphs, const EngineOptions& options);
+  struct StepBegin {
+    std::int64_t step = 0;
+    std::int64_t samples = 0;  // of the whole step; at most EngineOptions::batch
+    double learning_rate = 0;
+  };
+  void begin_step(const StepBegin& begin);
+  // The next samples of the step: whole leaves, except that the last call brings what is left.
+  void accumulate(const Samples& samples);
+  StepResult reduce();
+  void update();
+
+  // After a reduce() whose loss is not finite: computes the leaves of the step again, watching
+  // every op, and describes the first that makes a number that is not finite. `samples`: the whole
+  // batch.
+  std::string find_nonfinite(const Samples& samples);
+
+  // Sums over `samples` with the states as they are: loss is the sum, not the mean.
+  StepResult evaluate(const Samples& samples);
+  // Writes the output "logits" for each sample, row after row; returns the width of a row.
+  std::int64_t predict(const Samples& samples, std::span<float> logits);
+
+  // Compiles what a last, shorter batch of `samples` needs, so that it does not happen
+  // mid-training.
+  void prepare_training(std::int64_t samples);
+  void prepare_evaluation(std::int64_t samples);
+
+  StateStore& states() { return *states_; }
+  const KernelPolicy& policy() const { return options_.policy; }
+  const Program& training_program() { return training_program(options_.microbatch); }
+  std::int64_t leaves() const { return options_.leaves; }
+  std::int64_t microbatch_size() const { return options_.microbatch; }
+  std::int64_t batch() const { return options_.batch; }
+  std::int64_t parameter_count() const;
+  // Of one training step with a full batch.
+  double flops_per_step();
+  // Times each op of the full microbatch's program from here on; null switches it off.
+  void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
+  // Bytes: of the training and evaluation arenas, of gradient sums, of states.
+  std::size_t arena_bytes() const {
+    return training_executor_->arena_bytes() + other_executor_->arena_bytes();
+  }
+
+ private:
+  using Programs = std::map<std::int64_t, std::unique_ptr<Program>>;  // by samples
+
+  std::int64_t leaf_size() const;
+  Program& training_program(std::int64_t samples);
+  Program& other_program(Programs& programs, const std::function<Graph(std::int64_t)>& build,
+                         std::int64_t samples);
+  void set_step_inputs(Program& program);
+  void set_inputs(Executor& executor, Program& program, const Samples& samples, std::int64_t first,
+                  std::int64_t position);
+  template <typename Body>
+  void for_each_microbatch(std::int64_t first, std::int64_t count, Body body) const;
+
+  ModelGraphs graphs_;
+  EngineOptions options_;
+  std::unique_ptr<StateStore> states_;
+  Programs training_, evaluation_, prediction_;
+  std::unique_ptr<Executor> training_executor_;
+  std::unique_ptr<Executor> other_executor_;  // evaluation and prediction
+  StepBegin step_;
+  std::int64_t accumulated_ = 0;  // samples of the step so far
+};
+
+}  // namespace concord::train

@@ -1,0 +1,109 @@
+// Training, evaluation and prediction as a configuration describes them: what the command runs, and
+// what a C++ program may call instead.
+//
+// The run folder (output.dir) receives config.toml (resolved), metrics.jsonl, events for
+// TensorBoard, and checkpoints/. Errors throw concord::Error.
+// One training per process at a time uses the compute threads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "concord/train/config.h"
+
+namespace concord::train {
+
+// What a run is, said once before the first step.
+struct RunStart {
+  std::string model;
+  std::int64_t parameters = 0;
+  std::int64_t train_samples = 0;
+  std::int64_t test_samples = 0;
+  std::int64_t batch = 0;
+  std::int64_t leaves = 0;
+  std::int64_t microbatch = 0;
+  int threads = 0;
+  std::int64_t first_step = 0;  // 0, or where a resumed run continues
+  std::int64_t total_steps = 0;
+  std::int64_t steps_per_epoch = 0;
+  double flops_per_step = 0;
+  double peak_flops_per_second = 0;  // measured on this machine with these threads
+  std::size_t arena_bytes = 0;
+  std::string output_dir;
+};
+
+// The state of a run, told after every step.
+struct Progress {
+  std::int64_t step = 0;  // steps completed
+  std::int64_t total_steps = 0;
+  std::int64_t epoch = 0;  // of the last step, from 0
+  double loss = 0;         // mean over the samples of the last step
+  double accuracy = -1;    // fraction of them classified correctly; negative where it does not apply
+  double learning_rate = 0;
+  double samples_per_second = 0;  // over the last seconds
+  double flops_per_second = 0;
+  double data_wait_fraction = 0;  // share of the time in which compute waited for data
+  double eta_seconds = 0;
+};
+
+struct Evaluation {
+  double loss = 0;       // mean over the test set
+  double accuracy = -1;  // negative where it does not apply
+  std::int64_t samples = 0;
+  double seconds = 0;
+};
+
+// Told what happens during a run. Calls come from the training thread; they should be quick.
+class TrainObserver {
+ public:
+  virtual ~TrainObserver() = default;
+  virtual void started(const RunStart&) {}
+  virtual void stepped(const Progress&) {}
+  virtual void evaluated(const Progress&, const Evaluation&) {}
+  virtual void message(const std::string&) {}  // one line for a person
+};
+
+struct Summary {
+  std::int64_t step = 0;
+  std::int64_t epoch = 0;  // completed epochs
+  double loss = 0;         // on the test set where there is one, else of the last step
+  double accuracy = -1;    // on the test set; negative where it does not apply
+  double train_loss = 0;   // of the last step
+  double samples_per_second = 0;
+  double seconds = 0;
+  std::size_t peak_rss_bytes = 0;
+  std::string weights_hash;
+  bool interrupted = false;  // a stop was requested before the end
+};
+
+struct TrainRequest {
+  bool resume = false;  // continue from the newest intact checkpoint of output.dir
+  // When it becomes true, the step in progress is finished, a checkpoint saved, and the run ends.
+  const std::atomic<bool>* stop = nullptr;
+};
+
+Summary train(const Config& config, const TrainRequest& request, TrainObserver& observer);
+
+// Evaluates a checkpoint (a checkpoint's directory, or a run folder: its newest intact one) on the
+// test set.
+Summary evaluate(const Config& config, const std::filesystem::path& checkpoint);
+
+struct Prediction {
+  std::string file;
+  int label = -1;  // the class with the largest probability; -1 for a regression
+  std::string class_name;
+  std::vector<double> values;  // probabilities of the classes, or the predicted values
+};
+
+// Predicts from image files (JPEG, PNG) or .npy arrays, prepared as the test set is.
+std::vector<Prediction> predict(const Config& config, const std::filesystem::path& checkpoint,
+                                const std::vector<std::filesystem::path>& files);
+
+// Largest resident memory of this process so far, in bytes.
+std::size_t peak_rss_bytes();
+
+}  // namespace concord::train
