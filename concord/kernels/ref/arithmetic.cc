@@ -1,4 +1,7 @@
+#include <cmath>
+
 #include "concord/kernels/ref/broadcast.h"
+#include "concord/kernels/ref/elementwise.h"
 #include "concord/kernels/ref/reference.h"
 
 namespace concord::ref {
@@ -6,13 +9,31 @@ namespace {
 
 const RegisterKernel add{
     "add", [](const Call& c) { broadcast_apply(c, [](double a, double b) { return a + b; }); }};
+const RegisterKernel sub{
+    "sub", [](const Call& c) { broadcast_apply(c, [](double a, double b) { return a - b; }); }};
 const RegisterKernel mul{
     "mul", [](const Call& c) { broadcast_apply(c, [](double a, double b) { return a * b; }); }};
+const RegisterKernel div{
+    "div", [](const Call& c) { broadcast_apply(c, [](double a, double b) { return a / b; }); }};
+const RegisterKernel equal{"equal", [](const Call& c) {
+                             broadcast_apply(c,
+                                             [](double a, double b) { return a == b ? 1.0 : 0.0; });
+                           }};
+
+const RegisterKernel neg{"neg", [](const Call& c) { unary_apply(c, [](double x) { return -x; }); }};
+const RegisterKernel exp{
+    "exp", [](const Call& c) { unary_apply(c, [](double x) { return std::exp(x); }); }};
+const RegisterKernel log{
+    "log", [](const Call& c) { unary_apply(c, [](double x) { return std::log(x); }); }};
+const RegisterKernel sqrt{
+    "sqrt", [](const Call& c) { unary_apply(c, [](double x) { return std::sqrt(x); }); }};
+const RegisterKernel square{"square",
+                            [](const Call& c) { unary_apply(c, [](double x) { return x * x; }); }};
 const RegisterKernel scale{"scale", [](const Call& c) {
                              const double factor = c.node.attributes.real("factor");
-                             for (std::size_t i = 0; i < c.in(0).data.size(); ++i)
-                               c.out(0).data[i] = factor * c.in(0).data[i];
+                             unary_apply(c, [=](double x) { return factor * x; });
                            }};
+
 const RegisterKernel sum_to_shape{"sum_to_shape", [](const Call& c) {
                                     Array& y = c.out(0);
                                     const std::vector<std::int64_t> to =

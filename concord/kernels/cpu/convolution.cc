@@ -1,0 +1,217 @@
+// Convolution: oneDNN's direct algorithm (Georganas et al. 2018) or Winograd's (Lavin, Gray 2016),
+// chosen for each shape and for each of the three products by timing both once.
+#include <algorithm>
+
+#include "concord/base/clock.h"
+#include "concord/base/error.h"
+#include "concord/kernels/cpu/onednn.h"
+#include "concord/kernels/cpu/registry.h"
+#include "concord/tensor/buffer.h"
+
+namespace concord::cpu {
+namespace {
+
+using dnnl::algorithm;
+using onednn::MemoryDesc;
+using onednn::PrimitiveDesc;
+
+// One of the three products of a layer. Operands are the node's inputs, then its outputs.
+class Convolution {
+ public:
+  explicit Convolution(const Signature& s)
+      : node_(s.node), operands_(s.inputs), groups_(s.node.attributes.integer("groups")) {
+    operands_.insert(operands_.end(), s.outputs.begin(), s.outputs.end());
+    if (node_.op == "conv2d") {
+      build_ = onednn::convolution_forward;
+      arguments_ = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
+      x_ = 0, w_ = 1, y_ = operands_.size() - 1;
+      if (operands_.size() == 4) {
+        bias_ = 2;
+        arguments_.insert(arguments_.begin() + 2, DNNL_ARG_BIAS);
+      }
+    } else if (node_.op == "conv2d_backward_data") {
+      build_ = onednn::convolution_backward_data;
+      arguments_ = {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC};
+      y_ = 0, w_ = 1, x_ = 2;
+    } else {
+      build_ = onednn::convolution_backward_weights;
+      arguments_ = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS};
+      x_ = 0, y_ = 1, w_ = 2;
+      if (operands_.size() == 4) {
+        bias_ = 3;
+        arguments_.push_back(DNNL_ARG_DIFF_BIAS);
+      }
+    }
+    window_ = ops::Window2d::of(node_);
+    window_.kernel = ops::spatial_size(operands_[w_].type.shape);
+  }
+
+  LayoutWish wish(std::span<const std::optional<Layout>> inputs, KernelPolicy& policy) const;
+  std::unique_ptr<Kernel> make(KernelPolicy& policy) const;
+
+ private:
+  PrimitiveDesc build(algorithm algorithm, const std::vector<MemoryDesc>& descs) const {
+    return build_({algorithm, descs[x_], descs[w_], descs[y_],
+                   bias_ ? std::optional(descs[*bias_]) : std::nullopt, window_});
+  }
+  std::vector<MemoryDesc> free_layouts() const;
+  MemoryDesc in_layout(std::size_t i, const Layout& layout) const {
+    return onednn::describe({operands_[i].type, layout}, i == w_ ? groups_ : 1);
+  }
+  std::optional<Layout> layout_in(const PrimitiveDesc& desc, std::size_t i) const {
+    return onednn::layout_of(desc.query_md(dnnl::query::exec_arg_md, arguments_[i]),
+                             operands_[i].type.shape);
+  }
+  bool readable(const PrimitiveDesc& desc) const;
+  algorithm choose(KernelPolicy& policy) const;
+  std::string key(const KernelPolicy& policy) const;
+  double seconds(const PrimitiveDesc& desc) const;
+
+  Node node_;
+  std::vector<Operand> operands_;
+  std::int64_t groups_;
+  PrimitiveDesc (*build_)(const onednn::ConvolutionDescs&);
+  std::vector<int> arguments_;  // of each operand
+  std::size_t x_, w_, y_;       // operands: the images, weights and results, or their gradients
+  std::optional<std::size_t> bias_;
+  ops::Window2d window_;
+};
+
+std::vector<MemoryDesc> Convolution::free_layouts() const {
+  std::vector<MemoryDesc> descs;
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    descs.push_back(bias_ == i ? in_layout(i, Layout())
+                               : onednn::any_layout(operands_[i].type, i == w_ ? groups_ : 1));
+  }
+  return descs;
+}
+
+// Whether a Layout can say the layout of every operand.
+bool Convolution::readable(const PrimitiveDesc& desc) const {
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    if (!layout_in(desc, i)) return false;
+  }
+  return true;
+}
+
+// Everything the faster algorithm depends on.
+std::string Convolution::key(const KernelPolicy& policy) const {
+  std::string text = node_.op;
+  for (const Operand& operand : operands_) text += " " + to_string(operand.type);
+  const dnnl_version_t* version = dnnl_version();
+  return text + fmt::format(
+                    " stride {},{} padding {},{} dilation {},{} groups {} threads {} "
+                    "oneDNN {}.{}.{} isa {:x}",
+                    window_.stride[0], window_.stride[1], window_.padding[0], window_.padding[1],
+                    window_.dilation[0], window_.dilation[1], groups_, policy.threads,
+                    version->major, version->minor, version->patch,
+                    static_cast<unsigned>(dnnl_get_effective_cpu_isa()));
+}
+
+// Median of a few runs on zeros, which take as long as numbers do.
+double Convolution::seconds(const PrimitiveDesc& desc) const {
+  onednn::Execution execution(desc, arguments_);
+  std::vector<Buffer> buffers;
+  std::vector<std::byte*> pointers;
+  for (const int argument : arguments_) {
+    buffers.emplace_back(desc.query_md(dnnl::query::exec_arg_md, argument).get_size());
+    pointers.push_back(buffers.back().data());
+  }
+  buffers.emplace_back(execution.scratchpad_bytes());
+  pointers.push_back(buffers.back().data());
+  execution.run(pointers);
+  std::vector<double> times;
+  const double start = now_seconds();
+  do {
+    const double before = now_seconds();
+    execution.run(pointers);
+    times.push_back(now_seconds() - before);
+  } while (times.size() < 3 || (times.size() < 25 && now_seconds() - start < 4e-3));
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
+algorithm Convolution::choose(KernelPolicy& policy) const {
+  if (!policy.winograd || window_.kernel != ops::Extent2d{3, 3}) {
+    return algorithm::convolution_direct;
+  }
+  const PrimitiveDesc winograd = build(algorithm::convolution_winograd, free_layouts());
+  if (!winograd || !readable(winograd)) return algorithm::convolution_direct;
+
+  const std::string name = key(policy);
+  auto choice = policy.choices.find(name);
+  if (choice == policy.choices.end()) {
+    const bool faster =
+        policy.measure &&
+        seconds(winograd) < seconds(build(algorithm::convolution_direct, free_layouts()));
+    choice = policy.choices.emplace(name, faster ? "winograd" : "direct").first;
+  }
+  if (choice->second == "winograd") return algorithm::convolution_winograd;
+  if (choice->second == "direct") return algorithm::convolution_direct;
+  fail("the kernel choice \"{}\" of {} is neither \"direct\" nor \"winograd\"", choice->second,
+       name);
+}
+
+LayoutWish Convolution::wish(std::span<const std::optional<Layout>> inputs,
+                             KernelPolicy& policy) const {
+  const algorithm algorithm = choose(policy);
+  std::vector<MemoryDesc> descs = free_layouts();
+  PrimitiveDesc desc = build(algorithm, descs);
+  if (desc && !readable(desc)) {  // some grouped weights
+    descs[w_] = in_layout(w_, Layout());
+    desc = build(algorithm, descs);
+  }
+  if (!desc) fail("oneDNN has no convolution for layer {} ({})", node_.name, key(policy));
+  // An input stays as it comes where the same implementation takes it so.
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i] || layout_in(desc, i) == inputs[i]) continue;
+    std::vector<MemoryDesc> trial = descs;
+    trial[i] = in_layout(i, *inputs[i]);
+    const PrimitiveDesc other = build(algorithm, trial);
+    if (!other || !readable(other)) continue;
+    if (std::string_view(other.impl_info_str()) != desc.impl_info_str()) continue;
+    descs = std::move(trial);
+    desc = other;
+  }
+  LayoutWish wish;
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    (i < inputs.size() ? wish.inputs : wish.outputs).push_back(layout_in(desc, i).value());
+  }
+  return wish;
+}
+
+std::unique_ptr<Kernel> Convolution::make(KernelPolicy& policy) const {
+  const algorithm algorithm = choose(policy);
+  std::vector<MemoryDesc> descs = free_layouts();
+  PrimitiveDesc desc = build(algorithm, descs);
+  // Operands are pinned only where oneDNN would choose otherwise: what it chose itself it knows
+  // best, strides of extents 1 included.
+  for (std::size_t i = 0; i < operands_.size() && desc; ++i) {
+    if (layout_in(desc, i) == operands_[i].layout) continue;
+    descs[i] = in_layout(i, operands_[i].layout);
+    desc = build(algorithm, descs);
+  }
+  CONCORD_CHECK(desc, "oneDNN has no convolution for layer {} in these layouts", node_.name);
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    CONCORD_CHECK(layout_in(desc, i) == operands_[i].layout, "operand {} of {}", i, node_.name);
+  }
+  return std::make_unique<onednn::OneDnnKernel>(desc, arguments_);
+}
+
+LayoutWish layouts(const Signature& signature, std::span<const std::optional<Layout>> inputs,
+                   KernelPolicy& policy) {
+  return Convolution(signature).wish(inputs, policy);
+}
+
+std::unique_ptr<Kernel> make(const Signature& signature, KernelPolicy& policy) {
+  return Convolution(signature).make(policy);
+}
+
+const RegisterKernelRule rules[] = {
+    RegisterKernelRule({.op = "conv2d", .layouts = layouts, .make = make}),
+    RegisterKernelRule({.op = "conv2d_backward_data", .layouts = layouts, .make = make}),
+    RegisterKernelRule({.op = "conv2d_backward_weights", .layouts = layouts, .make = make}),
+};
+
+}  // namespace
+}  // namespace concord::cpu

@@ -1,0 +1,156 @@
+#include <algorithm>
+#include <array>
+
+#include "concord/base/error.h"
+#include "concord/base/parallel.h"
+#include "concord/kernels/cpu/onednn.h"
+#include "concord/kernels/cpu/registry.h"
+
+namespace concord::cpu {
+namespace {
+
+double epsilon_of(const Signature& s) { return s.node.attributes.real("epsilon"); }
+bool has_relu(const Signature& s) { return s.node.attributes.integer("relu") != 0; }
+
+std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Images in the layout of an image among the inputs; vectors of channels as they are.
+LayoutWish layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
+                   KernelPolicy&) {
+  const TensorType& image = s.inputs[0].type;
+  std::vector<std::optional<Layout>> given;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (s.inputs[i].type == image) given.push_back(inputs[i]);
+  }
+  const Layout layout = onednn::follow(given, image);
+  LayoutWish wish;
+  for (const Operand& operand : s.inputs) {
+    wish.inputs.push_back(operand.type == image ? layout : Layout());
+  }
+  for (const Operand& operand : s.outputs) {
+    wish.outputs.push_back(operand.type == image ? layout : Layout());
+  }
+  return wish;
+}
+
+// oneDNN normalizes in place: y over x, dx over dy.
+bool in_place(const Signature& s, std::size_t o, std::size_t i) {
+  return o == 0 && i == 0 && element_wise_in_place(s, o, i);
+}
+
+// The fused forward op. oneDNN insists on marking what the activation let through; the op's
+// backward reads that from y, so the marks go to the scratchpad.
+class NormalizeRelu final : public Kernel {
+ public:
+  NormalizeRelu(const onednn::PrimitiveDesc& desc, std::vector<int> arguments)
+      : workspace_bytes_(aligned(desc.query_md(dnnl::query::workspace_md).get_size())),
+        execution_(desc, with_workspace(std::move(arguments))) {}
+
+  std::size_t scratchpad_bytes() const override {
+    return workspace_bytes_ + execution_.scratchpad_bytes();
+  }
+
+  void run(std::span<std::byte* const> operands) override {
+    std::array<std::byte*, 8> pointers;
+    std::copy_n(operands.begin(), 7, pointers.begin());  // the last is the workspace
+    pointers[7] = pointers[6] + workspace_bytes_;
+    execution_.run(pointers);
+  }
+
+ private:
+  static std::vector<int> with_workspace(std::vector<int> arguments) {
+    arguments.push_back(DNNL_ARG_WORKSPACE);
+    CONCORD_CHECK(arguments.size() == 7);
+    return arguments;
+  }
+
+  std::size_t workspace_bytes_;
+  onednn::Execution execution_;
+};
+
+// The fused backward op: dL/d(before the activation) into the scratchpad, then the plain one.
+class NormalizeReluBackward final : public Kernel {
+ public:
+  NormalizeReluBackward(const onednn::PrimitiveDesc& desc, const std::vector<int>& arguments,
+                        std::int64_t elements)
+      : elements_(elements),
+        masked_bytes_(aligned(static_cast<std::size_t>(elements) * sizeof(float))),
+        execution_(desc, arguments) {}
+
+  std::size_t scratchpad_bytes() const override {
+    return masked_bytes_ + execution_.scratchpad_bytes();
+  }
+
+  // operands: dy, x, gamma, mean, variance, y, dx, dgamma, dbeta, scratchpad.
+  void run(std::span<std::byte* const> operands) override {
+    const auto* dy = reinterpret_cast<const float*>(operands[0]);
+    const auto* y = reinterpret_cast<const float*>(operands[5]);
+    auto* masked = reinterpret_cast<float*>(operands[9]);
+    parallel_for(elements_, 1 << 14, [=](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) masked[i] = y[i] > 0 ? dy[i] : 0.0f;
+    });
+    std::array<std::byte*, 10> pointers;
+    std::copy_n(operands.begin(), 9, pointers.begin());
+    pointers[0] = operands[9];
+    pointers[9] = operands[9] + masked_bytes_;
+    execution_.run(pointers);
+  }
+
+ private:
+  std::int64_t elements_;
+  std::size_t masked_bytes_;
+  onednn::Execution execution_;
+};
+
+const RegisterKernelRule batch_norm{{
+    .op = "batch_norm",
+    .layouts = layouts,
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      const onednn::PrimitiveDesc desc =
+          onednn::batch_norm_training(onednn::describe(s.inputs[0]), epsilon_of(s), has_relu(s));
+      CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
+      const std::vector<int> arguments = {DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_SHIFT,
+                                          DNNL_ARG_DST, DNNL_ARG_MEAN,  DNNL_ARG_VARIANCE};
+      if (has_relu(s)) return std::make_unique<NormalizeRelu>(desc, arguments);
+      return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
+    },
+    .in_place = in_place,
+}};
+
+const RegisterKernelRule batch_norm_inference{{
+    .op = "batch_norm_inference",
+    .layouts = layouts,
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      const onednn::PrimitiveDesc desc =
+          onednn::batch_norm_inference(onednn::describe(s.inputs[0]), epsilon_of(s), has_relu(s));
+      CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
+      return std::make_unique<onednn::OneDnnKernel>(
+          desc, std::vector<int>{DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_SHIFT, DNNL_ARG_MEAN,
+                                 DNNL_ARG_VARIANCE, DNNL_ARG_DST});
+    },
+    .in_place = in_place,
+}};
+
+const RegisterKernelRule batch_norm_backward{{
+    .op = "batch_norm_backward",
+    .layouts = layouts,
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      const onednn::PrimitiveDesc desc =
+          onednn::batch_norm_backward(onednn::describe(s.inputs[1]), epsilon_of(s));
+      CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
+      std::vector<int> arguments = {DNNL_ARG_DIFF_DST, DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_MEAN,
+                                    DNNL_ARG_VARIANCE};
+      if (has_relu(s)) arguments.push_back(0);
+      for (const int output : {DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_SCALE, DNNL_ARG_DIFF_SHIFT}) {
+        arguments.push_back(output);
+      }
+      if (!has_relu(s)) return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
+      CONCORD_CHECK(s.inputs[0].type.dtype == DType::kF32);
+      return std::make_unique<NormalizeReluBackward>(
+          desc, arguments, s.inputs[0].layout.stored_elements(s.inputs[0].type.shape));
+    },
+    .in_place = in_place,
+}};
+
+}  // namespace
+}  // namespace concord::cpu

@@ -1,0 +1,201 @@
+#include "concord/kernels/cpu/onednn_primitives.h"
+
+namespace concord::cpu::onednn {
+namespace {
+
+using dnnl::memory;
+using dnnl::normalization_flags;
+using dnnl::prop_kind;
+
+dnnl::primitive_attr attributes() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+// The descriptor of `Primitive` for these arguments; oneDNN 2 wants them in an object of their own.
+template <typename Primitive, typename... Arguments>
+typename Primitive::primitive_desc describe(const Arguments&... arguments) {
+#if DNNL_VERSION_MAJOR >= 3
+  return typename Primitive::primitive_desc(cpu_engine(), arguments..., attributes(), true);
+#else
+  return typename Primitive::primitive_desc(typename Primitive::desc(arguments...), attributes(),
+                                            cpu_engine(), true);
+#endif
+}
+
+// The same for a backward primitive, which wants to see its forward one.
+template <typename Primitive, typename Forward, typename... Arguments>
+PrimitiveDesc describe_backward(const Forward& forward, const Arguments&... arguments) {
+  if (!forward) return {};
+#if DNNL_VERSION_MAJOR >= 3
+  return
+      typename Primitive::primitive_desc(cpu_engine(), arguments..., forward, attributes(), true);
+#else
+  return typename Primitive::primitive_desc(typename Primitive::desc(arguments...), attributes(),
+                                            cpu_engine(), forward, true);
+#endif
+}
+
+memory::dims dims(const ops::Extent2d& extent) { return {extent[0], extent[1]}; }
+
+// oneDNN counts the gaps of a dilated window.
+memory::dims dilates(const ops::Window2d& window) {
+  return {window.dilation[0] - 1, window.dilation[1] - 1};
+}
+
+dnnl::convolution_forward::primitive_desc forward_desc(const ConvolutionDescs& d,
+                                                       dnnl::algorithm algorithm) {
+  const memory::dims stride = dims(d.window.stride), padding = dims(d.window.padding);
+  if (d.bias) {
+    return describe<dnnl::convolution_forward>(prop_kind::forward_training, algorithm, d.x, d.w,
+                                               *d.bias, d.y, stride, dilates(d.window), padding,
+                                               padding);
+  }
+  return describe<dnnl::convolution_forward>(prop_kind::forward_training, algorithm, d.x, d.w, d.y,
+                                             stride, dilates(d.window), padding, padding);
+}
+
+// oneDNN 3 takes the dilation of a pooling window too, and both input and output of batch norm.
+dnnl::pooling_forward::primitive_desc pooling_desc(dnnl::algorithm algorithm, const MemoryDesc& x,
+                                                   const MemoryDesc& y,
+                                                   const ops::Window2d& window) {
+  const memory::dims stride = dims(window.stride), padding = dims(window.padding);
+#if DNNL_VERSION_MAJOR >= 3
+  return describe<dnnl::pooling_forward>(prop_kind::forward_training, algorithm, x, y, stride,
+                                         dims(window.kernel), dilates(window), padding, padding);
+#else
+  return describe<dnnl::pooling_forward>(prop_kind::forward_training, algorithm, x, y, stride,
+                                         dims(window.kernel), padding, padding);
+#endif
+}
+
+dnnl::batch_normalization_forward::primitive_desc batch_norm_desc(prop_kind kind,
+                                                                  const MemoryDesc& x,
+                                                                  double epsilon,
+                                                                  normalization_flags flags) {
+  flags = flags | normalization_flags::use_scale | normalization_flags::use_shift;
+#if DNNL_VERSION_MAJOR >= 3
+  return describe<dnnl::batch_normalization_forward>(kind, x, x, static_cast<float>(epsilon),
+                                                     flags);
+#else
+  return describe<dnnl::batch_normalization_forward>(kind, x, static_cast<float>(epsilon), flags);
+#endif
+}
+
+normalization_flags relu_flag(bool relu) {
+  return relu ? normalization_flags::fuse_norm_relu : normalization_flags::none;
+}
+
+}  // namespace
+
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+const dnnl::stream& cpu_stream() {
+  static const dnnl::stream stream(cpu_engine());
+  return stream;
+}
+
+std::optional<BlockedFormat> blocked_format(const MemoryDesc& desc) {
+  BlockedFormat format;
+#if DNNL_VERSION_MAJOR >= 3
+  if (desc.get_format_kind() != memory::format_kind::blocked) return std::nullopt;
+  format.dims = desc.get_dims();
+  format.padded = desc.get_padded_dims();
+  format.strides = desc.get_strides();
+  const memory::dims dims = desc.get_inner_idxs(), sizes = desc.get_inner_blks();
+  for (std::size_t b = 0; b < sizes.size(); ++b) {
+    format.blocks.push_back({static_cast<int>(dims[b]), sizes[b]});
+  }
+#else
+  const dnnl_memory_desc_t& d = desc.data;
+  if (d.format_kind != dnnl_blocked || d.extra.flags != dnnl_memory_extra_flag_none) {
+    return std::nullopt;
+  }
+  const dnnl_blocking_desc_t& blocking = d.format_desc.blocking;
+  format.dims.assign(d.dims, d.dims + d.ndims);
+  format.padded.assign(d.padded_dims, d.padded_dims + d.ndims);
+  format.strides.assign(blocking.strides, blocking.strides + d.ndims);
+  for (int b = 0; b < blocking.inner_nblks; ++b) {
+    format.blocks.push_back({static_cast<int>(blocking.inner_idxs[b]), blocking.inner_blks[b]});
+  }
+#endif
+  return format;
+}
+
+PrimitiveDesc convolution_forward(const ConvolutionDescs& d) {
+  return forward_desc(d, d.algorithm);
+}
+
+PrimitiveDesc convolution_backward_data(const ConvolutionDescs& d) {
+  const memory::dims stride = dims(d.window.stride), padding = dims(d.window.padding);
+  return describe_backward<dnnl::convolution_backward_data>(
+      forward_desc(d, dnnl::algorithm::convolution_direct), d.algorithm, d.x, d.w, d.y, stride,
+      dilates(d.window), padding, padding);
+}
+
+PrimitiveDesc convolution_backward_weights(const ConvolutionDescs& d) {
+  const memory::dims stride = dims(d.window.stride), padding = dims(d.window.padding);
+  const auto forward = forward_desc(d, dnnl::algorithm::convolution_direct);
+  if (d.bias) {
+    return describe_backward<dnnl::convolution_backward_weights>(
+        forward, d.algorithm, d.x, d.w, *d.bias, d.y, stride, dilates(d.window), padding, padding);
+  }
+  return describe_backward<dnnl::convolution_backward_weights>(
+      forward, d.algorithm, d.x, d.w, d.y, stride, dilates(d.window), padding, padding);
+}
+
+PrimitiveDesc pooling_forward(dnnl::algorithm algorithm, const MemoryDesc& x, const MemoryDesc& y,
+                              const ops::Window2d& window) {
+  return pooling_desc(algorithm, x, y, window);
+}
+
+PrimitiveDesc pooling_backward(dnnl::algorithm algorithm, const MemoryDesc& dx,
+                               const MemoryDesc& dy, const ops::Window2d& window) {
+  const auto forward = pooling_desc(algorithm, dx, dy, window);
+  const memory::dims stride = dims(window.stride), padding = dims(window.padding);
+#if DNNL_VERSION_MAJOR >= 3
+  return describe_backward<dnnl::pooling_backward>(
+      forward, algorithm, dx, dy, stride, dims(window.kernel), dilates(window), padding, padding);
+#else
+  return describe_backward<dnnl::pooling_backward>(forward, algorithm, dx, dy, stride,
+                                                   dims(window.kernel), padding, padding);
+#endif
+}
+
+PrimitiveDesc batch_norm_training(const MemoryDesc& x, double epsilon, bool relu) {
+  return batch_norm_desc(prop_kind::forward_training, x, epsilon, relu_flag(relu));
+}
+
+PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool relu) {
+  return batch_norm_desc(prop_kind::forward_inference, x, epsilon,
+                         relu_flag(relu) | normalization_flags::use_global_stats);
+}
+
+PrimitiveDesc batch_norm_backward(const MemoryDesc& x, double epsilon) {
+  const auto forward =
+      batch_norm_desc(prop_kind::forward_training, x, epsilon, normalization_flags::none);
+  const auto flags = normalization_flags::use_scale | normalization_flags::use_shift;
+#if DNNL_VERSION_MAJOR >= 3
+  return describe_backward<dnnl::batch_normalization_backward>(
+      forward, prop_kind::backward, x, x, x, static_cast<float>(epsilon), flags);
+#else
+  return describe_backward<dnnl::batch_normalization_backward>(forward, prop_kind::backward, x, x,
+                                                               static_cast<float>(epsilon), flags);
+#endif
+}
+
+PrimitiveDesc matmul(const MemoryDesc& a, const MemoryDesc& b,
+                     const std::optional<MemoryDesc>& bias, const MemoryDesc& y) {
+  if (bias) return describe<dnnl::matmul>(a, b, *bias, y);
+  return describe<dnnl::matmul>(a, b, y);
+}
+
+PrimitiveDesc reorder(const MemoryDesc& from, const MemoryDesc& to) {
+  return dnnl::reorder::primitive_desc(cpu_engine(), from, cpu_engine(), to, attributes(), true);
+}
+
+}  // namespace concord::cpu::onednn

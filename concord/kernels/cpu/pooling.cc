@@ -1,0 +1,82 @@
+// Pooling follows the layout its images come in. oneDNN's workspace of max pooling is the op's
+// index: for each output, the place of the maximum within its window.
+#include "concord/base/error.h"
+#include "concord/kernels/cpu/onednn.h"
+#include "concord/kernels/cpu/registry.h"
+
+namespace concord::cpu {
+namespace {
+
+using dnnl::algorithm;
+
+algorithm algorithm_of(const Node& node) {
+  if (!node.attributes.has("count_include_pad")) return algorithm::pooling_max;
+  return node.attributes.integer("count_include_pad") != 0 ? algorithm::pooling_avg_include_padding
+                                                           : algorithm::pooling_avg_exclude_padding;
+}
+
+// Every operand in the layout that one of them, `leader`, has.
+LayoutWish all_like(const Signature& s, const Shape& leader, const Layout& layout) {
+  LayoutWish wish;
+  for (const Operand& operand : s.inputs) {
+    wish.inputs.push_back(onednn::resize(layout, leader, operand.type.shape));
+  }
+  for (const Operand& operand : s.outputs) {
+    wish.outputs.push_back(onednn::resize(layout, leader, operand.type.shape));
+  }
+  return wish;
+}
+
+LayoutWish forward_layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
+                           KernelPolicy&) {
+  const TensorType& x = s.inputs[0].type;
+  return all_like(s, x.shape, onednn::follow(inputs, x));
+}
+
+// dy may come back from a row-major reshape: dx, which is larger, is what the layout must suit.
+LayoutWish backward_layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
+                            KernelPolicy&) {
+  const TensorType& dx = s.outputs[0].type;
+  if (inputs.size() == 1 && inputs[0] && inputs[0]->is_row_major()) {
+    return all_like(s, dx.shape, onednn::image_layout(dx));
+  }
+  const TensorType& dy = s.inputs[0].type;
+  return all_like(s, dy.shape, onednn::follow(inputs, dy));
+}
+
+std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy&) {
+  const onednn::PrimitiveDesc desc =
+      onednn::pooling_forward(algorithm_of(s.node), onednn::describe(s.inputs[0]),
+                              onednn::describe(s.outputs[0]), ops::Window2d::of(s.node));
+  CONCORD_CHECK(desc, "oneDNN has no pooling for layer {}", s.node.name);
+  std::vector<int> arguments = {DNNL_ARG_SRC, DNNL_ARG_DST};
+  if (s.outputs.size() == 2) {
+    CONCORD_CHECK(desc.query_md(dnnl::query::workspace_md) == onednn::describe(s.outputs[1]),
+                  "oneDNN's workspace is not an index of {}", to_string(s.outputs[1].type));
+    arguments.push_back(DNNL_ARG_WORKSPACE);
+  }
+  return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
+}
+
+std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy&) {
+  const onednn::PrimitiveDesc desc =
+      onednn::pooling_backward(algorithm_of(s.node), onednn::describe(s.outputs[0]),
+                               onednn::describe(s.inputs[0]), ops::Window2d::of(s.node));
+  CONCORD_CHECK(desc, "oneDNN has no pooling for layer {}", s.node.name);
+  std::vector<int> arguments = {DNNL_ARG_DIFF_DST};
+  if (s.inputs.size() == 2) arguments.push_back(DNNL_ARG_WORKSPACE);
+  arguments.push_back(DNNL_ARG_DIFF_SRC);
+  return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
+}
+
+const RegisterKernelRule rules[] = {
+    RegisterKernelRule({.op = "max_pool2d", .layouts = forward_layouts, .make = make_forward}),
+    RegisterKernelRule({.op = "avg_pool2d", .layouts = forward_layouts, .make = make_forward}),
+    RegisterKernelRule(
+        {.op = "max_pool2d_backward", .layouts = backward_layouts, .make = make_backward}),
+    RegisterKernelRule(
+        {.op = "avg_pool2d_backward", .layouts = backward_layouts, .make = make_backward}),
+};
+
+}  // namespace
+}  // namespace concord::cpu

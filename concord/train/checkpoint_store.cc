@@ -1,0 +1,175 @@
+#include "concord/train/checkpoint_store.h"
+
+#include <cmath>
+#include <exception>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "concord/base/error.h"
+#include "concord/base/file.h"
+#include "concord/base/log.h"
+
+namespace concord::train {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::NamedTensor;
+
+constexpr std::string_view kTemporary = ".tmp";  // being written, or being removed
+constexpr std::string_view kReplaced = ".old";   // was in place until its replacement took the name
+
+fs::path with_suffix(fs::path path, std::string_view suffix) { return path += suffix; }
+
+std::vector<NamedTensor> views(const TensorMap& tensors) {
+  std::vector<NamedTensor> result;
+  for (const auto& [name, tensor] : tensors) {
+    const Tensor view = tensor.view();
+    result.push_back({name, view.type, {view.data, view.type.bytes()}});
+  }
+  return result;
+}
+
+}  // namespace
+
+Tensor slot(TensorMap& tensors, std::string_view name, const TensorType& type) {
+  auto found = tensors.find(name);
+  if (found == tensors.end()) found = tensors.emplace(name, OwnedTensor(type)).first;
+  if (found->second.type() != type) found->second = OwnedTensor(type);
+  return found->second.view();
+}
+
+CheckpointStore::CheckpointStore(fs::path directory, int keep_last,
+                                 std::optional<std::int64_t> resumed_from)
+    : directory_(std::move(directory)), keep_last_(keep_last) {
+  if (keep_last < 1) fail("checkpoints to keep: {} given, expected at least 1", keep_last);
+  std::error_code error;
+  fs::create_directories(directory_, error);
+  if (error) fail("cannot create {}: {}", directory_.string(), error.message());
+  clear_leftovers();
+  for (const std::int64_t step : list_checkpoints(directory_)) {
+    if (!resumed_from) {
+      fail("{} holds checkpoints of an earlier run: resume it, or choose another directory",
+           directory_.string());
+    }
+    if (step > *resumed_from) {
+      superseded_.push_back(step);
+      continue;
+    }
+    scores_[step] = std::nullopt;
+    try {
+      scores_[step] = read_manifest(directory_ / checkpoint_name(step)).info.score;
+    } catch (const Error&) {
+      // Whoever loads it says what is wrong with it; here it only cannot be the best.
+    }
+  }
+}
+
+CheckpointStore::~CheckpointStore() {
+  if (in_flight_.valid()) in_flight_.wait();
+}
+
+Snapshot CheckpointStore::take_snapshot() {
+  wait();
+  return std::exchange(snapshot_, {});
+}
+
+void CheckpointStore::save(Snapshot snapshot) {
+  wait();
+  snapshot_ = std::move(snapshot);
+  in_flight_ = std::async(std::launch::async, [this] { write(snapshot_); });
+}
+
+void CheckpointStore::wait() {
+  if (in_flight_.valid()) in_flight_.get();
+}
+
+void CheckpointStore::write(const Snapshot& snapshot) {
+  const CheckpointInfo& info = snapshot.info;
+  const fs::path checkpoint = directory_ / checkpoint_name(info.step);
+  const fs::path temporary = with_suffix(checkpoint, kTemporary);
+  try {
+    fs::create_directory(temporary);
+    Manifest manifest{.info = info};
+    manifest.weights = formats::write_safetensors(temporary / kWeightsFile, views(snapshot.weights),
+                                                  {{"step", std::to_string(info.step)}});
+    manifest.optimizer =
+        formats::write_safetensors(temporary / kOptimizerFile, views(snapshot.optimizer));
+    OutputFile file(temporary / kManifestFile);
+    file.write(to_text(manifest));
+    file.sync();
+    sync_directory(temporary);
+    publish(temporary, checkpoint);
+  } catch (const std::exception& error) {
+    clear_leftovers();
+    const std::string message =
+        fmt::format("the checkpoint of step {} was not saved: {}; those before it are as they were",
+                    info.step, error.what());
+    log_line(message);
+    throw Error(message);
+  }
+  scores_[info.step] = info.score && std::isfinite(*info.score) ? info.score : std::nullopt;
+  prune();
+}
+
+void CheckpointStore::publish(const fs::path& temporary, const fs::path& checkpoint) {
+  const fs::path replaced = with_suffix(checkpoint, kReplaced);
+  const bool replaces = fs::exists(checkpoint);
+  if (replaces) fs::rename(checkpoint, replaced);
+  fs::rename(temporary, checkpoint);
+  sync_directory(directory_);
+  if (replaces) clear_leftovers();
+}
+
+void CheckpointStore::prune() {
+  for (const std::int64_t later : std::exchange(superseded_, {})) {
+    if (scores_.contains(later)) continue;  // just replaced
+    log("checkpoint {} is removed: the run resumed before it", checkpoint_name(later));
+    remove_checkpoint(later);
+  }
+  std::optional<std::int64_t> best;
+  for (const auto& [step, score] : scores_) {
+    if (score && (!best || *score > *scores_[*best])) best = step;
+  }
+  std::vector<std::int64_t> surplus;
+  std::size_t newer = scores_.size();
+  for (const auto& [step, score] : scores_) {
+    if (newer-- > static_cast<std::size_t>(keep_last_) && step != best) surplus.push_back(step);
+  }
+  for (const std::int64_t step : surplus) remove_checkpoint(step);
+}
+
+void CheckpointStore::remove_checkpoint(std::int64_t step) {
+  scores_.erase(step);
+  const fs::path checkpoint = directory_ / checkpoint_name(step);
+  // Renamed first, so that a crash halfway leaves a leftover and not a damaged checkpoint.
+  const fs::path leftover = with_suffix(checkpoint, kTemporary);
+  std::error_code error;
+  fs::rename(checkpoint, leftover, error);
+  if (!error) fs::remove_all(leftover, error);
+  if (error) log("cannot remove the old checkpoint {}: {}", checkpoint.string(), error.message());
+}
+
+// Removes what an interrupted save left, and puts a checkpoint back whose replacement never came.
+// What cannot be removed is left: it has no checkpoint's name, and a save that needs the name will
+// say so.
+void CheckpointStore::clear_leftovers() {
+  std::error_code error;
+  std::vector<fs::path> paths;
+  for (fs::directory_iterator entries(directory_, error), end; !error && entries != end;
+       entries.increment(error)) {
+    paths.push_back(entries->path());
+  }
+  for (const fs::path& path : paths) {
+    const fs::path suffix = path.extension();
+    const fs::path checkpoint = directory_ / path.stem();
+    if (!step_of(path.stem().string()) || (suffix != kTemporary && suffix != kReplaced)) continue;
+    if (suffix == kReplaced && !fs::exists(checkpoint, error)) {
+      fs::rename(path, checkpoint, error);
+    } else {
+      fs::remove_all(path, error);
+    }
+  }
+}
+
+}  // namespace concord::train

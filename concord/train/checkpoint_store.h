@@ -1,0 +1,78 @@
+// Writes checkpoints in the background and keeps the last few and the best.
+//
+// A save goes to a directory with a temporary name; its files and the directory are flushed to the
+// device, then it is renamed. So a crash, a power cut or a full disk leaves every checkpoint whole
+// or not there, and those before it as they were.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <future>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/tensor/buffer.h"
+#include "concord/train/checkpoint.h"
+
+namespace concord::train {
+
+// Row-major tensors by name.
+using TensorMap = std::map<std::string, OwnedTensor, std::less<>>;
+
+// The tensor of that name, to be filled: the one already there if it has that type, else a new one.
+Tensor slot(TensorMap& tensors, std::string_view name, const TensorType& type);
+
+// A copy of the training state, which training may leave behind while it is being saved.
+struct Snapshot {
+  CheckpointInfo info;
+  TensorMap weights;
+  TensorMap optimizer;
+};
+
+// One process writes to a directory. Thread safety: called by one thread.
+class CheckpointStore {
+ public:
+  // Creates `directory` if needed and removes what a crash during a save left. Keeps the
+  // `keep_last` newest checkpoints and the one with the highest score (of equals, the first). A run
+  // that resumes says from which step. Later checkpoints in the directory (damaged ones, or a
+  // history it left) then do not count, and are removed once its first save is in place.
+  // Throws Error when the directory cannot be used, when keep_last < 1, or when there are
+  // checkpoints although the run does not resume.
+  CheckpointStore(std::filesystem::path directory, int keep_last,
+                  std::optional<std::int64_t> resumed_from = std::nullopt);
+  // Waits for the save in flight.
+  ~CheckpointStore();
+  CheckpointStore(const CheckpointStore&) = delete;
+  CheckpointStore& operator=(const CheckpointStore&) = delete;
+
+  // Waits for the save in flight and hands back its snapshot, so that slot() finds the memory of
+  // the save before. Empty before the first save.
+  Snapshot take_snapshot();
+
+  // Saves `snapshot` in the background, after waiting for the save in flight. A checkpoint of the
+  // same step is replaced.
+  void save(Snapshot snapshot);
+
+  // Waits for the save in flight. A save that failed was reported by a line in the log when it did;
+  // its Error is thrown by whichever of wait, take_snapshot and save is called next.
+  void wait();
+
+ private:
+  void write(const Snapshot& snapshot);
+  void publish(const std::filesystem::path& temporary, const std::filesystem::path& checkpoint);
+  void prune();
+  void remove_checkpoint(std::int64_t step);
+  void clear_leftovers();
+
+  std::filesystem::path directory_;
+  int keep_last_;
+  std::map<std::int64_t, std::optional<double>> scores_;  // of each checkpoint in place, by step
+  std::vector<std::int64_t> superseded_;                  // later steps that this run will overtake
+  Snapshot snapshot_;  // with scores_, belongs to the background thread while in_flight_ is valid
+  std::future<void> in_flight_;
+};
+
+}  // namespace concord::train
