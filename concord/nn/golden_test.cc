@@ -1,0 +1,55 @@
+// Trainings by the reference evaluator against the same by PyTorch (tests/golden/golden.h). Both
+// compute in double precision, so they agree nearly to its last digits.
+#include "tests/golden/golden.h"
+
+#include <gtest/gtest.h>
+
+#include "concord/kernels/ref/reference.h"
+
+namespace concord::nn {
+namespace {
+
+ref::Bindings batch_bindings(const golden::Golden& golden, const Graph& graph, std::uint32_t step) {
+  const golden::Batch batch = golden::batch_of(golden, step);
+  return {{"features",
+           {graph.type(graph.find_input("features")).shape,
+            {batch.features.begin(), batch.features.end()}}},
+          {"labels", {{golden.options.microbatch}, {batch.labels.begin(), batch.labels.end()}}},
+          {"position", {{2}, {static_cast<double>(step), 0}}}};
+}
+
+// Largest relative difference of the first `steps` losses, and of the evaluation when all are done.
+void expect_losses(const std::string& name, std::size_t steps, double tolerance) {
+  const golden::Golden golden = golden::load(CONCORD_SOURCE_DIR, name);
+  const Graph graph = build_training_step(golden.options);
+  const Graph evaluation = build_evaluation_step(golden.options);
+  ref::Bindings bindings;
+  for (const State& state : graph.states) {
+    const Value& value = graph.value(state.value);
+    std::vector<float> values(static_cast<std::size_t>(value.type.shape.elements()));
+    initialize(graph, state, golden.seed, values);
+    bindings[value.name] = {value.type.shape, {values.begin(), values.end()}};
+  }
+  bindings["learning_rate"] = {{}, {golden.learning_rate}};
+  bindings["batch_weight"] = {{}, {1.0 / static_cast<double>(golden.options.microbatch)}};
+  for (std::uint32_t step = 0; step < steps; ++step) {
+    ref::StepResult result =
+        ref::evaluate_step(graph, bindings, {{batch_bindings(golden, graph, step)}});
+    const double expected = golden.losses[step];
+    EXPECT_NEAR(result.outputs["loss"][0], expected, tolerance * expected) << "step " << step;
+    result.next_states.merge(bindings);  // what is no state stays as it is
+    bindings = std::move(result.next_states);
+  }
+  if (steps < golden.losses.size()) return;
+  const ref::StepResult result = ref::evaluate_step(
+      evaluation, bindings,
+      {{batch_bindings(golden, graph, static_cast<std::uint32_t>(golden.losses.size()))}});
+  EXPECT_NEAR(result.outputs.at("loss")[0], golden.evaluation_loss,
+              tolerance * golden.evaluation_loss);
+}
+
+TEST(Golden, MlpTrainsAsInPytorch) { expect_losses("mlp", 20, 1e-10); }
+TEST(Golden, LenetTrainsAsInPytorch) { expect_losses("lenet", 6, 1e-10); }
+
+}  // namespace
+}  // namespace concord::nn

@@ -1,0 +1,52 @@
+// The model zoo: networks by name, built into a graph.
+//
+//   mlp            fully connected layers fc1, fc2, ...; any sample, taken as one row of features
+//   lenet          LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998) as it is built today: first
+//                  convolution padded by 2 for 28x28 images, max-pooling, no partial connections
+//   cnn            two 3x3 convolutions of 32 and 64 channels, max-pooling, fc1 of 128 units, fc2
+//   vgg11, vgg13, vgg16, vgg19
+//                  Simonyan, Zisserman 2015, configurations A, B, D, E
+//   resnet18, resnet34, resnet50
+//                  He, Zhang, Ren, Sun 2016; in resnet50 the 3x3 convolution has the stride
+//   resnet_small   the same with basic blocks, of any width and number of blocks: small images
+//
+// State names and shapes of vgg and resnet are torchvision's. Images are [N, C, H, W].
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/nn/layers.h"
+
+namespace concord::nn {
+
+struct ModelOptions {
+  std::string name = "mlp";
+  std::vector<std::int64_t> hidden = {128};  // mlp: units of each hidden layer
+  std::string activation = "relu";           // mlp, lenet, cnn
+  double dropout = 0;                        // mlp, cnn, vgg: after each hidden layer of neurons
+  bool batch_norm = true;                    // vgg: after each convolution
+  // resnet18, 34 and 50: "imagenet" starts with a 7x7 convolution of stride 2 and a max-pooling,
+  // "cifar" with a 3x3 convolution of stride 1. vgg: "imagenet" ends with three layers of neurons,
+  // "cifar" with the mean of each channel and one layer.
+  std::string stem = "cifar";
+  std::int64_t width = 16;                       // resnet_small: channels of the first stage
+  std::vector<std::int64_t> blocks = {3, 3, 3};  // resnet_small: blocks of each stage; each stage
+                                                 // after the first halves H and W, doubles channels
+  // resnet: the last norm of each block starts at 0, so that blocks start as the identity (Goyal et
+  // al. 2017, section 5.1).
+  bool zero_residual = false;
+};
+
+// Adds the model applied to `x` [N, ...] and returns its logits (or predictions), [N, outputs].
+// Throws Error for an unknown name or option, or a sample shape that the model does not take.
+ValueId build_model(GraphBuilder& builder, const ModelOptions& options, const StepContext& context,
+                    ValueId x, std::int64_t outputs);
+
+std::vector<std::string_view> model_names();
+
+// Elements of all parameters of a graph.
+std::int64_t parameter_count(const Graph& graph);
+
+}  // namespace concord::nn

@@ -1,0 +1,109 @@
+#include "concord/nn/step.h"
+
+#include "concord/autodiff/backpropagate.h"
+#include "concord/base/error.h"
+#include "concord/ops/softmax.h"
+#include "concord/ops/step.h"
+
+namespace concord::nn {
+namespace {
+
+using Loss = StepOptions::Loss;
+
+void check_options(const StepOptions& options) {
+  if (options.microbatch < 1) fail("a microbatch of {} samples", options.microbatch);
+  if (options.sample.rank() == 0) fail("a sample without dims; expected features or an image");
+  for (const std::int64_t extent : options.sample) {
+    if (extent < 1) fail("a sample of {}; extents are positive", to_string(options.sample));
+  }
+}
+
+ValueId add_features(GraphBuilder& builder, const StepOptions& options) {
+  std::vector<std::int64_t> dims = {options.microbatch};
+  dims.insert(dims.end(), options.sample.begin(), options.sample.end());
+  return builder.input("features", {DType::kF32, Shape(std::move(dims))});
+}
+
+ValueId add_scalar(GraphBuilder& builder, std::string name) {
+  return builder.input(std::move(name), {DType::kF32, {}}, Input::Kind::kStep);
+}
+
+// Adds the truth, compares the logits with it, and names the results. Returns the microbatch's
+// share of the loss.
+ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logits,
+                 ValueId batch_weight, double label_smoothing) {
+  const auto scope = builder.scope("loss");
+  ValueId loss = kNoValue;
+  if (options.loss == Loss::kMeanSquaredError) {
+    const ValueId targets = builder.input("targets", builder.type(logits));
+    loss = ops::mean_squared_error(builder, logits, targets, batch_weight);
+  } else {
+    const ValueId labels = builder.input("labels", {DType::kI32, {options.microbatch}});
+    loss = ops::softmax_cross_entropy(builder, logits, labels, batch_weight, label_smoothing);
+    const ValueId correct = ops::count_correct(builder, logits, labels);
+    builder.output("correct", ops::leaf_sum(builder, correct));
+  }
+  builder.output("loss", ops::leaf_sum(builder, loss));
+  return loss;
+}
+
+std::vector<ValueId> parameters_of(const Graph& graph) {
+  std::vector<ValueId> parameters;
+  for (const State& state : graph.states) {
+    if (state.role == State::Role::kParameter) parameters.push_back(state.value);
+  }
+  return parameters;
+}
+
+}  // namespace
+
+Graph build_training_step(const StepOptions& options) {
+  check_options(options);
+  Graph graph;
+  GraphBuilder builder(graph);
+  const ValueId features = add_features(builder, options);
+  const StepContext context{
+      .mode = Mode::kTrain,
+      .seed = options.seed,
+      .batch_weight = add_scalar(builder, "batch_weight"),
+      .position = builder.input("position", {DType::kI64, {2}}),
+  };
+  const ValueId learning_rate = add_scalar(builder, "learning_rate");
+
+  const ValueId logits = build_model(builder, options.model, context, features, options.outputs);
+  const ValueId loss =
+      add_loss(builder, options, logits, context.batch_weight, options.label_smoothing);
+  const std::vector<ValueId> parameters = parameters_of(graph);
+  const std::vector<ValueId> gradients = backpropagate(builder, loss, parameters);
+  std::vector<ParameterGradient> updates;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    CONCORD_CHECK(gradients[i] != kNoValue, "\"{}\"", graph.value(parameters[i]).name);
+    updates.push_back({parameters[i], ops::leaf_sum(builder, gradients[i])});
+  }
+  apply_optimizer(builder, options.optimizer, updates, learning_rate);
+  return graph;
+}
+
+Graph build_evaluation_step(const StepOptions& options) {
+  check_options(options);
+  Graph graph;
+  GraphBuilder builder(graph);
+  const ValueId features = add_features(builder, options);
+  const ValueId batch_weight = add_scalar(builder, "batch_weight");
+  const ValueId logits =
+      build_model(builder, options.model, {.mode = Mode::kEvaluate}, features, options.outputs);
+  add_loss(builder, options, logits, batch_weight, /*label_smoothing=*/0);
+  return graph;
+}
+
+Graph build_prediction(const StepOptions& options) {
+  check_options(options);
+  Graph graph;
+  GraphBuilder builder(graph);
+  const ValueId features = add_features(builder, options);
+  builder.output("logits", build_model(builder, options.model, {.mode = Mode::kEvaluate}, features,
+                                       options.outputs));
+  return graph;
+}
+
+}  // namespace concord::nn

@@ -1,0 +1,48 @@
+// Steps: a model, its loss, backpropagation and the optimizer as one graph, written for one
+// microbatch (graph/graph.h). Inputs and outputs by name:
+//
+//   features       f32 [microbatch, sample...]      batch
+//   labels         i32 [microbatch]                 batch; cross-entropy
+//   targets        f32 [microbatch, outputs]        batch; mean squared error
+//   position       i64 [2]                          batch; step, and index of the first sample
+//   batch_weight   f32 []                           step; 1 / samples of the whole batch
+//   learning_rate  f32 []                           step
+//
+//   loss     f32 []   the mean over the batch
+//   correct  f32 []   cross-entropy: samples whose largest logit is their label's
+//   logits   f32 [microbatch, outputs]              of a prediction
+//
+// The parameters have the same names and shapes in all three graphs of a model.
+// Errors: options out of range, or that do not fit each other, throw Error.
+#pragma once
+
+#include "concord/graph/graph.h"
+#include "concord/nn/model.h"
+#include "concord/optim/optimizer.h"
+
+namespace concord::nn {
+
+struct StepOptions {
+  enum class Loss { kCrossEntropy, kMeanSquaredError };
+
+  ModelOptions model;
+  Shape sample;              // [C, H, W] or [features]
+  std::int64_t outputs = 0;  // classes, or targets of a sample
+  std::int64_t microbatch = 1;
+  Loss loss = Loss::kCrossEntropy;
+  double label_smoothing = 0;  // cross-entropy while training (ops/softmax.h)
+  OptimizerOptions optimizer;
+  std::uint64_t seed = 0;  // the job's, for dropout
+};
+
+// Forward, loss, backward, update. Inputs: all; outputs: loss and correct, before the update.
+Graph build_training_step(const StepOptions& options);
+
+// Forward and loss with running statistics and without dropout or label smoothing. Inputs:
+// features, labels or targets, batch_weight; outputs: loss and correct.
+Graph build_evaluation_step(const StepOptions& options);
+
+// Forward as in evaluation, without leaves. Input: features; output: logits.
+Graph build_prediction(const StepOptions& options);
+
+}  // namespace concord::nn

@@ -1,0 +1,235 @@
+#include "concord/nn/step.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "concord/base/error.h"
+#include "concord/base/philox.h"
+#include "concord/graph/verifier.h"
+#include "concord/kernels/ref/reference.h"
+#include "concord/nn/initialize.h"
+
+namespace concord::nn {
+namespace {
+
+using ref::Array;
+using ref::Bindings;
+
+// A fixed batch of 8 samples: draws for features and targets, labels that follow from the features.
+struct Data {
+  explicit Data(const StepOptions& options) : options(options) {}
+
+  // Samples [first, first + options.microbatch).
+  Bindings microbatch(std::int64_t first, std::int64_t step) const {
+    std::vector<std::int64_t> dims = {options.microbatch};
+    dims.insert(dims.end(), options.sample.begin(), options.sample.end());
+    Array features{Shape(dims)};
+    Array labels{Shape{options.microbatch}};
+    Array targets{Shape{options.microbatch, options.outputs}};
+    const std::int64_t size = options.sample.elements();
+    for (std::int64_t i = 0; i < options.microbatch; ++i) {
+      for (std::int64_t j = 0; j < size; ++j) features[i * size + j] = draw((first + i) * size + j);
+      labels[i] = features[i * size] > 0 ? 1 : 0;
+      for (std::int64_t j = 0; j < options.outputs; ++j) {
+        targets[i * options.outputs + j] = features[i * size + j] * 2;
+      }
+    }
+    return {{"features", features},
+            {"labels", labels},
+            {"targets", targets},
+            {"position", Array{{2}, {static_cast<double>(step), static_cast<double>(first)}}}};
+  }
+
+  // The batch cut into this many leaves of microbatches.
+  std::vector<std::vector<Bindings>> leaves(std::int64_t count, std::int64_t step) const {
+    std::vector<std::vector<Bindings>> result(static_cast<std::size_t>(count));
+    for (std::int64_t first = 0; first < kBatch; first += options.microbatch) {
+      result[static_cast<std::size_t>(first * count / kBatch)].push_back(microbatch(first, step));
+    }
+    return result;
+  }
+
+  static double draw(std::int64_t index) {
+    const RandomStream stream{5, random_stream("test"), 0};
+    return 2.0 * double{uniform01(stream.bits(static_cast<std::uint64_t>(index)))} - 1.0;
+  }
+
+  static constexpr std::int64_t kBatch = 8;
+  StepOptions options;
+};
+
+Bindings first_bindings(const Graph& graph, double learning_rate) {
+  Bindings bindings;
+  for (const State& state : graph.states) {
+    const Value& value = graph.value(state.value);
+    std::vector<float> values(static_cast<std::size_t>(value.type.shape.elements()));
+    initialize(graph, state, 1, values);
+    bindings[value.name] = {value.type.shape, {values.begin(), values.end()}};
+  }
+  bindings["learning_rate"] = {{}, {learning_rate}};
+  bindings["batch_weight"] = {{}, {1.0 / Data::kBatch}};
+  return bindings;
+}
+
+// The losses of `steps` steps, and the states after them.
+struct Training {
+  std::vector<double> losses;
+  Bindings states;
+};
+
+Training train(StepOptions options, std::int64_t leaves, std::int64_t microbatches,
+               std::int64_t steps, double learning_rate = 0.1) {
+  options.microbatch = Data::kBatch / leaves / microbatches;
+  const Data data(options);
+  const Graph graph = build_training_step(options);
+  verify(graph);
+  Bindings bindings = first_bindings(graph, learning_rate);
+  Training training;
+  for (std::int64_t step = 0; step < steps; ++step) {
+    ref::StepResult result = ref::evaluate_step(graph, bindings, data.leaves(leaves, step));
+    training.losses.push_back(result.outputs.at("loss")[0]);
+    training.states = result.next_states;
+    result.next_states.merge(bindings);
+    bindings = std::move(result.next_states);
+  }
+  return training;
+}
+
+void expect_equal(const Training& a, const Training& b) {
+  for (std::size_t i = 0; i < a.losses.size(); ++i) EXPECT_NEAR(a.losses[i], b.losses[i], 1e-12);
+  ASSERT_EQ(a.states.size(), b.states.size());
+  for (const auto& [name, array] : a.states) {
+    const Array& other = b.states.at(name);
+    for (std::size_t i = 0; i < array.data.size(); ++i) {
+      ASSERT_NEAR(array.data[i], other.data[i], 1e-12) << name << " " << i;
+    }
+  }
+}
+
+StepOptions tiny_mlp() {
+  StepOptions options;
+  options.model = {.name = "mlp", .hidden = {5}, .activation = "tanh", .dropout = 0.25};
+  options.sample = {4};
+  options.outputs = 2;
+  return options;
+}
+
+TEST(TrainingStep, IsTheSameForAnyNumberOfLeavesAndMicrobatches) {
+  const Training whole = train(tiny_mlp(), 1, 1, 5);
+  expect_equal(whole, train(tiny_mlp(), 2, 1, 5));
+  expect_equal(whole, train(tiny_mlp(), 4, 1, 5));
+  expect_equal(whole, train(tiny_mlp(), 2, 2, 5));
+}
+
+TEST(TrainingStep, LossFalls) {
+  StepOptions options = tiny_mlp();
+  options.model.dropout = 0;
+  const Training training = train(options, 2, 1, 60);
+  EXPECT_LT(training.losses.back(), 0.2 * training.losses.front());
+}
+
+TEST(TrainingStep, RegressionLearnsALinearMap) {
+  StepOptions options = tiny_mlp();
+  options.model = {.name = "mlp", .hidden = {}};
+  options.loss = StepOptions::Loss::kMeanSquaredError;
+  const Training training = train(options, 2, 1, 120);
+  EXPECT_LT(training.losses.back(), 1e-3 * training.losses.front());
+}
+
+TEST(TrainingStep, ConvolutionsAndNormsLearn) {
+  StepOptions options;
+  options.model = {.name = "resnet_small", .width = 2, .blocks = {1, 1}};
+  options.sample = {1, 4, 4};
+  options.outputs = 2;
+  const Training training = train(options, 1, 1, 15, 0.05);
+  EXPECT_LT(training.losses.back(), 0.7 * training.losses.front());
+  EXPECT_NE(training.states.at("bn1.running_var")[0], 1);
+}
+
+TEST(EvaluationStep, UsesRunningStatisticsAndCounts) {
+  StepOptions options;
+  options.model = {.name = "resnet_small", .width = 2, .blocks = {1}};
+  options.sample = {1, 4, 4};
+  options.outputs = 2;
+  options.label_smoothing = 0.5;  // of no effect in evaluation
+  const auto evaluate = [&](std::int64_t microbatch) {
+    options.microbatch = microbatch;
+    const Graph graph = build_evaluation_step(options);
+    verify(graph);
+    return ref::evaluate_step(graph, first_bindings(graph, 0), Data(options).leaves(1, 0));
+  };
+  const ref::StepResult whole = evaluate(8);
+  const ref::StepResult parts = evaluate(2);
+  EXPECT_NEAR(whole.outputs.at("loss")[0], parts.outputs.at("loss")[0], 1e-12);
+  EXPECT_EQ(whole.outputs.at("correct")[0], parts.outputs.at("correct")[0]);
+  EXPECT_EQ(whole.next_states.at("bn1.running_mean").data, (std::vector{0.0, 0.0}));
+
+  // The same from the logits of a prediction.
+  options.microbatch = 8;
+  const Graph prediction = build_prediction(options);
+  verify(prediction);
+  Bindings bindings = first_bindings(prediction, 0);
+  const Bindings batch = Data(options).microbatch(0, 0);
+  bindings["features"] = batch.at("features");
+  const Array logits = ref::evaluate(
+      prediction, bindings)[static_cast<std::size_t>(prediction.find_output("logits"))];
+  double loss = 0, correct = 0;
+  for (std::int64_t i = 0; i < 8; ++i) {
+    const auto label = static_cast<std::int64_t>(batch.at("labels")[i]);
+    const double margin = logits[2 * i + 1 - label] - logits[2 * i + label];
+    loss += std::log1p(std::exp(margin)) / 8;
+    correct += margin < 0 ? 1 : 0;
+  }
+  EXPECT_NEAR(whole.outputs.at("loss")[0], loss, 1e-12);
+  EXPECT_EQ(whole.outputs.at("correct")[0], correct);
+}
+
+TEST(Step, EveryModelBuildsAllThreeGraphsWithTheSameParameters) {
+  for (const std::string_view name : model_names()) {
+    StepOptions options;
+    options.model.name = name;
+    options.model.dropout = 0.5;
+    options.sample = {3, 32, 32};
+    options.outputs = 10;
+    options.microbatch = 2;
+    const Graph training = build_training_step(options);
+    const Graph evaluation = build_evaluation_step(options);
+    const Graph prediction = build_prediction(options);
+    for (const Graph* graph : {&training, &evaluation, &prediction}) {
+      EXPECT_NO_THROW(verify(*graph)) << name;
+    }
+    for (const State& state : evaluation.states) {
+      const Value& value = evaluation.value(state.value);
+      const ValueId trained = training.find_state(value.name);
+      ASSERT_NE(trained, kNoValue) << name << " " << value.name;
+      EXPECT_EQ(training.type(trained), value.type) << name << " " << value.name;
+      EXPECT_EQ(state.next, kNoValue) << name << " " << value.name;
+    }
+    EXPECT_EQ(evaluation.states.size(), prediction.states.size()) << name;
+    EXPECT_EQ(evaluation.find_input("position"), kNoValue) << name;
+    const auto updated = [](const State& state) { return state.next != kNoValue; };
+    EXPECT_TRUE(std::ranges::all_of(training.states, updated)) << name;
+    EXPECT_TRUE(std::ranges::none_of(evaluation.nodes, [](const Node& node) {
+      return node.op.starts_with("dropout");
+    })) << name;
+  }
+}
+
+TEST(Step, RefusesSamplesAndMicrobatchesOfNothing) {
+  StepOptions options = tiny_mlp();
+  options.microbatch = 0;
+  EXPECT_THROW(build_training_step(options), Error);
+  options.microbatch = 1;
+  options.sample = {3, 0, 2};
+  EXPECT_THROW(build_evaluation_step(options), Error);
+  options.sample = {};
+  EXPECT_THROW(build_prediction(options), Error);
+  options.sample = {4};
+  options.outputs = 0;
+  EXPECT_THROW(build_prediction(options), Error);
+}
+
+}  // namespace
+}  // namespace concord::nn

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/*.json: the losses of short trainings by PyTorch, an implementation of the
+same mathematics that shares nothing with Concord. Needed only to make the files anew; building,
+running and testing Concord need no Python.
+
+    tools/make_goldens.py [NAME...]     NAME: mlp, lenet, resnet18; default: all
+
+Needs PyTorch and numpy (Debian: python3-torch, python3-numpy). Weights and batches are not stored:
+both sides compute them by the same formulas, which tests/golden/golden.h states in C++:
+
+- random numbers: Philox4x32-10 with key = seed and counter = (block, step, stream), where the stream
+  is the FNV-1a hash of a name (concord/base/philox.h, concord/nn/initialize.h);
+- a weight: (2 u - 1) * bound or deviation * normal, stream = the name of the weight;
+- a batch: the labels of a step are uniform; feature j of a sample is 2 * prototype + noise, both
+  uniform in [-1, 1). Every label has its prototype, the same for 8 neighbouring features.
+
+Each file holds the losses in double precision (what Concord's are compared with) and in single
+precision (their difference shows how far rounding alone moves them), and the loss of one more
+batch in evaluation mode, which depends on the running statistics.
+"""
+import argparse
+import json
+import math
+import pathlib
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+SEED = 1
+STEPS = 20
+
+
+def fnv1a(text):
+    h = 0x811C9DC5
+    for byte in text.encode():
+        h = ((h ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return h
+
+
+def philox_bits(stream, step, count):
+    """32 random bits for each of the elements 0 .. count - 1."""
+    mask, low = np.uint64(0xFFFFFFFF), np.uint64(32)
+    blocks = np.arange((count + 3) // 4, dtype=np.uint64)
+    c = [blocks & mask, blocks >> low, np.full_like(blocks, step), np.full_like(blocks, stream)]
+    key = [SEED & 0xFFFFFFFF, SEED >> 32]
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(p1 >> low) ^ c[1] ^ np.uint64(key[0]), p1 & mask,
+             (p0 >> low) ^ c[3] ^ np.uint64(key[1]), p0 & mask]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return np.stack(c, axis=1).reshape(-1)[:count]
+
+
+def symmetric(bits):
+    """Uniform in [-1, 1), exact in float32."""
+    return 2.0 * ((bits >> np.uint64(8)).astype(np.float64) / 16777216.0) - 1.0
+
+
+def uniform(name, shape, bound):
+    values = symmetric(philox_bits(fnv1a(name), 0, math.prod(shape))) * bound
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def normal(name, shape, deviation):
+    bits = philox_bits(fnv1a(name), 0, 2 * math.prod(shape)).astype(np.float64)
+    u, v = (bits[0::2] + 0.5) / 4294967296.0, (bits[1::2] + 0.5) / 4294967296.0
+    draws = (np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * math.pi * v)).astype(np.float32)
+    return torch.from_numpy((draws.astype(np.float64) * deviation).astype(np.float32).reshape(shape))
+
+
+def batch_of(step, batch, sample, classes):
+    size = math.prod(sample)
+    labels = (philox_bits(fnv1a("labels"), step, batch) * np.uint64(classes)) >> np.uint64(32)
+    labels = labels.astype(np.int64)
+    places = labels[:, None] * size + np.arange(size) // 8
+    prototypes = symmetric(philox_bits(fnv1a("prototypes"), 0, classes * size))[places]
+    noise = symmetric(philox_bits(fnv1a("noise"), step, batch * size)).reshape(batch, size)
+    features = (2.0 * prototypes + noise).astype(np.float32)
+    return torch.from_numpy(features.reshape(batch, *sample)), torch.from_numpy(labels)
+
+
+class Mlp(nn.Module):
+    def __init__(self, inputs, hidden, classes):
+        super().__init__()
+        widths = [inputs, *hidden, classes]
+        for i in range(len(hidden) + 1):
+            setattr(self, f"fc{i + 1}", nn.Linear(widths[i], widths[i + 1]))
+        self.last = len(hidden) + 1
+
+    def forward(self, x):
+        for i in range(1, self.last):
+            x = F.relu(getattr(self, f"fc{i}")(x))
+        return getattr(self, f"fc{self.last}")(x)
+
+
+class Lenet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                                            nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Resnet18(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
+        widths = [64, 64, 128, 256, 512]
+        for i in range(1, 5):
+            setattr(self, f"layer{i}", nn.Sequential(
+                BasicBlock(widths[i - 1], widths[i], 1 if i == 1 else 2),
+                BasicBlock(widths[i], widths[i], 1)))
+        self.fc = nn.Linear(512, 10)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+def initialize(model, normal_convolutions):
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        weight = module.weight
+        fan_in = math.prod(weight.shape[1:])
+        bound = 1.0 / math.sqrt(fan_in)
+        with torch.no_grad():
+            if isinstance(module, nn.Conv2d) and normal_convolutions:
+                fan_out = weight.shape[0] * math.prod(weight.shape[2:])
+                weight.copy_(normal(name + ".weight", weight.shape, math.sqrt(2.0 / fan_out)))
+            else:
+                weight.copy_(uniform(name + ".weight", weight.shape, bound))
+            if module.bias is not None:
+                module.bias.copy_(uniform(name + ".bias", module.bias.shape, bound))
+
+
+CONFIGURATIONS = {
+    "mlp": {"hidden": [64, 32], "sample": [784], "batch": 32, "learning_rate": 0.02},
+    "lenet": {"sample": [1, 28, 28], "batch": 16, "learning_rate": 0.02},
+    "resnet18": {"sample": [3, 32, 32], "batch": 8, "learning_rate": 0.01},
+}
+
+
+def make_model(name, config):
+    if name == "mlp":
+        return Mlp(config["sample"][0], config["hidden"], config["classes"])
+    return {"lenet": Lenet, "resnet18": Resnet18}[name]()
+
+
+def train(name, config, dtype):
+    model = make_model(name, config)
+    initialize(model, normal_convolutions=name.startswith("resnet"))
+    model.to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config["learning_rate"],
+                                momentum=config["momentum"])
+
+    def loss_of(step):
+        features, labels = batch_of(step, config["batch"], config["sample"], config["classes"])
+        return F.cross_entropy(model(features.to(dtype)), labels)
+
+    losses = []
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss = loss_of(step)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    model.eval()
+    with torch.no_grad():
+        return losses, loss_of(STEPS).item()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("names", nargs="*", choices=[*CONFIGURATIONS, []], metavar="NAME")
+    names = parser.parse_args().names or CONFIGURATIONS
+    folder = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
+    for name in names:
+        config = {"model": name, "seed": SEED, "classes": 10, "momentum": 0.9, **CONFIGURATIONS[name]}
+        losses, evaluation = train(name, config, torch.float64)
+        losses32, evaluation32 = train(name, config, torch.float32)
+        result = {**config, "losses": losses, "evaluation_loss": evaluation,
+                  "losses_f32": losses32, "evaluation_loss_f32": evaluation32}
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
+        (folder / f"{name}.json").write_text("{\n" + lines + "\n}\n")
+        spread = max(abs(a - b) / abs(a) for a, b in zip(losses, losses32))
+        print(f"{name}: loss {losses[0]:.4f} to {losses[-1]:.4f}, evaluation {evaluation:.4f}; "
+              f"largest relative difference f32 to f64: {spread:.2e} (training), "
+              f"{abs(evaluation - evaluation32) / abs(evaluation):.2e} (evaluation)")
+
+
+if __name__ == "__main__":
+    main()
