@@ -7,6 +7,7 @@
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/passes/dead_code.h"
+#include "concord/passes/fuse_batch_norm_relu.h"
 #include "concord/passes/memory_plan.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
@@ -295,6 +296,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinne
   };
   return run_passes(graph,
                     {{"dead code", remove_dead_code},
+                     {"fuse batch norm and relu", fuse_batch_norm_relu},
                      {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, pinned); }}},
                     records);
 }

@@ -92,7 +92,7 @@ class Engine {
   void prepare_training(std::int64_t samples);
   void prepare_evaluation(std::int64_t samples);
 
-  StateStore& states() { return *states_; }
+  StateStore& states() const { return *states_; }
   const KernelPolicy& policy() const { return options_.policy; }
   const Program& training_program() { return training_program(options_.microbatch); }
   std::int64_t leaves() const { return options_.leaves; }

@@ -42,7 +42,7 @@ struct Progress {
   std::int64_t total_steps = 0;
   std::int64_t epoch = 0;  // of the last step, from 0
   double loss = 0;         // mean over the samples of the last step
-  double accuracy = -1;    // fraction of them classified correctly; negative where it does not apply
+  double accuracy = -1;  // fraction of them classified correctly; negative where it does not apply
   double learning_rate = 0;
   double samples_per_second = 0;  // over the last seconds
   double flops_per_second = 0;

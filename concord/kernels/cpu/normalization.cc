@@ -68,35 +68,46 @@ class NormalizeRelu final : public Kernel {
   onednn::Execution execution_;
 };
 
-// The fused backward op: dL/d(before the activation) into the scratchpad, then the plain one.
-class NormalizeReluBackward final : public Kernel {
+// Backward. With relu, dL/d(before the activation) is computed into the scratchpad first.
+class NormalizeBackward final : public Kernel {
  public:
-  NormalizeReluBackward(const onednn::PrimitiveDesc& desc, const std::vector<int>& arguments,
-                        std::int64_t elements)
-      : elements_(elements),
-        masked_bytes_(aligned(static_cast<std::size_t>(elements) * sizeof(float))),
-        execution_(desc, arguments) {}
+  NormalizeBackward(const onednn::PrimitiveDesc& desc, bool relu, std::int64_t elements)
+      : relu_(relu),
+        elements_(elements),
+        masked_bytes_(relu ? aligned(static_cast<std::size_t>(elements) * sizeof(float)) : 0),
+        execution_(desc, {DNNL_ARG_DIFF_DST, DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_MEAN,
+                          DNNL_ARG_VARIANCE, onednn::kBatchNormBackwardShift, DNNL_ARG_DIFF_SRC,
+                          DNNL_ARG_DIFF_SCALE, DNNL_ARG_DIFF_SHIFT}) {}
 
   std::size_t scratchpad_bytes() const override {
     return masked_bytes_ + execution_.scratchpad_bytes();
   }
 
-  // operands: dy, x, gamma, mean, variance, y, dx, dgamma, dbeta, scratchpad.
+  // operands: dy, x, gamma, mean, variance, y with relu, dx, dgamma, dbeta, scratchpad if any.
   void run(std::span<std::byte* const> operands) override {
-    const auto* dy = reinterpret_cast<const float*>(operands[0]);
-    const auto* y = reinterpret_cast<const float*>(operands[5]);
-    auto* masked = reinterpret_cast<float*>(operands[9]);
-    parallel_for(elements_, 1 << 14, [=](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) masked[i] = y[i] > 0 ? dy[i] : 0.0f;
-    });
+    const std::size_t first_output = relu_ ? 6 : 5;
+    std::byte* scratchpad = scratchpad_bytes() > 0 ? operands[first_output + 3] : nullptr;
+    if (relu_) mask(operands[0], operands[5], scratchpad);
     std::array<std::byte*, 10> pointers;
-    std::copy_n(operands.begin(), 9, pointers.begin());
-    pointers[0] = operands[9];
-    pointers[9] = operands[9] + masked_bytes_;
+    std::copy_n(operands.begin(), 5, pointers.begin());
+    if (relu_) pointers[0] = scratchpad;
+    pointers[5] = operands[2];  // not read
+    std::copy_n(operands.begin() + first_output, 3, pointers.begin() + 6);
+    pointers[9] = scratchpad + masked_bytes_;
     execution_.run(pointers);
   }
 
  private:
+  void mask(const std::byte* dy_bytes, const std::byte* y_bytes, std::byte* masked_bytes) const {
+    const auto* dy = reinterpret_cast<const float*>(dy_bytes);
+    const auto* y = reinterpret_cast<const float*>(y_bytes);
+    auto* masked = reinterpret_cast<float*>(masked_bytes);
+    parallel_for(elements_, 1 << 14, [=](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) masked[i] = y[i] > 0 ? dy[i] : 0.0f;
+    });
+  }
+
+  bool relu_;
   std::int64_t elements_;
   std::size_t masked_bytes_;
   onednn::Execution execution_;
@@ -138,16 +149,10 @@ const RegisterKernelRule batch_norm_backward{{
       const onednn::PrimitiveDesc desc =
           onednn::batch_norm_backward(onednn::describe(s.inputs[1]), epsilon_of(s));
       CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
-      std::vector<int> arguments = {DNNL_ARG_DIFF_DST, DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_MEAN,
-                                    DNNL_ARG_VARIANCE};
-      if (has_relu(s)) arguments.push_back(0);
-      for (const int output : {DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_SCALE, DNNL_ARG_DIFF_SHIFT}) {
-        arguments.push_back(output);
-      }
-      if (!has_relu(s)) return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
-      CONCORD_CHECK(s.inputs[0].type.dtype == DType::kF32);
-      return std::make_unique<NormalizeReluBackward>(
-          desc, arguments, s.inputs[0].layout.stored_elements(s.inputs[0].type.shape));
+      const Operand& dy = s.inputs[0];
+      CONCORD_CHECK(!has_relu(s) || dy.type.dtype == DType::kF32);
+      return std::make_unique<NormalizeBackward>(desc, has_relu(s),
+                                                 dy.layout.stored_elements(dy.type.shape));
     },
     .in_place = in_place,
 }};

@@ -89,6 +89,8 @@ normalization_flags relu_flag(bool relu) {
 
 }  // namespace
 
+const int kBatchNormBackwardShift = DNNL_VERSION_MAJOR >= 3 ? 0 : DNNL_ARG_SHIFT;
+
 const dnnl::engine& cpu_engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;

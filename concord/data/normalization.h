@@ -1,0 +1,28 @@
+// Normalisation of samples: (x - mean) / deviation, channel by channel. The channels of an image
+// [C, H, W] are its C planes; those of a vector are its features.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "concord/data/dataset.h"
+
+namespace concord::data {
+
+// One number per channel, or none at all for no normalisation.
+struct Normalization {
+  std::vector<float> mean;
+  std::vector<float> deviation;  // standard deviation
+};
+
+// Throws Error unless `normalization` is empty or fits samples of `sample_shape`, with positive and
+// finite deviations.
+void check_normalization(const Normalization& normalization, const Shape& sample_shape);
+
+// Mean and standard deviation of each channel over the whole data set, or over `max_samples`
+// samples spread evenly over it where it has more. A channel that does not vary gets deviation 1.
+// The result does not depend on the number of compute threads, which share the work. Throws what
+// read() throws.
+Normalization measure_normalization(const Dataset& dataset, std::int64_t max_samples = 10000);
+
+}  // namespace concord::data

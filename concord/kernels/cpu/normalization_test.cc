@@ -1,0 +1,47 @@
+#include "concord/ops/normalization.h"
+
+#include <gtest/gtest.h>
+
+#include "concord/kernels/kernel_check.h"
+
+namespace concord::cpu {
+namespace {
+
+const Shape kShapes[] = {{2, 16, 5, 5}, {3, 20, 4, 3}, {2, 3, 6, 6}, {4, 64, 2, 2},
+                         {2, 1, 3, 3},  {8, 10},       {16, 64},     {5, 1}};
+
+TEST(CpuKernel, BatchNorm) {
+  for (const bool relu : {false, true}) {
+    for (const Shape& shape : kShapes) {
+      const TensorType channels{DType::kF32, {shape[1]}};
+      EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, channels, channels},
+                                   .build =
+                                       [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                         ops::batch_norm(b, x[0], x[1], x[2], 1e-5, relu);
+                                       },
+                                   .tolerance = 2e-5}));
+    }
+  }
+}
+
+TEST(CpuKernel, BatchNormInference) {
+  for (const bool relu : {false, true}) {
+    for (const Shape& shape : kShapes) {
+      const TensorType channels{DType::kF32, {shape[1]}};
+      ref::Array variance(channels.shape);
+      for (std::int64_t c = 0; c < shape[1]; ++c) variance[c] = 0.5 + 0.1 * static_cast<double>(c);
+      EXPECT_EQ("", check_kernels(
+                        {.inputs = {{DType::kF32, shape}, channels, channels, channels, channels},
+                         .build =
+                             [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                               ops::batch_norm_inference(b, x[0], x[1], x[2], x[3], x[4], 1e-5,
+                                                         relu);
+                             },
+                         .fixed = {{"x4", variance}},
+                         .backward = false}));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace concord::cpu

@@ -1,0 +1,172 @@
+// The engine's promises: the leaves of a step decide its bits, and nothing else does.
+#include "concord/train/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "concord/base/error.h"
+#include "concord/base/philox.h"
+#include "concord/nn/step.h"
+#include "concord/train/inference.h"
+
+namespace concord::train {
+namespace {
+
+constexpr std::int64_t kBatch = 16;
+constexpr int kClasses = 4;
+
+nn::StepOptions small_model(const std::string& name) {
+  nn::StepOptions options;
+  options.model.name = name;
+  options.model.hidden = {24, 12};
+  options.model.width = 8;
+  options.model.blocks = {1, 1};
+  options.model.dropout = name == "mlp" ? 0.2 : 0.0;
+  options.sample = {1, 8, 8};
+  options.outputs = kClasses;
+  options.optimizer.momentum = 0.9;
+  options.seed = 5;
+  return options;
+}
+
+ModelGraphs graphs_of(const nn::StepOptions& options) {
+  const auto sized = [options](Graph (*build)(const nn::StepOptions&)) {
+    return [options, build](std::int64_t samples) {
+      nn::StepOptions sized_options = options;
+      sized_options.microbatch = samples;
+      return build(sized_options);
+    };
+  };
+  return {sized(nn::build_training_step), sized(nn::build_evaluation_step),
+          sized(nn::build_prediction)};
+}
+
+std::unique_ptr<Engine> make_engine(const std::string& model, std::int64_t leaves,
+                                    std::int64_t microbatch = 0) {
+  return std::make_unique<Engine>(graphs_of(small_model(model)),
+                                  EngineOptions{.batch = kBatch,
+                                                .leaves = leaves,
+                                                .microbatch = microbatch,
+                                                .seed = 3,
+                                                .policy = {.measure = false}});
+}
+
+struct Data {
+  std::vector<float> features;
+  std::vector<std::int32_t> labels;
+
+  explicit Data(std::int64_t count, std::uint32_t stream = 0) {
+    const RandomStream random{.seed = 11, .stream = stream};
+    for (std::int64_t i = 0; i < count * 64; ++i) {
+      features.push_back(normal01(random.bits(2 * static_cast<std::uint64_t>(i)),
+                                  random.bits(2 * static_cast<std::uint64_t>(i) + 1)));
+    }
+    for (std::int64_t i = 0; i < count; ++i)
+      labels.push_back(static_cast<std::int32_t>(i % kClasses));
+  }
+  Samples range(std::int64_t begin, std::int64_t end) const {
+    return {.count = end - begin,
+            .features = std::span(features).subspan(static_cast<std::size_t>(begin * 64),
+                                                    static_cast<std::size_t>((end - begin) * 64)),
+            .labels = std::span(labels).subspan(static_cast<std::size_t>(begin),
+                                                static_cast<std::size_t>(end - begin))};
+  }
+};
+
+// Three steps, each brought in `calls` calls; the last is shorter by three samples.
+std::string train_in_calls(Engine& engine, std::int64_t calls) {
+  for (std::int64_t step = 0; step < 3; ++step) {
+    const Data data(kBatch, static_cast<std::uint32_t>(step));
+    const std::int64_t samples = step == 2 ? kBatch - 3 : kBatch;
+    engine.begin_step({step, samples, 0.05});
+    for (std::int64_t begin = 0; begin < samples; begin += kBatch / calls) {
+      engine.accumulate(data.range(begin, std::min(samples, begin + kBatch / calls)));
+    }
+    engine.reduce();
+    engine.update();
+  }
+  return hash_of_weights(engine);
+}
+
+TEST(Engine, AccumulationOverOneTwoOrFourCallsGivesTheSameBits) {
+  for (const char* model : {"mlp", "resnet_small"}) {
+    const std::string one = train_in_calls(*make_engine(model, 4), 1);
+    EXPECT_EQ(one, train_in_calls(*make_engine(model, 4), 2)) << model;
+    EXPECT_EQ(one, train_in_calls(*make_engine(model, 4), 4)) << model;
+    EXPECT_NE(one, train_in_calls(*make_engine(model, 2), 1)) << model;  // other leaves, other bits
+  }
+}
+
+TEST(Engine, MicrobatchesOfALeafGiveTheSameGradientUpToRounding) {
+  const auto whole = make_engine("mlp", 2);
+  const auto cut = make_engine("mlp", 2, 3);
+  const Data data(kBatch);
+  for (Engine* engine : {whole.get(), cut.get()}) {
+    engine->begin_step({0, kBatch, 0.1});
+    engine->accumulate(data.range(0, kBatch));
+    engine->reduce();
+    engine->update();
+  }
+  for (const StateStore::Entry& entry : whole->states().entries()) {
+    const OwnedTensor a = whole->states().read(entry);
+    const OwnedTensor b = cut->states().read(*cut->states().find(entry.name));
+    for (std::size_t i = 0; i < a.as<float>().size(); ++i) {
+      EXPECT_NEAR(a.as<float>()[i], b.as<float>()[i], 1e-5) << entry.name;
+    }
+  }
+}
+
+TEST(Engine, LearnsAndEvaluatesWhatItLearned) {
+  const auto engine = make_engine("resnet_small", 2);
+  const Data data(kBatch);
+  double first = 0, last = 0;
+  for (std::int64_t step = 0; step < 40; ++step) {
+    engine->begin_step({step, kBatch, 0.1});
+    engine->accumulate(data.range(0, kBatch));
+    last = engine->reduce().loss;
+    engine->update();
+    if (step == 0) first = last;
+  }
+  EXPECT_LT(last, 0.2 * first);
+  const StepResult result = engine->evaluate(data.range(0, 13));
+  EXPECT_GE(result.correct, 11);
+  std::vector<float> logits(13 * kClasses);
+  EXPECT_EQ(engine->predict(data.range(0, 13), logits), kClasses);
+  int agree = 0;
+  for (std::size_t i = 0; i < 13; ++i) {
+    const auto row = std::span(logits).subspan(i * kClasses, kClasses);
+    agree += std::max_element(row.begin(), row.end()) - row.begin() == data.labels[i];
+  }
+  EXPECT_EQ(agree, static_cast<int>(result.correct));
+}
+
+TEST(Engine, StepWithoutUpdateLeavesEveryStateAsItWas) {
+  const auto engine = make_engine("resnet_small", 2);
+  std::vector<std::byte> before(engine->states().data(),
+                                engine->states().data() + engine->states().bytes());
+  Data data(kBatch);
+  data.features[70] = NAN;
+  engine->begin_step({0, kBatch, 0.1});
+  engine->accumulate(data.range(0, kBatch));
+  EXPECT_TRUE(std::isnan(engine->reduce().loss));
+  const std::string culprit = engine->find_nonfinite(data.range(0, kBatch));
+  EXPECT_NE(culprit.find("conv"), std::string::npos) << culprit;
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), engine->states().data()));
+}
+
+TEST(Engine, RejectsLeavesThatAreNoPowerOfTwo) {
+  EXPECT_THROW(make_engine("mlp", 3), Error);
+  EXPECT_THROW(make_engine("mlp", 32), Error);
+  EXPECT_THROW(make_engine("mlp", 2, 9), Error);
+}
+
+TEST(DefaultLeaves, DependOnBatchAndModelAlone) {
+  EXPECT_EQ(default_leaves(128, 4e6, 670'000), 1);      // an mlp: little work for each weight
+  EXPECT_EQ(default_leaves(64, 3.3e9, 11'173'962), 4);  // a ResNet-18 on 32x32 images
+  EXPECT_EQ(default_leaves(1024, 3.3e9, 11'173'962), 8);
+  EXPECT_EQ(default_leaves(1, 1e9, 1000), 1);
+}
+
+}  // namespace
+}  // namespace concord::train

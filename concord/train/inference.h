@@ -1,0 +1,22 @@
+// What training, `concord eval` and `concord predict` share: a job's test set evaluated, weights
+// taken from a checkpoint, and their hash.
+#pragma once
+
+#include <string>
+
+#include "concord/train/checkpoint.h"
+#include "concord/train/job.h"
+#include "concord/train/trainer.h"
+
+namespace concord::train {
+
+// Loss and accuracy over the whole test set, every sample once, with the states as they are.
+Evaluation evaluate_test_set(Job& job);
+
+// weights_hash (weights_hash.h) of the engine's parameters.
+std::string hash_of_weights(const Engine& engine);
+
+// The kernel choices of the run that wrote the checkpoint.
+KernelChoices choices_of(const Checkpoint& checkpoint);
+
+}  // namespace concord::train

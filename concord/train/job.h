@@ -1,0 +1,48 @@
+// Job: what a configuration asks for, opened: the data sets, the model's graphs, and an engine.
+#pragma once
+
+#include <memory>
+
+#include "concord/data/loader.h"
+#include "concord/data/open.h"
+#include "concord/formats/safetensors.h"
+#include "concord/optim/schedule.h"
+#include "concord/train/config.h"
+#include "concord/train/engine.h"
+
+namespace concord::train {
+
+struct Job {
+  Config config;
+  std::unique_ptr<data::Dataset> train_set;
+  std::unique_ptr<data::Dataset> test_set;
+  data::Normalization normalization;
+  std::unique_ptr<Engine> engine;
+
+  std::int64_t steps_per_epoch() const;
+  // Steps of all epochs; schedules span these. train.max_steps may end the run before.
+  std::int64_t schedule_steps() const { return config.train.epochs * steps_per_epoch(); }
+  std::int64_t total_steps() const;
+  double learning_rate(std::int64_t step) const;
+  bool classifies() const { return train_set->target_type() == data::TargetType::kClass; }
+
+  // Batches of the training set from `first_step` on, shuffled and augmented.
+  std::unique_ptr<data::Loader> train_loader(std::int64_t first_step, std::int64_t end_step) const;
+  // The test set once, in order, normalized.
+  std::unique_ptr<data::Loader> test_loader() const;
+};
+
+// Opens the data, sets the compute threads, and compiles the model, starting from model.weights
+// where given. `choices`: kernel choices that are part of the run (a resumed one's); they win over
+// the machine's cache. Throws Error.
+Job open_job(const Config& config, const KernelChoices& choices = {});
+
+// The batch as the engine takes it.
+Samples samples_of(const data::Batch& batch);
+
+// Copies every tensor of a safetensors file (weights by name) into the engine's parameters and
+// statistics. Throws Error naming the tensor when one is missing in the file, has another shape or
+// element type, or is unknown to the model (with the nearest name).
+void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source);
+
+}  // namespace concord::train

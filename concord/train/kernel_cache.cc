@@ -1,0 +1,70 @@
+#include "concord/train/kernel_cache.h"
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "concord/base/error.h"
+#include "concord/base/file.h"
+#include "concord/base/log.h"
+
+namespace concord::train {
+namespace {
+
+constexpr std::size_t kMostBytes = std::size_t{64} << 20;
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+std::filesystem::path kernel_cache_path() {
+  std::filesystem::path cache = environment("XDG_CACHE_HOME");
+  if (cache.empty()) {
+    const std::filesystem::path home = environment("HOME");
+    if (home.empty()) return {};
+    cache = home / ".cache";
+  }
+  return cache / "concord" / "kernels.json";
+}
+
+std::string to_json(const KernelChoices& choices) { return nlohmann::json(choices).dump(1); }
+
+KernelChoices parse_kernel_choices(const std::string& text, const std::string& source) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) fail("{} is not a JSON object of kernel choices", source);
+  KernelChoices choices;
+  for (const auto& [key, choice] : json.items()) {
+    if (!choice.is_string()) fail("{}: the choice of \"{}\" is not a string", source, key);
+    choices[key] = choice.get<std::string>();
+  }
+  return choices;
+}
+
+KernelChoices load_kernel_choices(const std::filesystem::path& path) {
+  if (path.empty() || !std::filesystem::exists(path)) return {};
+  try {
+    return parse_kernel_choices(read_file(path, kMostBytes), path.string());
+  } catch (const Error& error) {
+    log("kernels are measured anew: {}", error.what());
+    return {};
+  }
+}
+
+void save_kernel_choices(const std::filesystem::path& path, const KernelChoices& choices) {
+  if (path.empty()) return;
+  try {
+    KernelChoices all = load_kernel_choices(path);
+    const std::size_t before = all.size();
+    all.insert(choices.begin(), choices.end());
+    if (all.size() == before) return;
+    std::error_code ignored;
+    std::filesystem::create_directories(path.parent_path(), ignored);
+    write_file_atomically(path, to_json(all));
+  } catch (const Error& error) {
+    log("kernel choices are not remembered: {}", error.what());
+  }
+}
+
+}  // namespace concord::train

@@ -1,0 +1,63 @@
+#include "concord/train/run_folder.h"
+
+#include <vector>
+
+#include "concord/base/error.h"
+#include "concord/base/file.h"
+
+namespace concord::train {
+namespace {
+
+std::filesystem::path prepare(const Config& config) {
+  const std::filesystem::path directory = config.output.dir;
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) fail("cannot create output.dir {}: {}", directory.string(), error.message());
+  write_file_atomically(directory / "config.toml", to_toml(config));
+  return directory;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const Config& config, std::int64_t first_step)
+    : metrics_(prepare(config) / "metrics.jsonl", first_step) {
+  if (config.output.tensorboard) events_.emplace(config.output.dir, first_step + 1);
+}
+
+void RunFolder::record_training(const Progress& progress) {
+  nlohmann::ordered_json record = {{"kind", "train"},
+                                   {"step", progress.step},
+                                   {"epoch", progress.epoch},
+                                   {"loss", progress.loss}};
+  std::vector<formats::Scalar> scalars = {
+      {"loss/train", static_cast<float>(progress.loss)},
+      {"learning_rate", static_cast<float>(progress.learning_rate)},
+      {"speed/samples_per_second", static_cast<float>(progress.samples_per_second)}};
+  if (progress.accuracy >= 0) {
+    record["accuracy"] = progress.accuracy;
+    scalars.push_back({"accuracy/train", static_cast<float>(progress.accuracy)});
+  }
+  record["learning_rate"] = progress.learning_rate;
+  record["samples_per_second"] = progress.samples_per_second;
+  record["flops_per_second"] = progress.flops_per_second;
+  record["data_wait_fraction"] = progress.data_wait_fraction;
+  metrics_.write(record);
+  if (events_) events_->write(progress.step, scalars);
+}
+
+void RunFolder::record_evaluation(const Progress& progress, const Evaluation& evaluation) {
+  nlohmann::ordered_json record = {{"kind", "test"},
+                                   {"step", progress.step},
+                                   {"epoch", progress.epoch},
+                                   {"loss", evaluation.loss}};
+  std::vector<formats::Scalar> scalars = {{"loss/test", static_cast<float>(evaluation.loss)}};
+  if (evaluation.accuracy >= 0) {
+    record["accuracy"] = evaluation.accuracy;
+    scalars.push_back({"accuracy/test", static_cast<float>(evaluation.accuracy)});
+  }
+  record["seconds"] = evaluation.seconds;
+  metrics_.write(record);
+  if (events_) events_->write(progress.step, scalars);
+}
+
+}  // namespace concord::train

@@ -1,0 +1,39 @@
+// The run folder: what a run leaves behind in output.dir.
+//
+//   config.toml      the resolved configuration
+//   metrics.jsonl    one JSON object a line: training every log_every steps, and each evaluation
+//   events.*         the same for TensorBoard
+//   checkpoints/     see checkpoint_store.h
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "concord/formats/json_lines.h"
+#include "concord/formats/tensorboard.h"
+#include "concord/train/config.h"
+#include "concord/train/trainer.h"
+
+namespace concord::train {
+
+class RunFolder {
+ public:
+  // Creates the folder, or continues it after step `first_step`: records of later steps are
+  // dropped.
+  RunFolder(const Config& config, std::int64_t first_step);
+
+  static std::filesystem::path checkpoints(const Config& config) {
+    return std::filesystem::path(config.output.dir) / "checkpoints";
+  }
+
+  // `progress` holds the means over the steps since the last record.
+  void record_training(const Progress& progress);
+  void record_evaluation(const Progress& progress, const Evaluation& evaluation);
+
+ private:
+  formats::JsonLines metrics_;
+  std::optional<formats::EventWriter> events_;
+};
+
+}  // namespace concord::train
