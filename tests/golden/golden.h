@@ -1,0 +1,74 @@
+// The golden trainings of tools/make_goldens.py on the C++ side: how each is set up, its batches,
+// and the losses that PyTorch got. For tests.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "concord/base/file.h"
+#include "concord/base/philox.h"
+#include "concord/nn/initialize.h"
+#include "concord/nn/step.h"
+
+namespace concord::golden {
+
+struct Golden {
+  nn::StepOptions options;  // microbatch: the whole batch, one leaf
+  std::uint64_t seed = 0;   // of initialize() and batch_of()
+  double learning_rate = 0;
+  std::vector<double> losses;  // before each step, in double precision
+  double evaluation_loss = 0;  // after them, of the next batch
+};
+
+// Reads tests/golden/<name>.json below `source_dir`.
+inline Golden load(const std::string& source_dir, const std::string& name) {
+  const auto json = nlohmann::json::parse(
+      read_file(std::filesystem::path(source_dir) / "tests" / "golden" / (name + ".json")));
+  Golden golden;
+  nn::ModelOptions& model = golden.options.model;
+  json.at("model").get_to(model.name);
+  if (json.contains("hidden")) json.at("hidden").get_to(model.hidden);
+  if (json.contains("width")) json.at("width").get_to(model.width);
+  if (json.contains("blocks")) json.at("blocks").get_to(model.blocks);
+  if (json.contains("zero_residual")) json.at("zero_residual").get_to(model.zero_residual);
+  golden.options.sample = Shape(json.at("sample").get<std::vector<std::int64_t>>());
+  golden.options.outputs = json.at("classes");
+  golden.options.microbatch = json.at("batch");
+  golden.options.optimizer = {.name = "sgd", .momentum = json.at("momentum")};
+  golden.seed = json.at("seed");
+  golden.learning_rate = json.at("learning_rate");
+  golden.losses = json.at("losses").get<std::vector<double>>();
+  golden.evaluation_loss = json.at("evaluation_loss");
+  return golden;
+}
+
+struct Batch {
+  std::vector<float> features;  // row-major
+  std::vector<std::int32_t> labels;
+};
+
+// The labels of a step are uniform. Feature j of a sample is 2 * prototype + noise, both uniform in
+// [-1, 1); every label has its prototype, the same for 8 neighbouring features.
+inline Batch batch_of(const Golden& golden, std::uint32_t step) {
+  const RandomStream labels{golden.seed, nn::random_stream("labels"), step};
+  const RandomStream prototypes{golden.seed, nn::random_stream("prototypes"), 0};
+  const RandomStream noise{golden.seed, nn::random_stream("noise"), step};
+  const auto symmetric = [](const RandomStream& stream, std::uint64_t index) {
+    return 2.0 * double{uniform01(stream.bits(index))} - 1.0;
+  };
+  const auto size = static_cast<std::uint64_t>(golden.options.sample.elements());
+  const auto classes = static_cast<std::uint32_t>(golden.options.outputs);
+  Batch batch;
+  for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(golden.options.microbatch); ++i) {
+    const std::uint32_t label = uniform_below(labels.bits(i), classes);
+    batch.labels.push_back(static_cast<std::int32_t>(label));
+    for (std::uint64_t j = 0; j < size; ++j) {
+      batch.features.push_back(static_cast<float>(
+          2.0 * symmetric(prototypes, label * size + j / 8) + symmetric(noise, i * size + j)));
+    }
+  }
+  return batch;
+}
+
+}  // namespace concord::golden
