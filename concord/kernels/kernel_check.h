@@ -35,7 +35,7 @@ struct KernelCheck {
 // Every node runs in the layouts its kernel rule wishes for, on the reference's inputs rounded to
 // the operand's element type. Returns a description of the worst element of the first node beyond
 // the tolerance, or of what else is wrong (padding that is not zero, bits that depend on the number
-// of threads), or "".
+// of threads or on an output lying over an input where the rule permits it), or "".
 std::string check_kernels(const KernelCheck& check);
 
 }  // namespace concord
