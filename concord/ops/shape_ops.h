@@ -26,7 +26,8 @@ ValueId pad_slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64
                   std::int64_t extent);
 
 // x as another element type: rounded to nearest even between floating types, towards zero from
-// floating to integer types. Differentiable between floating types.
+// floating to integer types, where a number outside the type's range gives no particular one.
+// Differentiable between floating types.
 ValueId cast(GraphBuilder& builder, ValueId x, DType dtype);
 
 }  // namespace concord::ops

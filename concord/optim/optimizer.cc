@@ -1,5 +1,7 @@
 #include "concord/optim/optimizer.h"
 
+#include <cstdlib>
+
 #include "concord/base/error.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/optimizer.h"

@@ -170,9 +170,10 @@ struct AroundDim {
   std::int64_t rows = 1, bytes, index_bytes;
 };
 
-class Concat final : public Kernel {
+// Copies from each input into the one output.
+class BlockCopies final : public Kernel {
  public:
-  explicit Concat(std::vector<BlockCopy> copies) : copies_(std::move(copies)) {}
+  explicit BlockCopies(std::vector<BlockCopy> copies) : copies_(std::move(copies)) {}
   void run(std::span<std::byte* const> operands) override {
     for (std::size_t i = 0; i < copies_.size(); ++i) {
       copies_[i].run(operands[i], operands[copies_.size()]);
@@ -195,7 +196,7 @@ const RegisterKernelRule concat{{
         copies.push_back({to.rows, from.bytes, 0, from.bytes, offset, to.bytes});
         offset += from.bytes;
       }
-      return std::make_unique<Concat>(std::move(copies));
+      return std::make_unique<BlockCopies>(std::move(copies));
     },
 }};
 
@@ -204,7 +205,7 @@ const RegisterKernelRule slice{{
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       const std::int64_t dim = s.node.attributes.integer("dim");
       const AroundDim from(s.inputs[0].type, dim), to(s.outputs[0].type, dim);
-      return std::make_unique<Concat>(std::vector<BlockCopy>{
+      return std::make_unique<BlockCopies>(std::vector<BlockCopy>{
           {to.rows, to.bytes, s.node.attributes.integer("begin") * from.index_bytes, from.bytes, 0,
            to.bytes}});
     },
