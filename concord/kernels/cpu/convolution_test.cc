@@ -4,8 +4,8 @@
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
+#include "concord/kernels/cpu/check_layouts.h"
 #include "concord/kernels/cpu/registry.h"
-#include "concord/kernels/kernel_check.h"
 #include "concord/ops/arithmetic.h"
 
 namespace concord::cpu {
@@ -25,7 +25,7 @@ std::string check(const Case& c, bool bias, const KernelPolicy& policy, double t
                     .tolerance = tolerance,
                     .policy = policy};
   if (bias) check.inputs.push_back({DType::kF32, {c.w[0]}});
-  return check_kernels(check);
+  return check_free_and_row_major(check);
 }
 
 TEST(CpuKernel, ConvolutionDirect) {
