@@ -1,6 +1,7 @@
-// Layouts that the tests of element-wise kernels offer.
+// Layouts that the tests of kernels offer.
 #pragma once
 
+#include "concord/kernels/kernel_check.h"
 #include "concord/tensor/layout.h"
 
 namespace concord::cpu {
@@ -15,6 +16,15 @@ inline Layout channel_tiles(const Shape& s) {
   const std::int64_t tiles = (s[1] + 7) / 8;
   return Layout(s, {tiles * s[2] * s[3] * 8, s[2] * s[3] * 8, s[3] * 8, 8},
                 {s[0], tiles * 8, s[2], s[3]}, {{1, 8}});
+}
+
+// Checks with the layouts of all inputs left free, so that kernels take what suits them, and with
+// all of them row-major.
+inline std::string check_free_and_row_major(KernelCheck check) {
+  const std::string report = check_kernels(check);
+  if (!report.empty()) return report;
+  check.offered = Layout();
+  return check_kernels(check);
 }
 
 }  // namespace concord::cpu

@@ -17,10 +17,12 @@ TEST(CpuKernel, MatmulInEveryOrientation) {
         const Shape a = ta ? Shape{c.inner, c.rows} : Shape{c.rows, c.inner};
         const Shape b = tb ? Shape{c.columns, c.inner} : Shape{c.inner, c.columns};
         EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, a}, {DType::kF32, b}},
-                                     .build = [&](GraphBuilder& g, const std::vector<ValueId>& x) {
-                                       ops::matmul(g, x[0], x[1],
-                                                   {.transpose_a = ta, .transpose_b = tb});
-                                     }}));
+                                     .build =
+                                         [&](GraphBuilder& g, const std::vector<ValueId>& x) {
+                                           ops::matmul(g, x[0], x[1],
+                                                       {.transpose_a = ta, .transpose_b = tb});
+                                         },
+                                     .tolerance = 5e-5}));
       }
     }
   }

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "concord/kernels/kernel_check.h"
+#include "concord/kernels/cpu/check_layouts.h"
 
 namespace concord::cpu {
 namespace {
@@ -14,14 +14,27 @@ TEST(CpuKernel, BatchNorm) {
   for (const bool relu : {false, true}) {
     for (const Shape& shape : kShapes) {
       const TensorType channels{DType::kF32, {shape[1]}};
-      EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, channels, channels},
-                                   .build =
-                                       [&](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                         ops::batch_norm(b, x[0], x[1], x[2], 1e-5, relu);
-                                       },
-                                   .tolerance = 2e-5}));
+      EXPECT_EQ("",
+                check_free_and_row_major({.inputs = {{DType::kF32, shape}, channels, channels},
+                                          .build =
+                                              [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                                ops::batch_norm(b, x[0], x[1], x[2], 1e-5, relu);
+                                              },
+                                          .tolerance = 2e-5}));
     }
   }
+}
+
+TEST(CpuKernel, BatchNormOfChannelsLast) {
+  const Shape shape{2, 20, 3, 4};
+  const TensorType channels{DType::kF32, {20}};
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, channels, channels},
+                               .build =
+                                   [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                     ops::batch_norm(b, x[0], x[1], x[2], 1e-5, true);
+                                   },
+                               .tolerance = 2e-5,
+                               .offered = channels_last(shape)}));
 }
 
 TEST(CpuKernel, BatchNormInference) {
@@ -30,7 +43,7 @@ TEST(CpuKernel, BatchNormInference) {
       const TensorType channels{DType::kF32, {shape[1]}};
       ref::Array variance(channels.shape);
       for (std::int64_t c = 0; c < shape[1]; ++c) variance[c] = 0.5 + 0.1 * static_cast<double>(c);
-      EXPECT_EQ("", check_kernels(
+      EXPECT_EQ("", check_free_and_row_major(
                         {.inputs = {{DType::kF32, shape}, channels, channels, channels, channels},
                          .build =
                              [&](GraphBuilder& b, const std::vector<ValueId>& x) {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "concord/kernels/kernel_check.h"
+#include "concord/kernels/cpu/check_layouts.h"
 
 namespace concord::cpu {
 namespace {
@@ -23,45 +23,48 @@ const Case kCases[] = {
 
 TEST(CpuKernel, MaxPool) {
   for (const Case& c : kCases) {
-    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, c.x}},
-                                 .build =
-                                     [&](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                       ops::max_pool2d(b, x[0], c.options);
-                                     },
-                                 .tolerance = 1e-6}));
+    EXPECT_EQ("",
+              check_free_and_row_major({.inputs = {{DType::kF32, c.x}},
+                                        .build =
+                                            [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                              ops::max_pool2d(b, x[0], c.options);
+                                            },
+                                        .tolerance = 1e-6}));
   }
 }
 
 // 256 places do not fit into a byte.
 TEST(CpuKernel, MaxPoolWithALargeWindow) {
-  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {1, 16, 20, 20}}},
-                               .build = [](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                 ops::max_pool2d(b, x[0], {.kernel = {16, 16}, .stride = {2, 2}});
-                               }}));
+  EXPECT_EQ("", check_free_and_row_major(
+                    {.inputs = {{DType::kF32, {1, 16, 20, 20}}},
+                     .build = [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                       ops::max_pool2d(b, x[0], {.kernel = {16, 16}, .stride = {2, 2}});
+                     }}));
 }
 
 TEST(CpuKernel, MaxPoolTakesTheFirstOfEquals) {
   for (const std::int64_t channels : {1, 16}) {
     const Shape shape{1, channels, 6, 6};
-    EXPECT_EQ("",
-              check_kernels({.inputs = {{DType::kF32, shape}},
-                             .build =
-                                 [](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                   ops::max_pool2d(b, x[0], {.kernel = {3, 3}, .padding = {1, 1}});
-                                 },
-                             .fixed = {{"x0", ref::Array(shape)}}}));
+    EXPECT_EQ("", check_free_and_row_major(
+                      {.inputs = {{DType::kF32, shape}},
+                       .build =
+                           [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                             ops::max_pool2d(b, x[0], {.kernel = {3, 3}, .padding = {1, 1}});
+                           },
+                       .fixed = {{"x0", ref::Array(shape)}}}));
   }
 }
 
 TEST(CpuKernel, AveragePool) {
   for (const Case& c : kCases) {
     for (const bool include : {false, true}) {
-      EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, c.x}},
-                                   .build =
-                                       [&](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                         ops::avg_pool2d(b, x[0], c.options, include);
-                                       },
-                                   .tolerance = 1e-6}));
+      EXPECT_EQ("",
+                check_free_and_row_major({.inputs = {{DType::kF32, c.x}},
+                                          .build =
+                                              [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                                ops::avg_pool2d(b, x[0], c.options, include);
+                                              },
+                                          .tolerance = 1e-6}));
     }
   }
 }
