@@ -23,14 +23,19 @@ struct KernelCheck {
   // Also differentiates the sum of the last value, weighted by normal draws, with respect to the
   // f32 inputs, so that backward kernels are checked too.
   bool backward = true;
+  // Offered to every node for its operands of the first input's shape, as if they came in it; the
+  // others come row-major. Null: every layout is free.
+  std::optional<Layout> offered = std::nullopt;
+  // Whether the bits must be the same with one thread and with several.
+  bool any_threads = false;
   KernelPolicy policy = {};
   std::uint64_t seed = 1;
 };
 
-// Every node runs in the layouts its kernel rule wishes for, first with the layouts of its inputs
-// left free and then with all of them row-major, on the reference's inputs rounded to the operand's
-// element type. The nodes that make a loss of the output are not under test. Returns a description
-// of the worst element of the first node beyond the tolerance, or "".
+// Every node runs in the layouts its kernel rule wishes for, on the reference's inputs rounded to
+// the operand's element type. Returns a description of the worst element of the first node beyond
+// the tolerance, or of what else is wrong (padding that is not zero, bits that depend on the number
+// of threads or on an output lying over an input where the rule permits it), or "".
 std::string check_kernels(const KernelCheck& check);
 
 }  // namespace concord

@@ -14,6 +14,15 @@ bool has_relu(const Signature& s) { return s.node.attributes.integer("relu") != 
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// oneDNN is fast on vectors [N, C] when told that they are channels-last images of one pixel.
+onednn::MemoryDesc describe(const Operand& operand) {
+  const TensorType& type = operand.type;
+  if (type.shape.rank() != 2) return onednn::describe(operand);
+  const std::int64_t channels = type.shape[1];
+  return {dnnl::memory::dims{type.shape[0], channels, 1, 1}, onednn::data_type(type.dtype),
+          dnnl::memory::dims{channels, 1, channels, channels}};
+}
+
 // Images in the layout of an image among the inputs; vectors of channels as they are.
 LayoutWish layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
                    KernelPolicy&) {
@@ -118,7 +127,7 @@ const RegisterKernelRule batch_norm{{
     .layouts = layouts,
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       const onednn::PrimitiveDesc desc =
-          onednn::batch_norm_training(onednn::describe(s.inputs[0]), epsilon_of(s), has_relu(s));
+          onednn::batch_norm_training(describe(s.inputs[0]), epsilon_of(s), has_relu(s));
       CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
       const std::vector<int> arguments = {DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_SHIFT,
                                           DNNL_ARG_DST, DNNL_ARG_MEAN,  DNNL_ARG_VARIANCE};
@@ -133,7 +142,7 @@ const RegisterKernelRule batch_norm_inference{{
     .layouts = layouts,
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       const onednn::PrimitiveDesc desc =
-          onednn::batch_norm_inference(onednn::describe(s.inputs[0]), epsilon_of(s), has_relu(s));
+          onednn::batch_norm_inference(describe(s.inputs[0]), epsilon_of(s), has_relu(s));
       CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
       return std::make_unique<onednn::OneDnnKernel>(
           desc, std::vector<int>{DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_SHIFT, DNNL_ARG_MEAN,
@@ -147,7 +156,7 @@ const RegisterKernelRule batch_norm_backward{{
     .layouts = layouts,
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       const onednn::PrimitiveDesc desc =
-          onednn::batch_norm_backward(onednn::describe(s.inputs[1]), epsilon_of(s));
+          onednn::batch_norm_backward(describe(s.inputs[1]), epsilon_of(s));
       CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
       const Operand& dy = s.inputs[0];
       CONCORD_CHECK(!has_relu(s) || dy.type.dtype == DType::kF32);

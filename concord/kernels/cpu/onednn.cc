@@ -56,9 +56,9 @@ MemoryDesc find_tagged(const Operand& operand, std::int64_t groups) {
   const Shape& shape = operand.type.shape;
   const dnnl::memory::dims dims = grouped_dims(shape, groups);
   const auto with_tag = [&](int tag) -> std::optional<MemoryDesc> {
-    const MemoryDesc desc(dims, data_type(operand.type.dtype),
-                          static_cast<dnnl::memory::format_tag>(tag), /*allow_empty=*/true);
-    if (desc.is_zero() || layout_of(desc, shape) != operand.layout) return std::nullopt;
+    std::optional<MemoryDesc> desc = tagged_desc(dims, data_type(operand.type.dtype),
+                                                 static_cast<dnnl::memory::format_tag>(tag));
+    if (desc && layout_of(*desc, shape) != operand.layout) desc.reset();
     return desc;
   };
   const std::string key = fmt::format("{} {}", dims.size(), to_string(operand.layout));

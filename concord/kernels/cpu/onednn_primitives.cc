@@ -128,6 +128,17 @@ std::optional<BlockedFormat> blocked_format(const MemoryDesc& desc) {
   return format;
 }
 
+std::optional<MemoryDesc> tagged_desc(const memory::dims& dims, memory::data_type type,
+                                      memory::format_tag tag) {
+  MemoryDesc desc(dims, type, tag, /*allow_empty=*/true);
+#if DNNL_VERSION_MAJOR >= 3
+  if (desc.get(/*allow_empty=*/true) == nullptr) return std::nullopt;
+#else
+  if (desc.is_zero()) return std::nullopt;
+#endif
+  return desc;
+}
+
 PrimitiveDesc convolution_forward(const ConvolutionDescs& d) {
   return forward_desc(d, d.algorithm);
 }

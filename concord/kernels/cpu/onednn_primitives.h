@@ -31,6 +31,10 @@ struct BlockedFormat {
 // nullopt when the format is one that only oneDNN can read.
 std::optional<BlockedFormat> blocked_format(const MemoryDesc& desc);
 
+// nullopt when the tag is not one for tensors of so many dims.
+std::optional<MemoryDesc> tagged_desc(const dnnl::memory::dims& dims, dnnl::memory::data_type type,
+                                      dnnl::memory::format_tag tag);
+
 struct ConvolutionDescs {
   dnnl::algorithm algorithm;  // convolution_direct or convolution_winograd
   MemoryDesc x, w, y;         // or their gradients

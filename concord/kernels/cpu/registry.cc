@@ -38,6 +38,15 @@ LayoutWish same_layout(const Signature& signature, std::span<const std::optional
           std::vector<Layout>(signature.outputs.size(), common)};
 }
 
+LayoutWish same_layout_unpadded(const Signature& signature,
+                                std::span<const std::optional<Layout>> inputs,
+                                KernelPolicy& policy) {
+  LayoutWish wish = same_layout(signature, inputs, policy);
+  if (!wish.outputs[0].has_padding(signature.outputs[0].type.shape)) return wish;
+  return {std::vector<Layout>(signature.inputs.size()),
+          std::vector<Layout>(signature.outputs.size())};
+}
+
 bool element_wise_in_place(const Signature& signature, std::size_t o, std::size_t i) {
   return signature.inputs[i].type == signature.outputs[o].type &&
          signature.inputs[i].layout == signature.outputs[o].layout;

@@ -22,6 +22,12 @@ struct RegisterKernelRule {
 LayoutWish same_layout(const Signature& signature, std::span<const std::optional<Layout>> inputs,
                        KernelPolicy& policy);
 
+// The same, but row-major in place of a layout with padding: for functions with f(0) != 0, which
+// would fill the padding.
+LayoutWish same_layout_unpadded(const Signature& signature,
+                                std::span<const std::optional<Layout>> inputs,
+                                KernelPolicy& policy);
+
 // An element-wise kernel may write over any input of the same type and layout.
 bool element_wise_in_place(const Signature& signature, std::size_t o, std::size_t i);
 

@@ -1,0 +1,127 @@
+#include "concord/base/parallel.h"
+#include "concord/kernels/cpu/elementwise.h"
+#include "concord/kernels/cpu/loops.h"
+#include "concord/kernels/cpu/operands.h"
+#include "concord/kernels/cpu/registry.h"
+
+namespace concord::cpu {
+namespace {
+
+// y = f(a, b) with broadcasting. Operands of one shape, and a single element against a whole
+// tensor, merge into one loop over memory, which fits any layout.
+class Broadcasting final : public Kernel {
+ public:
+  Broadcasting(BinaryFunction f, Loops<2> loops, std::int64_t elements)
+      : f_(f), loops_(std::move(loops)), elements_(elements) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t inner = loops_.inner();
+      while (begin < end) {
+        const std::int64_t row = begin / inner, column = begin % inner;
+        const std::int64_t count = std::min(end - begin, inner - column);
+        const auto [a, b] = loops_.row_offsets(row);
+        apply(f_, run_of(0, operands[0], a, column), run_of(1, operands[1], b, column),
+              as<float>(operands[2]) + begin, count);
+        begin += count;
+      }
+    });
+  }
+
+ private:
+  Run run_of(std::size_t operand, std::byte* data, std::int64_t offset, std::int64_t column) const {
+    const std::int64_t stride = loops_.inner_stride(operand);
+    return {as<float>(data) + offset + column * stride, stride};
+  }
+
+  BinaryFunction f_;
+  Loops<2> loops_;
+  std::int64_t elements_;
+};
+
+bool is_flat(const Signature& s) {
+  const Shape& shape = s.outputs[0].type.shape;
+  for (const Operand& input : s.inputs) {
+    if (input.type.shape != shape && input.type.shape.elements() != 1) return false;
+  }
+  return true;
+}
+
+template <BinaryFunction f>
+std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
+  expect_f32(s);
+  const Shape& shape = s.outputs[0].type.shape;
+  const std::int64_t elements = stored_elements(s.outputs[0]);
+  Loops<2> loops;
+  if (is_flat(s)) {
+    loops.extents = {elements};
+    for (std::size_t i = 0; i < 2; ++i) {
+      loops.strides[i] = {s.inputs[i].type.shape == shape ? 1 : 0};
+    }
+  } else {
+    loops.extents = shape.dims();
+    for (std::size_t i = 0; i < 2; ++i) {
+      loops.strides[i] = broadcast_strides(s.inputs[i].type.shape, shape);
+    }
+    loops = merged(loops);
+  }
+  return std::make_unique<Broadcasting>(f, std::move(loops), elements);
+}
+
+// The layout of the first operand of the output's shape, where memory can be walked flat and
+// padding stays zero; else row-major. 0 + 0, 0 - 0 and 0 * s are 0.
+template <BinaryFunction f>
+LayoutWish layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
+                   KernelPolicy& policy) {
+  const Shape& shape = s.outputs[0].type.shape;
+  const bool one_shape = s.inputs[0].type.shape == s.inputs[1].type.shape;
+  const bool keeps_zero = f == BinaryFunction::kMul ||
+                          (one_shape && (f == BinaryFunction::kAdd || f == BinaryFunction::kSub));
+  LayoutWish wish =
+      keeps_zero ? same_layout(s, inputs, policy) : same_layout_unpadded(s, inputs, policy);
+  if (!is_flat(s)) return {std::vector<Layout>(2), std::vector<Layout>(1)};
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (s.inputs[i].type.shape != shape) wish.inputs[i] = Layout();
+  }
+  return wish;
+}
+
+template <BinaryFunction f>
+KernelRule rule(const char* op) {
+  return {.op = op, .layouts = layouts<f>, .make = make<f>, .in_place = element_wise_in_place};
+}
+
+const RegisterKernelRule add{rule<BinaryFunction::kAdd>("add")};
+const RegisterKernelRule sub{rule<BinaryFunction::kSub>("sub")};
+const RegisterKernelRule mul{rule<BinaryFunction::kMul>("mul")};
+const RegisterKernelRule div{rule<BinaryFunction::kDiv>("div")};
+const RegisterKernelRule equal{rule<BinaryFunction::kEqual>("equal")};
+
+class Scale final : public Kernel {
+ public:
+  Scale(float factor, std::int64_t elements) : factor_(factor), elements_(elements) {}
+  void run(std::span<std::byte* const> operands) override {
+    parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
+      apply(BinaryFunction::kMul, {as<float>(operands[0]) + begin, 1}, {&factor_, 0},
+            as<float>(operands[1]) + begin, end - begin);
+    });
+  }
+
+ private:
+  float factor_;
+  std::int64_t elements_;
+};
+
+const RegisterKernelRule scale{{
+    .op = "scale",
+    .layouts = same_layout,
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      expect_f32(s);
+      return std::make_unique<Scale>(static_cast<float>(s.node.attributes.real("factor")),
+                                     stored_elements(s.outputs[0]));
+    },
+    .in_place = element_wise_in_place,
+}};
+
+}  // namespace
+}  // namespace concord::cpu

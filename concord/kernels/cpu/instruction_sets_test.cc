@@ -1,0 +1,52 @@
+// The vectorised kernels on every instruction set this processor has, not only the best one.
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+#include "concord/kernels/kernel_check.h"
+#include "concord/ops/activation.h"
+#include "concord/ops/arithmetic.h"
+#include "concord/ops/dropout.h"
+#include "concord/ops/optimizer.h"
+#include "concord/ops/reduction.h"
+#include "concord/ops/softmax.h"
+#include "concord/ops/step.h"
+
+namespace concord::cpu {
+namespace {
+
+using Inputs = std::vector<ValueId>;
+
+std::string check_families() {
+  const ref::Bindings fixed = {{"x2", ref::Array({5}, {0, 1, 2, 36, 4})},
+                               {"x3", ref::Array({2}, {3, 7})}};
+  return check_kernels(
+      {.inputs =
+           {{DType::kF32, {5, 37}}, {DType::kF32, {5, 37}}, {DType::kI32, {5}}, {DType::kI64, {2}}},
+       .build =
+           [](GraphBuilder& b, const Inputs& x) {
+             const ValueId one = ops::constant(b, {DType::kF32, {}}, 1);
+             const ValueId positive = ops::exp(b, x[0]);
+             ops::adam_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
+             ops::sgd_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.momentum = 0.9});
+             ops::sum_of_squares(b, {x[0], x[1]});
+             const ValueId y = ops::add(b, ops::gelu(b, x[0]), ops::tanh(b, ops::log(b, positive)));
+             const ValueId z = ops::add(b, ops::silu(b, y), ops::reduce_max(b, x[1], {0}));
+             const ValueId dropped = ops::dropout(b, ops::softmax(b, z), x[3], {.rate = 0.4});
+             ops::softmax_cross_entropy(b, dropped, x[2], one, 0.1);
+           },
+       .fixed = fixed,
+       .tolerance = 5e-6});
+}
+
+TEST(CpuKernel, EveryInstructionSet) {
+  const std::int64_t all = hwy::SupportedTargets();
+  for (std::int64_t targets = all; targets != 0; targets &= targets - 1) {
+    const std::int64_t target = targets & -targets;
+    hwy::SetSupportedTargetsForTest(target);
+    EXPECT_EQ("", check_families()) << hwy::TargetName(target);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
+}  // namespace
+}  // namespace concord::cpu

@@ -1,0 +1,127 @@
+#include "concord/ops/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "concord/kernels/cpu/check_layouts.h"
+#include "concord/kernels/kernel_check.h"
+#include "concord/ops/step.h"
+
+namespace concord::cpu {
+namespace {
+
+using Inputs = std::vector<ValueId>;
+
+// Parameters of different shapes; the last is large enough for several threads.
+const std::vector<Shape> kShapes = {{}, {5}, {3, 7}, {2, 5, 3, 7}, {170, 101}};
+
+// `lists` inputs for each shape, list by list.
+std::vector<TensorType> lists_of(std::size_t lists) {
+  std::vector<TensorType> types;
+  for (std::size_t list = 0; list < lists; ++list) {
+    for (const Shape& shape : kShapes) types.push_back({DType::kF32, shape});
+  }
+  return types;
+}
+
+Inputs list_at(const Inputs& x, std::size_t list) {
+  const auto begin = x.begin() + static_cast<std::ptrdiff_t>(list * kShapes.size());
+  return {begin, begin + static_cast<std::ptrdiff_t>(kShapes.size())};
+}
+
+ValueId scalar(GraphBuilder& b, double value) { return ops::constant(b, {DType::kF32, {}}, value); }
+
+TEST(CpuKernel, SgdUpdate) {
+  for (const ops::SgdOptions& options :
+       {ops::SgdOptions{}, ops::SgdOptions{.weight_decay = 0.1}, ops::SgdOptions{.momentum = 0.9},
+        ops::SgdOptions{.momentum = 0.9, .nesterov = true, .weight_decay = 0.1},
+        ops::SgdOptions{.momentum = 0.5, .weight_decay = 0.1, .decoupled = true}}) {
+    const bool has_momentum = options.momentum != 0;
+    EXPECT_EQ("", check_kernels({.inputs = lists_of(has_momentum ? 3 : 2),
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::sgd_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                       list_at(x, 0), list_at(x, 1),
+                                                       has_momentum ? list_at(x, 2) : Inputs(),
+                                                       options);
+                                     },
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, AdamUpdate) {
+  ref::Bindings second_moments;  // positive
+  for (std::size_t i = 0; i < kShapes.size(); ++i) {
+    ref::Array v(kShapes[i]);
+    for (std::size_t k = 0; k < v.data.size(); ++k) v.data[k] = 0.01 + static_cast<double>(k % 17);
+    second_moments["x" + std::to_string(3 * kShapes.size() + i)] = v;
+  }
+  for (const double step : {1.0, 1000.0}) {
+    for (const ops::AdamOptions& options :
+         {ops::AdamOptions{}, ops::AdamOptions{.beta1 = 0.8, .weight_decay = 0.1},
+          ops::AdamOptions{.weight_decay = 0.1, .decoupled = true}}) {
+      EXPECT_EQ("", check_kernels({.inputs = lists_of(4),
+                                   .build =
+                                       [&](GraphBuilder& b, const Inputs& x) {
+                                         ops::adam_update(b, scalar(b, 0.01), scalar(b, 0.7),
+                                                          scalar(b, step), list_at(x, 0),
+                                                          list_at(x, 1), list_at(x, 2),
+                                                          list_at(x, 3), options);
+                                       },
+                                   .fixed = second_moments,
+                                   .tolerance = 1e-6,
+                                   .backward = false,
+                                   .any_threads = true}));
+    }
+  }
+}
+
+TEST(CpuKernel, UpdatesInAPaddedLayoutKeepThePaddingZero) {
+  const TensorType type{DType::kF32, {2, 5, 3, 7}};
+  ref::Array v(type.shape);
+  std::fill(v.data.begin(), v.data.end(), 0.5);
+  EXPECT_EQ("", check_kernels({.inputs = {type, type, type, type},
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     ops::sgd_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                     {x[1]}, {x[2]}, {.momentum = 0.9});
+                                     ops::adam_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                      scalar(b, 3), {x[0]}, {x[1]}, {x[2]}, {x[3]},
+                                                      {});
+                                     ops::moving_average(b, x[0], x[1], 0.1);
+                                     ops::sum_of_squares(b, {x[0], x[1]});
+                                   },
+                               .fixed = {{"x3", v}},
+                               .tolerance = 1e-6,
+                               .backward = false,
+                               .offered = channel_tiles(type.shape)}));
+}
+
+TEST(CpuKernel, SumOfSquaresClipFactorAndMovingAverage) {
+  EXPECT_EQ("", check_kernels({.inputs = lists_of(2),
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     const ValueId sum = ops::sum_of_squares(b, x);
+                                     ops::clip_factor(b, sum, 1.0);
+                                     ops::clip_factor(b, sum, 1e6);
+                                     ops::moving_average(b, x[3], x[3 + kShapes.size()], 0.1);
+                                   },
+                               .tolerance = 1e-6,
+                               .backward = false,
+                               .any_threads = true}));
+}
+
+TEST(CpuKernel, ClipFactorPassesNaNOn) {
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {}}},
+                               .build = [](GraphBuilder& b,
+                                           const Inputs& x) { ops::clip_factor(b, x[0], 1.0); },
+                               .fixed = {{"x0", ref::Array({}, {std::nan("")})}},
+                               .backward = false}));
+}
+
+}  // namespace
+}  // namespace concord::cpu

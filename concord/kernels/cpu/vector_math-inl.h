@@ -1,0 +1,62 @@
+// Vector helpers on top of Highway, compiled once for each instruction set: included by .cc files
+// after hwy/highway.h. (The guard toggles because foreach_target.h includes the file repeatedly.)
+#if defined(CONCORD_KERNELS_CPU_VECTOR_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CONCORD_KERNELS_CPU_VECTOR_MATH_INL_H_
+#undef CONCORD_KERNELS_CPU_VECTOR_MATH_INL_H_
+#else
+#define CONCORD_KERNELS_CPU_VECTOR_MATH_INL_H_
+#endif
+
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <limits>
+
+HWY_BEFORE_NAMESPACE();
+namespace concord::cpu::HWY_NAMESPACE {
+
+// The first `count` < Lanes(d) elements at `data`; the other lanes hold `rest`.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_first(D d, const float* data, std::size_t count,
+                                                 float rest = 0) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  HWY_ALIGN float lanes[hn::MaxLanes(D())];
+  std::fill(lanes, lanes + hn::MaxLanes(D()), rest);
+  std::copy_n(data, count, lanes);
+  return hn::Load(d, lanes);
+}
+
+// Writes the first `count` < Lanes(d) lanes of v to `data`.
+template <class D>
+HWY_INLINE void store_first(D d, hwy::HWY_NAMESPACE::Vec<D> v, float* data, std::size_t count) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  HWY_ALIGN float lanes[hn::MaxLanes(D())];
+  hn::Store(v, d, lanes);
+  std::copy_n(lanes, count, data);
+}
+
+// e^x with infinity and NaN as std::exp gives them; Highway's holds up to 104 and loses NaN.
+template <class D, class V>
+HWY_INLINE V exp(D d, V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const V y = hn::Exp(d, hn::Min(x, hn::Set(d, 104.0f)));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+// ln x as std::log gives it; Highway's holds for positive finite numbers.
+template <class D, class V>
+HWY_INLINE V log(D d, V x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const V infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  const V nan = hn::Set(d, std::numeric_limits<float>::quiet_NaN());
+  const V zero = hn::Zero(d);
+  const V y = hn::IfThenElse(hn::Eq(x, infinity), x, hn::Log(d, x));
+  const V outside = hn::IfThenElse(hn::Eq(x, zero), hn::Neg(infinity), nan);
+  return hn::IfThenElse(hn::Gt(x, zero), y, outside);
+}
+
+}  // namespace concord::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // CONCORD_KERNELS_CPU_VECTOR_MATH_INL_H_

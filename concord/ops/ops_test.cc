@@ -1,0 +1,81 @@
+// What the general ops refuse, and that their messages name what was given.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "concord/base/error.h"
+#include "concord/ops/activation.h"
+#include "concord/ops/arithmetic.h"
+#include "concord/ops/dropout.h"
+#include "concord/ops/optimizer.h"
+#include "concord/ops/reduction.h"
+#include "concord/ops/shape_ops.h"
+#include "concord/ops/softmax.h"
+
+namespace concord::ops {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+class Refusal : public testing::Test {
+ protected:
+  ValueId input(DType dtype, Shape shape) {
+    return b.input("x" + std::to_string(graph.inputs.size()), {dtype, std::move(shape)});
+  }
+  void expect(const std::function<void()>& build, const char* message) {
+    EXPECT_THAT(build, ThrowsMessage<Error>(HasSubstr(message)));
+  }
+
+  Graph graph;
+  GraphBuilder b{graph};
+  ValueId matrix = input(DType::kF32, {2, 3});
+  ValueId vector = input(DType::kF32, {2});
+  ValueId scalar = input(DType::kF32, {});
+  ValueId labels = input(DType::kI32, {2});
+};
+
+TEST_F(Refusal, Arithmetic) {
+  expect([&] { add(b, matrix, vector); }, "[2, 3] and [2] do not broadcast");
+  expect([&] { add(b, vector, labels); }, "f32[2] and i32[2]");
+  expect([&] { relu(b, labels); }, "floating point, given i32[2]");
+}
+
+TEST_F(Refusal, ShapeOps) {
+  expect([&] { reshape(b, matrix, {4, 2}); }, "6 elements");
+  expect([&] { reshape(b, matrix, {-1, -1}); }, "more than one extent open");
+  expect([&] { reshape(b, matrix, {4, -1}); }, "do not fill");
+  expect([&] { reshape(b, matrix, {-2, -3}); }, "is not a shape");
+  expect([&] { transpose(b, matrix, {0, 0}); }, "not a permutation");
+  expect([&] { transpose(b, matrix, {0}); }, "not a permutation");
+  expect([&] { transpose(b, matrix, {1, 2}); }, "not a permutation");
+  expect([&] { concat(b, {matrix, vector}, 0); }, "differ in more than dim 0");
+  expect([&] { concat(b, {}, 0); }, "at least one value");
+  expect([&] { slice(b, matrix, 1, 2, 4); }, "[2, 4) does not lie in dim 1");
+  expect([&] { slice(b, matrix, 2, 0, 1); }, "no dim 2");
+  expect([&] { pad_slice(b, matrix, 1, 2, 4); }, "does not fit 4 indices");
+}
+
+TEST_F(Refusal, Reductions) {
+  expect([&] { reduce_sum(b, matrix, {2}); }, "no dim 2");
+  expect([&] { reduce_max(b, input(DType::kF32, {0, 3}), {0}); }, "no maximum");
+}
+
+TEST_F(Refusal, Losses) {
+  expect([&] { softmax_cross_entropy(b, matrix, vector, scalar); }, "labels i32[2], given f32[2]");
+  expect([&] { softmax_cross_entropy(b, matrix, labels, vector); }, "weight must be f32[]");
+  expect([&] { softmax_cross_entropy(b, matrix, labels, scalar, 1.0); }, "label_smoothing = 1");
+  expect([&] { mean_squared_error(b, matrix, vector, scalar); }, "f32[2, 3] and target f32[2]");
+  expect([&] { dropout(b, matrix, labels, {}); }, "i64[2], given i32[2]");
+}
+
+TEST_F(Refusal, Updates) {
+  expect([&] { sgd_update(b, scalar, scalar, {matrix}, {vector}, {}, {}); },
+         "f32[2, 3] and f32[2]");
+  expect([&] { sgd_update(b, scalar, scalar, {matrix}, {matrix}, {}, {.momentum = 0.9}); },
+         "3 lists");
+  expect([&] { sgd_update(b, vector, scalar, {matrix}, {matrix}, {}, {}); }, "must be f32[]");
+  expect([&] { clip_factor(b, scalar, 0); }, "max_norm = 0");
+}
+
+}  // namespace
+}  // namespace concord::ops

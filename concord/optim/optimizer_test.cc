@@ -1,0 +1,185 @@
+// The optimizers' graphs, evaluated by the reference over several steps, against scalar loops
+// written here from the papers' formulas.
+#include "concord/optim/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "concord/base/error.h"
+#include "concord/graph/verifier.h"
+#include "concord/kernels/ref/reference.h"
+#include "concord/ops/arithmetic.h"
+
+namespace concord {
+namespace {
+
+constexpr double kLearningRate = 0.1;
+constexpr int kSteps = 5;
+
+// What one parameter starts from and the gradient it gets in each step.
+struct Scalar {
+  double parameter;
+  double gradient_of(int step) const { return std::sin(3.0 * step + 5 * parameter_seed); }
+  double parameter_seed;
+};
+
+// "layer.weight" decays, "layer.bias" does not.
+const std::vector<Scalar> kScalars = {{1.5, 0.3}, {-0.7, 0.9}};
+
+// The parameters after each step: the graph's.
+std::vector<std::vector<double>> evaluate_graph(const OptimizerOptions& options) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const TensorType scalar{DType::kF32, {}};
+  const ValueId rate = b.input("rate", scalar, Input::Kind::kStep);
+  const ValueId g0 = b.input("g0", scalar, Input::Kind::kStep);
+  const ValueId g1 = b.input("g1", scalar, Input::Kind::kStep);
+  const ValueId weight = b.state("layer.weight", scalar, State::Role::kParameter, {});
+  const ValueId bias = b.state("layer.bias", scalar, State::Role::kParameter, {}, false);
+  apply_optimizer(b, options, {{weight, g0}, {bias, g1}}, rate);
+  verify(graph);
+
+  ref::Bindings bindings;
+  for (const State& state : graph.states)
+    bindings[graph.value(state.value).name] = ref::Array(Shape{});
+  bindings["layer.weight"][0] = kScalars[0].parameter;
+  bindings["layer.bias"][0] = kScalars[1].parameter;
+  bindings["rate"] = ref::Array({}, {kLearningRate});
+  std::vector<std::vector<double>> after;
+  for (int step = 0; step < kSteps; ++step) {
+    bindings["g0"] = ref::Array({}, {kScalars[0].gradient_of(step)});
+    bindings["g1"] = ref::Array({}, {kScalars[1].gradient_of(step)});
+    for (auto& [name, value] : ref::evaluate_step(graph, bindings, {{{}}}).next_states) {
+      bindings[name] = value;
+    }
+    after.push_back({bindings["layer.weight"][0], bindings["layer.bias"][0]});
+  }
+  return after;
+}
+
+// The same by a loop; `update(p, g, decay, memory, t)` returns the new parameter.
+template <typename Update>
+std::vector<std::vector<double>> loop(const OptimizerOptions& options, Update update) {
+  struct Memory {
+    double m = 0, v = 0;
+  };
+  std::vector<double> p = {kScalars[0].parameter, kScalars[1].parameter};
+  std::vector<Memory> memory(2);
+  std::vector<std::vector<double>> after;
+  for (int step = 0; step < kSteps; ++step) {
+    std::vector<double> g = {kScalars[0].gradient_of(step), kScalars[1].gradient_of(step)};
+    const double norm = std::sqrt(g[0] * g[0] + g[1] * g[1]);
+    if (options.clip_norm > 0 && norm > options.clip_norm) {
+      for (double& x : g) x *= options.clip_norm / (norm + 1e-6);
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+      const bool decays = i == 0 || options.decay_norm_and_bias;
+      p[i] = update(p[i], g[i], decays ? options.weight_decay : 0.0, memory[i], step + 1);
+    }
+    after.push_back(p);
+  }
+  return after;
+}
+
+void expect_near(const std::vector<std::vector<double>>& a,
+                 const std::vector<std::vector<double>>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t step = 0; step < a.size(); ++step) {
+    for (std::size_t i = 0; i < a[step].size(); ++i)
+      EXPECT_NEAR(a[step][i], b[step][i], 1e-12) << step;
+  }
+}
+
+void check_sgd(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
+                if (o.decoupled) p *= 1 - kLearningRate * decay;
+                if (!o.decoupled) g += decay * p;
+                memory.m = o.momentum * memory.m + g;
+                const double direction = o.nesterov ? g + o.momentum * memory.m : memory.m;
+                return p - kLearningRate * direction;
+              }));
+}
+
+void check_adam(const OptimizerOptions& o) {
+  const bool decoupled = o.decoupled || o.name == "adamw";
+  expect_near(evaluate_graph(o),
+              loop(o, [&](double p, double g, double decay, auto& memory, int t) {
+                if (decoupled) p *= 1 - kLearningRate * decay;
+                if (!decoupled) g += decay * p;
+                memory.m += (1 - o.beta1) * (g - memory.m);
+                memory.v += (1 - o.beta2) * (g * g - memory.v);
+                const double m_hat = memory.m / (1 - std::pow(o.beta1, t));
+                const double v_hat = memory.v / (1 - std::pow(o.beta2, t));
+                return p - kLearningRate * m_hat / (std::sqrt(v_hat) + o.epsilon);
+              }));
+}
+
+TEST(Optimizer, SgdFollowsItsFormula) {
+  check_sgd({.momentum = 0});
+  check_sgd({.momentum = 0.9});
+  check_sgd({.momentum = 0.9, .nesterov = true});
+  check_sgd({.momentum = 0, .weight_decay = 0.2});
+  check_sgd({.momentum = 0.8, .nesterov = true, .weight_decay = 0.2, .clip_norm = 0.5});
+  check_sgd({.momentum = 0.8, .weight_decay = 0.2, .decoupled = true});
+}
+
+TEST(Optimizer, AdamAndAdamwFollowTheirFormulas) {
+  check_adam({.name = "adam"});
+  check_adam({.name = "adam", .weight_decay = 0.2, .beta1 = 0.7, .beta2 = 0.9, .epsilon = 1e-3});
+  check_adam({.name = "adamw", .weight_decay = 0.2});
+  check_adam({.name = "adamw", .weight_decay = 0.2, .decay_norm_and_bias = true, .clip_norm = 0.3});
+}
+
+TEST(Optimizer, DecayReachesBiasesOnlyWhereAsked) {
+  const OptimizerOptions plain{.momentum = 0}, decayed{.momentum = 0, .weight_decay = 0.5};
+  const OptimizerOptions all{.momentum = 0, .weight_decay = 0.5, .decay_norm_and_bias = true};
+  EXPECT_NE(evaluate_graph(plain)[0][0], evaluate_graph(decayed)[0][0]);
+  EXPECT_EQ(evaluate_graph(plain)[0][1], evaluate_graph(decayed)[0][1]);
+  EXPECT_NE(evaluate_graph(plain)[0][1], evaluate_graph(all)[0][1]);
+  check_sgd(all);
+}
+
+TEST(Optimizer, ClippingLeavesSmallGradientsAlone) {
+  EXPECT_EQ(evaluate_graph({.clip_norm = 100}), evaluate_graph({}));
+  EXPECT_NE(evaluate_graph({.clip_norm = 0.1}), evaluate_graph({}));
+}
+
+TEST(Optimizer, NamesItsStatesAfterTheParameters) {
+  const auto names = [](const OptimizerOptions& options) {
+    Graph graph;
+    GraphBuilder b(graph);
+    const auto scope = b.scope("model");
+    const TensorType type{DType::kF32, {3}};
+    const ValueId p = b.state("w", type, State::Role::kParameter, {});
+    const ValueId g = b.input("g", type, Input::Kind::kStep);
+    apply_optimizer(b, options, {{p, g}}, b.input("rate", {DType::kF32, {}}, Input::Kind::kStep));
+    EXPECT_EQ(b.scope_name(), "model");
+    std::vector<std::string> result;
+    for (const State& state : graph.states) {
+      EXPECT_NE(state.next, kNoValue);
+      if (state.role == State::Role::kOptimizer) result.push_back(graph.value(state.value).name);
+    }
+    return result;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(names({.momentum = 0}), Names());
+  EXPECT_EQ(names({.momentum = 0.9}), (Names{"model.w.momentum"}));
+  EXPECT_EQ(names({.name = "adam"}), (Names{"optimizer.step", "model.w.adam_m", "model.w.adam_v"}));
+}
+
+TEST(Optimizer, RefusesWhatHasNoMeaning) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const TensorType scalar{DType::kF32, {}};
+  const ValueId p = b.state("w", scalar, State::Role::kParameter, {});
+  const ValueId g = b.input("g", scalar, Input::Kind::kStep);
+  EXPECT_THROW(apply_optimizer(b, {.name = "lion"}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.momentum = 1}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.momentum = 0, .nesterov = true}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.clip_norm = -1}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {}, {{p, kNoValue}}, g), Error);
+}
+
+}  // namespace
+}  // namespace concord
