@@ -8,8 +8,8 @@ running and testing Concord need no Python.
 Needs PyTorch and numpy (Debian: python3-torch, python3-numpy). Weights and batches are not stored:
 both sides compute them by the same formulas, which tests/golden/golden.h states in C++:
 
-- random numbers: Philox4x32-10 with key = seed and counter = (block, step, stream), where the stream
-  is the FNV-1a hash of a name (concord/base/philox.h, concord/nn/initialize.h);
+- random numbers: Philox4x32-10 with key = seed and counter = (block, step, stream), the stream
+  being the FNV-1a hash of a name (concord/base/philox.h, concord/nn/initialize.h);
 - a weight: (2 u - 1) * bound or deviation * normal, stream = the name of the weight;
 - a batch: the labels of a step are uniform; feature j of a sample is 2 * prototype + noise, both
   uniform in [-1, 1). Every label has its prototype, the same for 8 neighbouring features.
@@ -67,7 +67,8 @@ def normal(name, shape, deviation):
     bits = philox_bits(fnv1a(name), 0, 2 * math.prod(shape)).astype(np.float64)
     u, v = (bits[0::2] + 0.5) / 4294967296.0, (bits[1::2] + 0.5) / 4294967296.0
     draws = (np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * math.pi * v)).astype(np.float32)
-    return torch.from_numpy((draws.astype(np.float64) * deviation).astype(np.float32).reshape(shape))
+    values = draws.astype(np.float64) * deviation
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
 def batch_of(step, batch, sample, classes):
@@ -219,13 +220,14 @@ def main():
     names = parser.parse_args().names or CONFIGURATIONS
     folder = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
     for name in names:
-        config = {"model": name, "seed": SEED, "classes": 10, "momentum": 0.9, **CONFIGURATIONS[name]}
+        config = {"model": name, "seed": SEED, "classes": 10, "momentum": 0.9,
+                  **CONFIGURATIONS[name]}
         losses, evaluation = train(name, config, torch.float64)
         losses32, evaluation32 = train(name, config, torch.float32)
         result = {**config, "losses": losses, "evaluation_loss": evaluation,
                   "losses_f32": losses32, "evaluation_loss_f32": evaluation32}
-        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
-        (folder / f"{name}.json").write_text("{\n" + lines + "\n}\n")
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()]
+        (folder / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
         spread = max(abs(a - b) / abs(a) for a, b in zip(losses, losses32))
         print(f"{name}: loss {losses[0]:.4f} to {losses[-1]:.4f}, evaluation {evaluation:.4f}; "
               f"largest relative difference f32 to f64: {spread:.2e} (training), "

@@ -47,9 +47,9 @@ void expect_losses(const std::string& name, double tolerance) {
               tolerance * golden.evaluation_loss);
 }
 
-TEST(Golden, MlpTrainsAsInPytorch) { expect_losses("mlp", 1e-10); }
-TEST(Golden, LenetTrainsAsInPytorch) { expect_losses("lenet", 1e-10); }
-TEST(Golden, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 1e-8); }
+TEST(GoldenReference, MlpTrainsAsInPytorch) { expect_losses("mlp", 1e-10); }
+TEST(GoldenReference, LenetTrainsAsInPytorch) { expect_losses("lenet", 1e-10); }
+TEST(GoldenReference, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 1e-8); }
 
 }  // namespace
 }  // namespace concord::nn

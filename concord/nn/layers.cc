@@ -27,6 +27,8 @@ struct Weights {
 // `shape` is [outputs, ...]; `fan_in` and `fan_out` see Initialization.
 Weights make_weights(GraphBuilder& builder, const Shape& shape, std::int64_t fan_in,
                      std::int64_t fan_out, bool bias, Initialization initialization) {
+  if (shape[0] < 1)
+    fail("layer {}: {} outputs; expected at least 1", builder.scope_name(), shape[0]);
   Initializer of_weight, of_bias;
   switch (initialization) {
     case Initialization::kFanIn:

@@ -25,8 +25,10 @@ struct ModelOptions {
   std::string name = "mlp";
   std::vector<std::int64_t> hidden = {128};  // mlp: units of each hidden layer
   std::string activation = "relu";           // mlp, lenet, cnn
-  double dropout = 0;                        // mlp, cnn, vgg: after each hidden layer of neurons
-  bool batch_norm = true;                    // vgg: after each convolution
+  // Rate of dropout. mlp, vgg: after each hidden layer of neurons, in vgg without any before the
+  // classifier; cnn: before fc1 and fc2.
+  double dropout = 0;
+  bool batch_norm = true;  // vgg: after each convolution
   // resnet18, 34 and 50: "imagenet" starts with a 7x7 convolution of stride 2 and a max-pooling,
   // "cifar" with a 3x3 convolution of stride 1. vgg: "imagenet" ends with three layers of neurons,
   // "cifar" with the mean of each channel and one layer.

@@ -175,6 +175,10 @@ TEST(Model, ErrorsSayWhatIsExpected) {
   EXPECT_THAT(error_of({.name = "resnet18", .stem = "mnist"}, {3, 32, 32}), HasSubstr("\"mnist\""));
   EXPECT_THAT(error_of({.name = "vgg11", .stem = "imagenet"}, {3, 96, 96}), HasSubstr("224"));
   EXPECT_THAT(error_of({.name = "resnet_small", .blocks = {}}, {3, 32, 32}), HasSubstr("stages"));
+  EXPECT_THAT(error_of({.name = "resnet_small", .blocks = {2, 0}}, {3, 32, 32}),
+              HasSubstr("0 blocks"));
+  EXPECT_THAT(error_of({.name = "resnet_small", .width = 0}, {3, 32, 32}), HasSubstr("conv1"));
+  EXPECT_THAT(error_of({.name = "mlp", .hidden = {-3}}, {784}), HasSubstr("fc1"));
   EXPECT_THAT(error_of({.name = "cnn"}, {1, 2, 2}), HasSubstr("conv1"));
   EXPECT_THAT(error_of({.name = "vgg11"}, {3, 16, 16}), HasSubstr("max_pool2d"));
 }

@@ -26,6 +26,9 @@ Plan plan_of(const ModelOptions& options) {
       fail("resnet_small takes 1 to {} stages of blocks, given {}", kMaximumStages,
            options.blocks.size());
     }
+    for (const std::int64_t count : options.blocks) {
+      if (count < 1) fail("a stage of resnet_small with {} blocks; expected at least 1", count);
+    }
     return {.blocks = options.blocks, .width = options.width};
   }
   const bool imagenet = has_imagenet_stem(options);

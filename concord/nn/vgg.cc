@@ -67,6 +67,7 @@ ValueId build_vgg(const ModelCall& call) {
   ValueId x = features(call);
   if (!imagenet) {
     x = flatten(b, ops::global_average_pool(b, x));
+    x = dropout(b, "dropout", x, call.options.dropout, call.context);
     return linear(b, "classifier", x, call.outputs, /*bias=*/true, Initialization::kSmallNormal);
   }
   x = flatten(b, pool_to_7x7(b, x));

@@ -1,0 +1,48 @@
+// Trainings by the engine and its CPU kernels against the same by PyTorch (tests/golden/golden.h),
+// to single precision: the tolerances are about twenty times what rounding alone moves PyTorch's
+// own losses (losses_f32 in the files).
+#include "tests/golden/golden.h"
+
+#include <gtest/gtest.h>
+
+#include "concord/train/engine.h"
+
+namespace concord::train {
+namespace {
+
+void expect_losses(const std::string& name, double tolerance) {
+  const golden::Golden golden = golden::load(CONCORD_SOURCE_DIR, name);
+  const auto sized = [&golden](Graph (*build)(const nn::StepOptions&)) {
+    return [options = golden.options, build](std::int64_t samples) {
+      nn::StepOptions with_samples = options;
+      with_samples.microbatch = samples;
+      return build(with_samples);
+    };
+  };
+  const std::int64_t batch = golden.options.microbatch;
+  Engine engine({sized(nn::build_training_step), sized(nn::build_evaluation_step),
+                 sized(nn::build_prediction)},
+                {.batch = batch, .leaves = 1, .seed = golden.seed, .policy = {.measure = false}});
+  const auto steps = static_cast<std::uint32_t>(golden.losses.size());
+  for (std::uint32_t step = 0; step < steps; ++step) {
+    const golden::Batch data = golden::batch_of(golden, step);
+    engine.begin_step({.step = step, .samples = batch, .learning_rate = golden.learning_rate});
+    engine.accumulate({.count = batch, .features = data.features, .labels = data.labels});
+    const double expected = golden.losses[step];
+    EXPECT_NEAR(engine.reduce().loss, expected, tolerance * expected) << "step " << step;
+    engine.update();
+  }
+  const golden::Batch data = golden::batch_of(golden, steps);
+  const double loss =
+      engine.evaluate({.count = batch, .features = data.features, .labels = data.labels}).loss;
+  EXPECT_NEAR(loss / static_cast<double>(batch), golden.evaluation_loss,
+              tolerance * golden.evaluation_loss);
+}
+
+TEST(GoldenEngine, MlpTrainsAsInPytorch) { expect_losses("mlp", 2e-5); }
+TEST(GoldenEngine, LenetTrainsAsInPytorch) { expect_losses("lenet", 5e-6); }
+TEST(GoldenEngine, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 5e-6); }
+TEST(GoldenEngine, Resnet18TrainsAsInPytorch) { expect_losses("resnet18", 5e-5); }
+
+}  // namespace
+}  // namespace concord::train
