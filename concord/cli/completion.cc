@@ -55,7 +55,7 @@ std::string keys_with_equals() {
   return joined(words);
 }
 
-// In single quotes for fish and zsh descriptions.
+// For single quotes in fish.
 std::string description(const std::string& text) {
   std::string plain;
   for (const char c : text) plain += c == '\'' ? std::string("\\'") : std::string(1, c);

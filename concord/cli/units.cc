@@ -42,6 +42,7 @@ std::string format_bytes(double bytes) {
 
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "-";
+  if (seconds < 0.0009995) return fmt::format("{} µs", three_digits(seconds * 1e6));
   if (seconds < 0.9995) return fmt::format("{} ms", three_digits(seconds * 1e3));
   if (seconds < 59.95) return fmt::format("{} s", three_digits(seconds));
   const auto whole = static_cast<std::int64_t>(std::min(std::round(seconds), 1e15));

@@ -11,7 +11,7 @@ namespace concord::cli {
 std::string format_count(double value);
 // "512 B", "1.50 KiB", "23.4 MiB": powers of 1024.
 std::string format_bytes(double bytes);
-// "0.83 ms", "12.4 s", "3 min 05 s", "2 h 10 min".
+// "830 µs", "2.50 ms", "12.4 s", "3 min 05 s", "2 h 10 min".
 std::string format_duration(double seconds);
 // "93.7 %".
 std::string format_percent(double fraction);

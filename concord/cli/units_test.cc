@@ -24,7 +24,8 @@ TEST(Units, BytesArePowersOf1024) {
 }
 
 TEST(Units, DurationsChangeTheirUnit) {
-  EXPECT_EQ(format_duration(0.00083), "0.83 ms");
+  EXPECT_EQ(format_duration(0.00083), "830 µs");
+  EXPECT_EQ(format_duration(0.0025), "2.50 ms");
   EXPECT_EQ(format_duration(12.4), "12.4 s");
   EXPECT_EQ(format_duration(59.99), "1 min 00 s");
   EXPECT_EQ(format_duration(185), "3 min 05 s");
