@@ -1,1 +1,3 @@
-int main() { return 0; }
+#include "concord/cli/command.h"
+
+int main(int argc, char** argv) { return concord::cli::run(argc, argv); }

@@ -1,0 +1,51 @@
+// The command `concord`: one file for each of its commands, which adds itself to the tree below.
+//
+// Conventions. Results go to standard output, everything else to standard error. With --json the
+// last line of standard output is one JSON object. Exit codes: 0 done (also after a stop that was
+// asked for), 1 an Error, 2 a usage error.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/train/config.h"
+
+namespace concord::cli {
+
+// The whole tree of commands; parsing runs the one that is named.
+std::unique_ptr<CLI::App> make_app();
+
+// Parses, runs, reports errors, and returns the exit code.
+int run(int argc, char** argv);
+
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_predict(CLI::App& app);
+void add_info(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_doctor(CLI::App& app);
+void add_completion(CLI::App& app);
+
+// What every command that reads a configuration takes.
+struct ConfigArguments {
+  std::string file;
+  std::vector<std::string> overrides;  // "section.key=value"
+
+  void add_to(CLI::App& command);
+  Config load() const { return load_config(file, overrides); }
+};
+
+void add_json_flag(CLI::App& command, bool& json);
+
+// One line on standard output.
+void print_json(const nlohmann::json& result);
+
+// A number, or null where it does not apply (negative accuracy) or is not finite.
+nlohmann::json number_or_null(double value);
+nlohmann::json accuracy_or_null(double accuracy);
+
+}  // namespace concord::cli

@@ -1,0 +1,365 @@
+// The command as a user runs it: words in, exit code, standard output and standard error out.
+#include "concord/cli/command.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+#include <thread>
+
+#include "concord/base/file.h"
+#include "concord/cli/completion.h"
+
+namespace concord::cli {
+namespace {
+
+using nlohmann::json;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct Outcome {
+  int code = -1;
+  std::string out;
+  std::string err;
+
+  json last_line() const {
+    std::string line, last;
+    for (std::istringstream lines(out); std::getline(lines, line);) last = line;
+    return json::parse(last);
+  }
+};
+
+// Runs the command in a folder of its own, which holds `small.toml`: a few steps on data made in
+// memory.
+class Command : public testing::Test {
+ protected:
+  Command() : folder_(std::filesystem::path(testing::TempDir()) / "concord_command_XXXXXX") {
+    std::string name = folder_.string();
+    folder_ = mkdtemp(name.data());
+    write_file_atomically(folder_ / "small.toml", R"(
+[model]
+hidden = [8]
+[data]
+kind = "synthetic"
+shape = [4, 4, 1]
+samples = 128
+classes = 3
+[train]
+batch = 32
+epochs = 2
+threads = 1
+[output]
+dir = "run"
+)");
+  }
+  ~Command() override { std::filesystem::remove_all(folder_); }
+
+  std::string shell(const std::string& words) const {
+    return "cd '" + folder_.string() + "' && exec '" CONCORD_COMMAND "' " + words +
+           " >out 2>err </dev/null";
+  }
+
+  Outcome outcome(int status) const {
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_ / "out"),
+            read_file(folder_ / "err")};
+  }
+
+  Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
+
+  // Starts the command, waits until it has said `word` on standard error, sends it a signal, and
+  // waits for its end.
+  Outcome run_and_signal(const std::string& words, const std::string& word, int signal) const {
+    const pid_t child = fork();
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
+      _exit(127);
+    }
+    int status = 0;
+    for (int waited = 0; waited < 6000; ++waited) {
+      if (waitpid(child, &status, WNOHANG) == child) return outcome(status);  // too early
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      if (std::filesystem::exists(folder_ / "err") &&
+          read_file(folder_ / "err").find(word) != std::string::npos) {
+        break;
+      }
+    }
+    kill(child, signal);
+    waitpid(child, &status, 0);
+    return outcome(status);
+  }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(Command, HelpNamesEveryCommandAndGoesToStandardOutput) {
+  const Outcome help = run("--help");
+  EXPECT_EQ(help.code, 0);
+  EXPECT_EQ(help.err, "");
+  for (const char* name : {"train", "eval", "predict", "info", "bench", "doctor", "completion"}) {
+    EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + name + " "));
+  }
+}
+
+TEST_F(Command, HelpOfEachCommandHasAnExample) {
+  for (const std::string name :
+       {"train", "eval", "predict", "info", "bench", "bench step", "doctor", "completion"}) {
+    const Outcome help = run(name + " --help");
+    EXPECT_EQ(help.code, 0) << name;
+    EXPECT_THAT(help.out, HasSubstr("Example")) << name;
+    EXPECT_THAT(help.out, HasSubstr("concord " + name)) << name;
+  }
+}
+
+TEST_F(Command, VersionIsPrinted) {
+  const Outcome version = run("--version");
+  EXPECT_EQ(version.code, 0);
+  EXPECT_THAT(version.out, testing::MatchesRegex("concord [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST_F(Command, UsageErrorsExitWithTwoAndNameTheNearest) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "concord: expected one of the commands train, eval, "},
+      {"trian small.toml", "concord: unknown command \"trian\"; did you mean \"train\"?\n"},
+      {"train", "concord: CONFIG.toml is required\n"},
+      {"train small.toml --jsn", "concord: unknown option \"--jsn\"; did you mean \"--json\"?\n"},
+      {"train small.toml more", "concord: unexpected argument \"more\"\n"},
+      {"eval small.toml", "concord: --checkpoint is required\n"},
+      {"bench stp small.toml", "concord: unknown command \"stp\"; did you mean \"step\"?\n"},
+      {"bench step small.toml --steps 0", "concord: --steps: "},
+      {"completion tcsh", "concord: "},
+  };
+  for (const auto& [words, message] : cases) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.code, 2) << words;
+    EXPECT_EQ(outcome.out, "") << words;
+    EXPECT_THAT(outcome.err, StartsWith(message)) << words;
+    EXPECT_THAT(outcome.err, HasSubstr("\ntry \"concord")) << words;
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 2) << outcome.err;
+  }
+}
+
+TEST_F(Command, ErrorsAreOneLineAndExitWithOne) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"train absent.toml", "concord: "},
+      {"train small.toml --set train.bacth=3",
+       "concord: --set train.bacth=3: unknown key \"train.bacth\"; did you mean "},
+      {"info small.toml --set train.batch=many", "concord: --set "},
+      {"eval small.toml --checkpoint absent", "concord: "},
+  };
+  for (const auto& [words, message] : cases) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.code, 1) << words;
+    EXPECT_EQ(outcome.out, "") << words;
+    EXPECT_THAT(outcome.err, StartsWith(message)) << words;
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+  }
+}
+
+TEST_F(Command, DoctorMeasuresTheMachine) {
+  const json result = run("doctor --json").last_line();
+  EXPECT_GE(result["cores"], 1);
+  EXPECT_GE(result["usable_threads"], 1);
+  EXPECT_GT(result["peak_flops_per_second"], 1e8);
+  EXPECT_GT(result["memory_bytes_per_second"], 1e7);
+  EXPECT_TRUE(result["libraries"].contains("oneDNN"));
+  EXPECT_THAT(run("doctor").out, HasSubstr("\nlibraries\n"));
+}
+
+TEST_F(Command, TrainPrintsOneJsonObjectAndEvalAgreesWithIt) {
+  const Outcome trained = run("train small.toml --json");
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_EQ(std::ranges::count(trained.out, '\n'), 1);
+  EXPECT_THAT(trained.err, HasSubstr("test loss"));
+  const json result = trained.last_line();
+  EXPECT_EQ(result["step"], 8);
+  EXPECT_EQ(result["epoch"], 2);
+  EXPECT_TRUE(result["loss"].is_number());
+  EXPECT_GE(result["accuracy"], 0);
+  EXPECT_LE(result["accuracy"], 1);
+  EXPECT_GT(result["samples_per_second"], 0);
+  EXPECT_GT(result["seconds"], 0);
+  EXPECT_GT(result["peak_rss_bytes"], 1 << 20);
+  EXPECT_FALSE(result["weights_hash"].get<std::string>().empty());
+  EXPECT_EQ(result["interrupted"], false);
+
+  const Outcome evaluated = run("eval small.toml --checkpoint run --json");
+  ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+  EXPECT_EQ(evaluated.last_line()["weights_hash"], result["weights_hash"]);
+  EXPECT_EQ(evaluated.last_line()["accuracy"], result["accuracy"]);
+  EXPECT_EQ(evaluated.last_line()["step"], result["step"]);
+}
+
+TEST_F(Command, AccuracyOfARegressionIsNull) {
+  const Outcome trained =
+      run("train small.toml --json --quiet --set model.loss=mse --set data.targets=2 "
+          "--set train.max_steps=2");
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_EQ(trained.err, "");
+  EXPECT_TRUE(trained.last_line()["accuracy"].is_null());
+}
+
+TEST_F(Command, QuietTrainingSaysNothingButTheResult) {
+  const Outcome trained = run("train small.toml --quiet --set train.max_steps=2");
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_EQ(trained.err, "");
+  EXPECT_THAT(trained.out, StartsWith("step 2, epoch 0: loss "));
+}
+
+TEST_F(Command, StoppedTrainingSavesAndResumesToTheSameWeights) {
+  const std::string words =
+      "train small.toml --json --set train.epochs=200 --set train.log_every=1 "
+      "--set train.eval_every_epochs=0";
+  const Outcome stopped = run_and_signal(words, "step 5/", SIGTERM);
+  ASSERT_EQ(stopped.code, 0) << stopped.err;
+  const json at_stop = stopped.last_line();
+  ASSERT_EQ(at_stop["interrupted"], true) << "the run was over before the signal";
+  EXPECT_THAT(stopped.err, HasSubstr("concord train small.toml --set train.epochs=200 "));
+  EXPECT_THAT(stopped.err, EndsWith(" --resume\n"));
+
+  const Outcome resumed = run(words + " --quiet --resume");
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(resumed.last_line()["step"], 800);
+  const Outcome whole = run(words + " --quiet --set output.dir=whole");
+  EXPECT_EQ(resumed.last_line()["weights_hash"], whole.last_line()["weights_hash"]);
+}
+
+TEST_F(Command, PredictNamesTheClassOfEachFile) {
+  ASSERT_EQ(run("train small.toml --quiet").code, 0);
+  // A .npy file, version 1.0: 16 values of f32.
+  std::string npy = "\x93NUMPY\x01";
+  npy += '\0';
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4, 1), }";
+  header.resize(117, ' ');
+  header += '\n';
+  npy += static_cast<char>(header.size());
+  npy += '\0';
+  npy += header + std::string(64, '\0');
+  write_file_atomically(folder_ / "zero.npy", npy);
+  const Outcome predicted =
+      run("predict small.toml --checkpoint run --input zero.npy zero.npy --json");
+  ASSERT_EQ(predicted.code, 0) << predicted.err;
+  const json list = predicted.last_line()["predictions"];
+  ASSERT_EQ(list.size(), 2U);
+  EXPECT_EQ(list[0]["file"], "zero.npy");
+  EXPECT_EQ(list[0]["values"].size(), 3U);
+  EXPECT_GE(list[0]["label"], 0);
+  EXPECT_EQ(list[0], list[1]);
+}
+
+TEST_F(Command, InfoCountsParametersWorkAndMemory) {
+  const Outcome outcome = run("info small.toml --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const json info = outcome.last_line();
+  EXPECT_EQ(info["parameter_count"], 16 * 8 + 8 + 8 * 3 + 3);
+  EXPECT_EQ(info["parameters"].size(), 4U);
+  EXPECT_EQ(info["batch"], 32);
+  // Forward, and backward for weights and (but for the first layer) for inputs.
+  EXPECT_GE(info["flops_per_sample"], 2.0 * (2 * 16 * 8 + 3 * 8 * 3));
+  EXPECT_GE(info["arena_bytes"], info["arena_lower_bound_bytes"]);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
+  EXPECT_THAT(run("info small.toml --program").out, HasSubstr("\nmicrobatch "));
+}
+
+TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {
+  const Outcome outcome = run("bench step small.toml --steps 3 --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const json result = outcome.last_line();
+  EXPECT_GT(result["step_seconds"], 0);
+  EXPECT_NEAR(result["samples_per_second"].get<double>() * result["step_seconds"].get<double>(), 32,
+              0.01);
+  EXPECT_GT(result["flops_per_second"], 0);
+  EXPECT_GT(result["share_of_peak"], 0);
+  EXPECT_GE(result["spread"], 0);
+  double shares = 0;
+  for (const json& op : result["by_op"]) shares += op["share"].get<double>();
+  EXPECT_NEAR(shares, 1, 1e-6);
+}
+
+std::vector<const CLI::App*> all_commands(const CLI::App& app) {
+  std::vector<const CLI::App*> result = {&app};
+  for (const CLI::App* command : app.get_subcommands({})) {
+    for (const CLI::App* below : all_commands(*command)) result.push_back(below);
+  }
+  return result;
+}
+
+TEST(ManPage, HoldsEveryCommandAndOption) {
+  const std::string page = read_file(CONCORD_SOURCE_DIR "/docs/concord.1");
+  const std::unique_ptr<CLI::App> app = make_app();
+  for (const CLI::App* command : all_commands(*app)) {
+    EXPECT_THAT(page, HasSubstr(command->get_name())) << command->get_name();
+    for (const CLI::Option* option : command->get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        std::string troff = "\\-\\-";
+        for (const char c : name) troff += c == '-' ? std::string("\\-") : std::string(1, c);
+        EXPECT_THAT(page, HasSubstr(troff)) << command->get_name();
+      }
+    }
+  }
+}
+
+TEST(ManPage, UsesKnownMacrosAndBalancesItsBlocks) {
+  std::istringstream lines(read_file(CONCORD_SOURCE_DIR "/docs/concord.1"));
+  const std::vector<std::string> known = {".TH", ".SH", ".SS", ".TP", ".PP",  ".B",
+                                          ".I",  ".BR", ".RB", ".RI", ".BI",  ".IR",
+                                          ".EX", ".EE", ".RS", ".RE", ".\\\""};
+  std::string line;
+  int examples = 0;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    EXPECT_FALSE(line.empty()) << "empty line " << number;
+    if (!line.starts_with(".")) continue;
+    const std::string macro = line.substr(0, line.find(' '));
+    EXPECT_THAT(known, testing::Contains(macro)) << "line " << number;
+    examples += macro == ".EX";
+    examples -= macro == ".EE";
+    EXPECT_TRUE(examples == 0 || examples == 1) << "line " << number;
+  }
+  EXPECT_EQ(examples, 0);
+}
+
+// Sources the script in bash and completes `words`, the last of which may be a part.
+std::string completed(const std::string& script, const std::vector<std::string>& words) {
+  const std::string file = testing::TempDir() + "concord_completion";
+  std::string array;
+  for (const std::string& word : words) array += " '" + word + "'";
+  write_file_atomically(file, script + "COMP_WORDS=(" + array +
+                                  ")\nCOMP_CWORD=" + std::to_string(words.size() - 1) +
+                                  "\n_concord\necho \"${COMPREPLY[*]}\"\n");
+  std::FILE* pipe = popen(("bash '" + file + "' 2>/dev/null").c_str(), "r");
+  std::string text(1 << 16, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), pipe));
+  EXPECT_EQ(pclose(pipe), 0);
+  std::filesystem::remove(file);
+  return text;
+}
+
+TEST(Completion, BashCompletesCommandsOptionsAndKeys) {
+  const std::string script = bash_completion(*make_app());
+  EXPECT_EQ(completed(script, {"concord", "tr"}), "train\n");
+  EXPECT_EQ(completed(script, {"concord", "bench", "s"}), "step\n");
+  EXPECT_EQ(completed(script, {"concord", "train", "x.toml", "--res"}), "--resume\n");
+  EXPECT_EQ(completed(script, {"concord", "bench", "step", "x.toml", "--st"}), "--steps\n");
+  EXPECT_EQ(completed(script, {"concord", "train", "x.toml", "--set", "train.ba"}),
+            "train.batch=\n");
+  EXPECT_EQ(completed(script, {"concord", "completion", "z"}), "zsh\n");
+}
+
+TEST(Completion, OtherShellsGetEveryCommandAndOption) {
+  const std::unique_ptr<CLI::App> app = make_app();
+  EXPECT_THAT(zsh_completion(*app), StartsWith("#compdef concord\n"));
+  const std::string fish = fish_completion(*app);
+  EXPECT_THAT(fish, HasSubstr("-a train -d 'Train a model'"));
+  EXPECT_THAT(fish, HasSubstr("-l checkpoint -r -d "));
+  EXPECT_THAT(fish, HasSubstr("__fish_seen_subcommand_from bench; and "
+                              "__fish_seen_subcommand_from step' -l steps -r"));
+}
+
+}  // namespace
+}  // namespace concord::cli

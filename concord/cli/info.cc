@@ -1,0 +1,118 @@
+// concord info: what a configuration asks for, before anything is trained.
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "concord/cli/command.h"
+#include "concord/cli/units.h"
+#include "concord/train/job.h"
+
+namespace concord::cli {
+namespace {
+
+struct InfoArguments {
+  ConfigArguments config;
+  bool json = false;
+  bool program = false;
+};
+
+// Of one type of state, in the order of the model.
+std::vector<const StateStore::Entry*> states_of(train::Engine& engine, State::Role role) {
+  std::vector<const StateStore::Entry*> found;
+  for (const StateStore::Entry& entry : engine.states().entries()) {
+    if (entry.role == role) found.push_back(&entry);
+  }
+  return found;
+}
+
+std::int64_t elements(const std::vector<const StateStore::Entry*>& entries) {
+  std::int64_t count = 0;
+  for (const StateStore::Entry* entry : entries) count += entry->type.shape.elements();
+  return count;
+}
+
+nlohmann::json describe(const Config& config, train::Engine& engine) {
+  const Program& program = engine.training_program();
+  nlohmann::json parameters = nlohmann::json::array();
+  for (const StateStore::Entry* entry : states_of(engine, State::Role::kParameter)) {
+    parameters.push_back({{"name", entry->name},
+                          {"shape", entry->type.shape.dims()},
+                          {"dtype", to_string(entry->type.dtype)}});
+  }
+  const double flops = engine.flops_per_step();
+  return {{"model", config.model.name},
+          {"parameters", std::move(parameters)},
+          {"parameter_count", engine.parameter_count()},
+          {"statistic_count", elements(states_of(engine, State::Role::kStatistic))},
+          {"optimizer_state_count", elements(states_of(engine, State::Role::kOptimizer))},
+          {"batch", engine.batch()},
+          {"leaves", engine.leaves()},
+          {"microbatch", engine.microbatch_size()},
+          {"flops_per_sample", flops / static_cast<double>(engine.batch())},
+          {"flops_per_step", flops},
+          {"state_bytes", engine.states().bytes()},
+          {"gradient_bytes", program.sums_bytes},
+          {"arena_bytes", program.arena_bytes},
+          {"arena_lower_bound_bytes", program.arena_lower_bound},
+          {"program_steps",
+           program.prologue.size() + program.microbatch.size() + program.update.size()}};
+}
+
+std::string bytes(const nlohmann::json& value) { return format_bytes(value.get<double>()); }
+
+void print_text(const nlohmann::json& info) {
+  std::size_t width = 0;
+  for (const nlohmann::json& parameter : info["parameters"]) {
+    width = std::max(width, parameter["name"].get<std::string>().size());
+  }
+  for (const nlohmann::json& parameter : info["parameters"]) {
+    const Shape shape(parameter["shape"].get<std::vector<std::int64_t>>());
+    fmt::print("{:<{}}  {}{}\n", parameter["name"].get<std::string>(), width,
+               parameter["dtype"].get<std::string>(), to_string(shape));
+  }
+  fmt::print(
+      "\n"
+      "model            {}: {} parameters, {} statistics, {} optimizer values\n"
+      "batch            {} in {} leaves, computed {} samples at a time\n"
+      "work             {}FLOP a sample, {}FLOP a step\n"
+      "states           {}\n"
+      "gradient         {} for each sum that is kept\n"
+      "arena            {}; no plan could need less than {}\n",
+      info["model"].get<std::string>(), info["parameter_count"].get<std::int64_t>(),
+      info["statistic_count"].get<std::int64_t>(),
+      info["optimizer_state_count"].get<std::int64_t>(), info["batch"].get<std::int64_t>(),
+      info["leaves"].get<std::int64_t>(), info["microbatch"].get<std::int64_t>(),
+      format_count(info["flops_per_sample"].get<double>()),
+      format_count(info["flops_per_step"].get<double>()), bytes(info["state_bytes"]),
+      bytes(info["gradient_bytes"]), bytes(info["arena_bytes"]),
+      bytes(info["arena_lower_bound_bytes"]));
+}
+
+void run_info(const InfoArguments& arguments) {
+  const train::Job job = train::open_job(arguments.config.load());
+  const nlohmann::json info = describe(job.config, *job.engine);
+  if (!arguments.json) print_text(info);
+  if (arguments.program) {
+    fmt::print("{}{}", arguments.json ? "" : "\n", to_string(job.engine->training_program()));
+  }
+  if (arguments.json) print_json(info);
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("info", "Show parameters, work and memory of a configuration");
+  const auto arguments = std::make_shared<InfoArguments>();
+  arguments->config.add_to(*command);
+  command->add_flag("--program", arguments->program,
+                    "Also print the compiled training program, step by step");
+  add_json_flag(*command, arguments->json);
+  command->footer(
+      "Examples:\n"
+      "  concord info run.toml\n"
+      "  concord info run.toml --set model.name=resnet18 --program");
+  command->callback([arguments] { run_info(*arguments); });
+}
+
+}  // namespace concord::cli

@@ -1,0 +1,154 @@
+#include "concord/cli/progress.h"
+
+#include <fmt/core.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "concord/base/clock.h"
+#include "concord/cli/units.h"
+
+namespace concord::cli {
+namespace {
+
+constexpr double kRedrawSeconds = 0.1;
+constexpr double kDataWaitShown = 0.01;  // less is noise
+constexpr int kBarColumns = 16;
+constexpr int kLeastWidthWithBar = 70;
+
+std::int64_t epochs(const train::RunStart& run) {
+  const std::int64_t each = std::max<std::int64_t>(run.steps_per_epoch, 1);
+  return (run.total_steps + each - 1) / each;
+}
+
+std::string bar(const train::Progress& progress) {
+  const double share = progress.total_steps > 0 ? static_cast<double>(progress.step) /
+                                                      static_cast<double>(progress.total_steps)
+                                                : 0.0;
+  const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * kBarColumns);
+  std::string text = "[";
+  text.append(static_cast<std::size_t>(full), '#');
+  text.append(static_cast<std::size_t>(kBarColumns - full), '.');
+  return text + "]";
+}
+
+// What is said about a step, the most important first.
+std::vector<std::string> pieces(const train::Progress& progress, const train::RunStart& run) {
+  std::vector<std::string> result;
+  result.push_back(fmt::format("epoch {}/{} step {}/{}", progress.epoch + 1, epochs(run),
+                               progress.step, progress.total_steps));
+  result.push_back(fmt::format("loss {:.4g}", progress.loss));
+  if (progress.accuracy >= 0) {
+    result.push_back(fmt::format("accuracy {}", format_percent(progress.accuracy)));
+  }
+  if (progress.step < progress.total_steps) {
+    result.push_back(fmt::format("ETA {}", format_duration(progress.eta_seconds)));
+  }
+  result.push_back(fmt::format("{} samples/s", format_count(progress.samples_per_second)));
+  if (progress.flops_per_second > 0) {
+    std::string speed = fmt::format("{:.1f} GFLOP/s", progress.flops_per_second / 1e9);
+    if (run.peak_flops_per_second > 0) {
+      speed += fmt::format(" ({:.0f} % of peak)",
+                           100 * progress.flops_per_second / run.peak_flops_per_second);
+    }
+    result.push_back(speed);
+  }
+  if (progress.data_wait_fraction > kDataWaitShown) {
+    result.push_back(fmt::format("data wait {:.0f} %", 100 * progress.data_wait_fraction));
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string format_progress(const train::Progress& progress, const train::RunStart& run,
+                            int width) {
+  const bool with_bar = width >= kLeastWidthWithBar;
+  std::string text = with_bar ? bar(progress) : "";
+  for (const std::string& piece : pieces(progress, run)) {
+    const std::string longer = text.empty() ? piece : text + "  " + piece;
+    if (static_cast<int>(longer.size()) > width) break;
+    text = longer;
+  }
+  return text;
+}
+
+std::string format_log_line(const train::Progress& progress, const train::RunStart& run) {
+  std::string text;
+  for (const std::string& piece : pieces(progress, run)) {
+    text += text.empty() ? piece : ", " + piece;
+  }
+  return text;
+}
+
+std::string format_evaluation(const train::Progress& progress,
+                              const train::Evaluation& evaluation) {
+  std::string text = fmt::format("epoch {}, step {}: test loss {:.4g}", progress.epoch + 1,
+                                 progress.step, evaluation.loss);
+  if (evaluation.accuracy >= 0) {
+    text += fmt::format(", accuracy {:.2f} %", 100 * evaluation.accuracy);
+  }
+  return text +
+         fmt::format(", {} samples in {}", evaluation.samples, format_duration(evaluation.seconds));
+}
+
+void ProgressObserver::started(const train::RunStart& run) {
+  run_ = run;
+  print_line(fmt::format("{}: {} parameters, {} training and {} test samples", run.model,
+                         run.parameters, run.train_samples, run.test_samples));
+  print_line(fmt::format("batch {} in {} leaves, microbatch {}, {} threads, arena {}, into {}",
+                         run.batch, run.leaves, run.microbatch, run.threads,
+                         format_bytes(static_cast<double>(run.arena_bytes)), run.output_dir));
+  print_line(fmt::format("{} FLOP a step; measured peak {}FLOP/s", format_count(run.flops_per_step),
+                         format_count(run.peak_flops_per_second)));
+  if (run.first_step > 0) print_line(fmt::format("continuing after step {}", run.first_step));
+}
+
+void ProgressObserver::stepped(const train::Progress& progress) {
+  if (options_.terminal) {
+    redraw(progress);
+  } else if (options_.log_every > 0 && progress.step % options_.log_every == 0) {
+    print_line(format_log_line(progress, run_));
+  }
+}
+
+void ProgressObserver::evaluated(const train::Progress& progress,
+                                 const train::Evaluation& evaluation) {
+  print_line(format_evaluation(progress, evaluation));
+}
+
+void ProgressObserver::erase() {
+  if (!drawn_) return;
+  std::fputs("\r\033[K", options_.stream);
+  std::fflush(options_.stream);
+  drawn_ = false;
+}
+
+void ProgressObserver::print_line(const std::string& text) {
+  erase();
+  fmt::print(options_.stream, "{}\n", text);
+  std::fflush(options_.stream);
+  drawn_at_ = 0;  // draw the live line again at the next step
+}
+
+void ProgressObserver::redraw(const train::Progress& progress) {
+  const double now = now_seconds();
+  if (now - drawn_at_ < kRedrawSeconds && progress.step < progress.total_steps) return;
+  drawn_at_ = now;
+  drawn_ = true;
+  fmt::print(options_.stream, "\r{}\033[K", format_progress(progress, run_, width()));
+  std::fflush(options_.stream);
+}
+
+// Asked each time, so that a resized window is followed. The last column stays free: a character
+// there may wrap the line.
+int ProgressObserver::width() const {
+  constexpr int kUsual = 80;
+  winsize size{};
+  const bool known = ioctl(fileno(options_.stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return (known ? size.ws_col : kUsual) - 1;
+}
+
+}  // namespace concord::cli

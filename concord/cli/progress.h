@@ -1,0 +1,55 @@
+// Progress for people, on standard error, so that standard output stays for results: a live line on
+// a terminal, plain lines otherwise.
+// Thread safety: calls come from one thread, the training's.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include "concord/train/trainer.h"
+
+namespace concord::cli {
+
+// The live line: at most `width` columns, pieces left out from the right when the terminal is
+// narrow, the bar first.
+std::string format_progress(const train::Progress& progress, const train::RunStart& run, int width);
+
+// "epoch 2, step 1876: ..." without a bar, for logs.
+std::string format_log_line(const train::Progress& progress, const train::RunStart& run);
+
+// "epoch 2: test loss 0.312, accuracy 89.1 %, 10000 samples in 1.2 s"
+std::string format_evaluation(const train::Progress& progress, const train::Evaluation& evaluation);
+
+class ProgressObserver final : public train::TrainObserver {
+ public:
+  struct Options {
+    std::FILE* stream = stderr;
+    bool terminal = false;        // whether the stream is one: a live line in place of plain ones
+    std::int64_t log_every = 50;  // steps between two plain lines; 0: none
+  };
+  explicit ProgressObserver(const Options& options) : options_(options) {}
+  ~ProgressObserver() override { erase(); }
+  ProgressObserver(const ProgressObserver&) = delete;
+  ProgressObserver& operator=(const ProgressObserver&) = delete;
+
+  void started(const train::RunStart& run) override;
+  void stepped(const train::Progress& progress) override;
+  void evaluated(const train::Progress& progress, const train::Evaluation& evaluation) override;
+  void message(const std::string& text) override { print_line(text); }
+
+  // Takes the live line off the terminal, so that other lines may be written.
+  void erase();
+
+ private:
+  void print_line(const std::string& text);
+  void redraw(const train::Progress& progress);
+  int width() const;
+
+  Options options_;
+  train::RunStart run_;
+  double drawn_at_ = 0;  // seconds
+  bool drawn_ = false;
+};
+
+}  // namespace concord::cli

@@ -1,0 +1,116 @@
+#include "concord/cli/progress.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace concord::cli {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+train::RunStart run() {
+  return {
+      .model = "mlp", .total_steps = 600, .steps_per_epoch = 200, .peak_flops_per_second = 1e11};
+}
+
+train::Progress progress() {
+  return {.step = 300,
+          .total_steps = 600,
+          .epoch = 1,
+          .loss = 0.4321,
+          .accuracy = 0.875,
+          .samples_per_second = 12345,
+          .flops_per_second = 2.5e10,
+          .data_wait_fraction = 0.005,
+          .eta_seconds = 42};
+}
+
+TEST(Progress, LineSaysEverythingWhereThereIsRoom) {
+  EXPECT_EQ(format_progress(progress(), run(), 200),
+            "[########........]  epoch 2/3 step 300/600  loss 0.4321  accuracy 87.5 %  ETA 42.0 s  "
+            "12.3 k samples/s  25.0 GFLOP/s (25 % of peak)");
+}
+
+TEST(Progress, LineNeverExceedsTheWidth) {
+  for (int width = 0; width <= 200; ++width) {
+    EXPECT_LE(format_progress(progress(), run(), width).size(), static_cast<std::size_t>(width));
+  }
+}
+
+TEST(Progress, NarrowTerminalKeepsWhatMattersMost) {
+  EXPECT_EQ(format_progress(progress(), run(), 40), "epoch 2/3 step 300/600  loss 0.4321");
+}
+
+TEST(Progress, BarIsEmptyAtTheStartAndFullAtTheEnd) {
+  train::Progress at = progress();
+  at.step = 0;
+  EXPECT_THAT(format_progress(at, run(), 100), StartsWith("[................]"));
+  at.step = 600;
+  EXPECT_THAT(format_progress(at, run(), 100), StartsWith("[################]"));
+  EXPECT_THAT(format_progress(at, run(), 100), Not(HasSubstr("ETA")));
+}
+
+TEST(Progress, DataWaitIsShownAboveOnePercentAlone) {
+  train::Progress slow = progress();
+  EXPECT_THAT(format_progress(slow, run(), 200), Not(HasSubstr("data wait")));
+  slow.data_wait_fraction = 0.25;
+  EXPECT_THAT(format_progress(slow, run(), 200), HasSubstr("data wait 25 %"));
+}
+
+TEST(Progress, AccuracyIsLeftOutWhereItDoesNotApply) {
+  train::Progress regression = progress();
+  regression.accuracy = -1;
+  EXPECT_THAT(format_progress(regression, run(), 200), Not(HasSubstr("accuracy")));
+  EXPECT_EQ(format_evaluation(regression, {.loss = 0.25, .samples = 10, .seconds = 0.5}),
+            "epoch 2, step 300: test loss 0.25, 10 samples in 500 ms");
+}
+
+TEST(Progress, UnknownPeakGivesNoShareOfIt) {
+  train::RunStart unknown = run();
+  unknown.peak_flops_per_second = 0;
+  EXPECT_THAT(format_log_line(progress(), unknown), Not(HasSubstr("peak")));
+}
+
+// What an observer writes for `steps` steps and one evaluation.
+std::string written(ProgressObserver::Options options, int steps) {
+  std::FILE* file = std::tmpfile();
+  options.stream = file;
+  {
+    ProgressObserver observer(options);
+    observer.started(run());
+    train::Progress at = progress();
+    for (at.step = 1; at.step <= steps; ++at.step) observer.stepped(at);
+    observer.evaluated(at, {.loss = 0.5, .accuracy = 0.5, .samples = 10, .seconds = 1});
+  }
+  std::string text(static_cast<std::size_t>(std::ftell(file)), '\0');
+  std::rewind(file);
+  EXPECT_EQ(std::fread(text.data(), 1, text.size(), file), text.size());
+  std::fclose(file);
+  return text;
+}
+
+std::size_t occurrences(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++count;
+  return count;
+}
+
+TEST(ProgressObserver, WritesPlainLinesEveryFewStepsWhereThereIsNoTerminal) {
+  const std::string text = written({.terminal = false, .log_every = 100}, 300);
+  EXPECT_EQ(occurrences(text, "epoch 2/3 step "), 3U);
+  EXPECT_EQ(occurrences(text, "test loss 0.5"), 1U);
+  EXPECT_EQ(occurrences(text, "\r"), 0U);
+  EXPECT_EQ(occurrences(text, "\033"), 0U);
+  EXPECT_EQ(occurrences(written({.log_every = 0}, 300), "epoch 2/3 step "), 0U);
+}
+
+TEST(ProgressObserver, RedrawsOneLineSparinglyAndErasesItBeforeOthers) {
+  const std::string text = written({.terminal = true, .log_every = 1}, 300);
+  EXPECT_LT(occurrences(text, "loss 0.4321"), 100U) << "300 steps take far less than 10 seconds";
+  EXPECT_THAT(text, HasSubstr("\r\033[Kepoch 2, step 301: test loss 0.5"));
+}
+
+}  // namespace
+}  // namespace concord::cli

@@ -1,0 +1,34 @@
+#include "concord/cli/results.h"
+
+#include <fmt/core.h>
+
+#include "concord/cli/command.h"
+#include "concord/cli/units.h"
+
+namespace concord::cli {
+
+nlohmann::json to_json(const train::Summary& summary) {
+  return {{"step", summary.step},
+          {"epoch", summary.epoch},
+          {"loss", number_or_null(summary.loss)},
+          {"accuracy", accuracy_or_null(summary.accuracy)},
+          {"train_loss", number_or_null(summary.train_loss)},
+          {"samples_per_second", number_or_null(summary.samples_per_second)},
+          {"seconds", number_or_null(summary.seconds)},
+          {"peak_rss_bytes", summary.peak_rss_bytes},
+          {"weights_hash", summary.weights_hash},
+          {"interrupted", summary.interrupted}};
+}
+
+std::string format_summary(const train::Summary& summary) {
+  std::string text =
+      fmt::format("step {}, epoch {}: loss {:.4g}", summary.step, summary.epoch, summary.loss);
+  if (summary.accuracy >= 0) text += fmt::format(", accuracy {:.2f} %", 100 * summary.accuracy);
+  text +=
+      fmt::format("\n{} samples/s, {} in all, at most {} of memory\nweights {}\n",
+                  format_count(summary.samples_per_second), format_duration(summary.seconds),
+                  format_bytes(static_cast<double>(summary.peak_rss_bytes)), summary.weights_hash);
+  return text;
+}
+
+}  // namespace concord::cli

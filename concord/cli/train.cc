@@ -1,0 +1,103 @@
+// concord train: trains as the configuration says.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <string_view>
+
+#include "concord/base/log.h"
+#include "concord/cli/command.h"
+#include "concord/cli/progress.h"
+#include "concord/cli/results.h"
+#include "concord/train/trainer.h"
+
+namespace concord::cli {
+namespace {
+
+struct TrainArguments {
+  ConfigArguments config;
+  bool resume = false;
+  bool json = false;
+  bool quiet = false;
+};
+
+std::atomic<bool> stop_requested = false;
+static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
+
+// The first signal asks for a stop; the next one finds the default action, which ends the process.
+void request_stop(int) {
+  stop_requested.store(true);
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+  constexpr std::string_view kSaid =
+      "\nconcord: stopping after this step; a second signal stops at once\n";
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, kSaid.data(), kSaid.size());
+}
+
+// As a word of a shell's command line.
+std::string shell_word(const std::string& word) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string resume_command(const ConfigArguments& arguments) {
+  std::string command = "concord train " + shell_word(arguments.file);
+  for (const std::string& text : arguments.overrides) command += " --set " + shell_word(text);
+  return command + " --resume";
+}
+
+void run_train(const TrainArguments& arguments) {
+  const Config config = arguments.config.load();
+  std::signal(SIGINT, request_stop);
+  std::signal(SIGTERM, request_stop);
+  const train::TrainRequest request{.resume = arguments.resume, .stop = &stop_requested};
+
+  train::Summary summary;
+  if (arguments.quiet) {
+    train::TrainObserver silent;
+    summary = train::train(config, request, silent);
+  } else {
+    ProgressObserver progress(
+        {.terminal = isatty(STDERR_FILENO) == 1, .log_every = config.train.log_every});
+    summary = train::train(config, request, progress);
+  }
+  if (summary.interrupted) {
+    log("stopped after step {} and saved; to continue: {}", summary.step,
+        resume_command(arguments.config));
+  }
+  if (arguments.json) {
+    print_json(to_json(summary));
+  } else {
+    fmt::print("{}", format_summary(summary));
+  }
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "Train a model");
+  const auto arguments = std::make_shared<TrainArguments>();
+  arguments->config.add_to(*command);
+  command->add_flag("--resume", arguments->resume,
+                    "Continue from the newest intact checkpoint of output.dir");
+  command->add_flag("--quiet", arguments->quiet, "Print no progress, only the result");
+  add_json_flag(*command, arguments->json);
+  command->footer(
+      "Ctrl-C (SIGINT) or SIGTERM finishes the step, saves a checkpoint and ends with exit code "
+      "0;\n"
+      "a second one ends at once.\n"
+      "\n"
+      "Examples:\n"
+      "  concord train run.toml\n"
+      "  concord train run.toml --set train.epochs=3 --set optimizer.learning_rate=0.1\n"
+      "  concord train run.toml --resume\n"
+      "  concord train run.toml --quiet --json");
+  command->callback([arguments] { run_train(*arguments); });
+}
+
+}  // namespace concord::cli

@@ -1,0 +1,99 @@
+#include "concord/train/step_benchmark.h"
+
+#include <algorithm>
+#include <map>
+
+#include "concord/base/clock.h"
+#include "concord/base/error.h"
+
+namespace concord::train {
+namespace {
+
+// Steps in which ops are timed: a mean over a few is steady enough.
+constexpr int kMostTimedSteps = 10;
+
+double seconds_of_step(Engine& engine, const Samples& samples, std::int64_t step) {
+  const double start = now_seconds();
+  engine.begin_step({.step = step, .samples = samples.count, .learning_rate = 0});
+  engine.accumulate(samples);
+  engine.reduce();
+  engine.update();
+  return now_seconds() - start;
+}
+
+// The value below which `share` of the sorted values lie, between neighbours in proportion.
+double quantile(const std::vector<double>& sorted, double share) {
+  const double place = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  const std::size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+// Adds the steps of one phase, which runs `runs` times in a training step.
+void add_phase(const std::vector<ProgramStep>& steps, const std::vector<double>& seconds,
+               int timed_steps, double runs, std::map<std::string, OpTime>& by_op) {
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    OpTime& time = by_op[steps[i].op];
+    time.runs += runs;
+    time.seconds += seconds[i] / timed_steps;
+    time.flops += steps[i].flops * runs;
+  }
+}
+
+std::vector<OpTime> time_ops(Engine& engine, const std::function<Samples()>& next_batch, int steps,
+                             std::int64_t first_step) {
+  const Program& program = engine.training_program();
+  Executor::Timing timing{.program = &program,
+                          .prologue = std::vector<double>(program.prologue.size()),
+                          .microbatch = std::vector<double>(program.microbatch.size()),
+                          .update = std::vector<double>(program.update.size())};
+  for (int i = 0; i < steps; ++i) {
+    const Samples samples = next_batch();
+    engine.set_timing(&timing);
+    seconds_of_step(engine, samples, first_step + i);
+    engine.set_timing(nullptr);
+  }
+  const double microbatches =
+      static_cast<double>(engine.batch()) / static_cast<double>(engine.microbatch_size());
+  std::map<std::string, OpTime> by_op;
+  add_phase(program.prologue, timing.prologue, steps, 1, by_op);
+  add_phase(program.microbatch, timing.microbatch, steps, microbatches, by_op);
+  add_phase(program.update, timing.update, steps, 1, by_op);
+
+  std::vector<OpTime> result;
+  for (auto& [op, time] : by_op) {
+    time.op = op;
+    result.push_back(std::move(time));
+  }
+  std::ranges::stable_sort(result, std::ranges::greater{}, &OpTime::seconds);
+  return result;
+}
+
+}  // namespace
+
+StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& next_batch,
+                              const StepBenchmarkOptions& options) {
+  if (options.steps < 1) fail("steps = {}: expected at least 1 to measure", options.steps);
+  if (options.warmup < 0) fail("warmup = {}: expected 0 or more", options.warmup);
+  std::vector<double> seconds;
+  std::int64_t step = 0;
+  for (; step < options.warmup + options.steps; ++step) {
+    const Samples samples = next_batch();
+    const double one = seconds_of_step(engine, samples, step);
+    if (step >= options.warmup) seconds.push_back(one);
+  }
+  std::ranges::sort(seconds);
+
+  StepBenchmark result;
+  result.steps = options.steps;
+  result.step_seconds = quantile(seconds, 0.5);
+  result.fastest_seconds = seconds.front();
+  result.slowest_seconds = seconds.back();
+  result.spread = (quantile(seconds, 0.75) - quantile(seconds, 0.25)) / result.step_seconds;
+  result.samples_per_second = static_cast<double>(engine.batch()) / result.step_seconds;
+  result.flops_per_second = engine.flops_per_step() / result.step_seconds;
+  result.by_op = time_ops(engine, next_batch, std::min(options.steps, kMostTimedSteps), step);
+  return result;
+}
+
+}  // namespace concord::train

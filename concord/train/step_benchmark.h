@@ -1,0 +1,47 @@
+// Measures the training steps of an engine: how long one takes, and on which ops the time goes.
+// Reading data is not part of what is measured. Used by one thread, with nothing else computing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "concord/train/engine.h"
+
+namespace concord::train {
+
+struct StepBenchmarkOptions {
+  int warmup = 3;  // steps before the first that counts
+  int steps = 20;  // that count
+};
+
+// One kind of op in a step, over all its uses.
+struct OpTime {
+  std::string op;
+  double runs = 0;     // kernel runs a step
+  double seconds = 0;  // a step
+  double flops = 0;    // a step
+};
+
+struct StepBenchmark {
+  int steps = 0;
+  double step_seconds = 0;  // the median
+  double fastest_seconds = 0;
+  double slowest_seconds = 0;
+  double spread = 0;              // the distance of the quartiles, as a share of the median
+  double samples_per_second = 0;  // at the median
+  double flops_per_second = 0;    // at the median
+  std::vector<OpTime> by_op;      // slowest first; programs of the full microbatch alone
+};
+
+// Runs `options.warmup` steps, then `options.steps` that are timed one by one, then up to as many
+// in which every op is timed (reading the clock so often slows a step down, hence apart). The
+// learning rate is 0, so that the weights stay what they are; every kernel runs as in training.
+// `next_batch` gives the samples of the next step; they stay valid until its next call. It is
+// called warmup + 2 * steps times at most, outside of what is timed. Throws Error where steps < 1
+// or warmup < 0.
+StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& next_batch,
+                              const StepBenchmarkOptions& options);
+
+}  // namespace concord::train
