@@ -83,10 +83,14 @@ std::string completion_function(const CLI::App& app) {
     std::vector<std::string> words = command_names(*place.command);
     for (const std::string& word : positional_words(place)) words.push_back(word);
     for (const std::string& option : option_names(*place.command)) words.push_back(option);
-    cases += fmt::format("    \"{}\") words=\"{}\" ;;\n", place.path, joined(words));
+    // Files are offered where no command is expected.
+    const bool files =
+        place.command->get_subcommands({}).empty() && positional_words(place).empty();
+    cases += fmt::format("    \"{}\") words=\"{}\"{} ;;\n", place.path, joined(words),
+                         files ? " files=yes" : "");
   }
   return fmt::format(R"(_concord() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" path="" words="" i
+  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" path="" words="" files="" i
   # Bash may split words at "=": a value of --set is left to the user.
   if [ "$previous" = "--set" ]; then
     COMPREPLY=($(compgen -W "{}" -- "$current"))
@@ -104,7 +108,8 @@ std::string completion_function(const CLI::App& app) {
   done
   case "$path" in
 {}  esac
-  COMPREPLY=($(compgen -W "$words" -- "$current") $(compgen -f -- "$current"))
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  [ -z "$files" ] || COMPREPLY+=($(compgen -f -- "$current"))
 }}
 complete -o filenames -F _concord concord
 )",

@@ -106,6 +106,7 @@ class Compiler {
       address_[index(input)] = address;
       address_[index(node.outputs[0])] = address;
       const Layout& layout = graph().value(input).layout;
+      program_.sums.push_back({"", graph().type(input), address});
       program_.sums_layouts.push_back(layout);
       program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
     }

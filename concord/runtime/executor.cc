@@ -85,6 +85,14 @@ void Executor::finish_leaf() { sums_.finish_leaf(); }
 
 void Executor::reduce() { sums_base_ = sums_.finish(); }
 
+bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
+  for (const Binding& sum : program.sums) {
+    const std::int64_t elements = sum.type.shape.elements();
+    if (elements <= largest && first_nonfinite(at<float>(sum), elements) >= 0) return false;
+  }
+  return true;
+}
+
 void Executor::update(Program& program) {
   activate(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;

@@ -41,6 +41,9 @@ class Executor {
   void microbatch(Program& program, bool first_of_leaf);
   void finish_leaf();
   void reduce();
+  // After reduce(): whether every sum of at most `largest` elements is finite. Loss, statistics,
+  // and gradients of biases and norms are; large gradients would cost a trip through memory.
+  bool sums_are_finite(const Program& program, std::int64_t largest) const;
   void update(Program& program);
 
   // Runs a microbatch again, step by step, and describes the first step that makes a number that is

@@ -56,7 +56,8 @@ struct Program {
   std::size_t arena_bytes = 0;
   std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
   std::size_t sums_bytes = 0;
-  std::vector<Layout> sums_layouts;  // in order of the leaf_sum nodes
+  std::vector<Binding> sums;         // in order of the leaf_sum nodes; their names are empty
+  std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
 
   const Binding& batch_input(std::string_view name) const;

@@ -26,6 +26,7 @@ struct ModelConfig {
   bool batch_norm = true;
   std::int64_t width = 16;
   std::vector<std::int64_t> blocks = {3, 3, 3};
+  bool zero_residual = false;
   std::string loss = "cross_entropy";
   double label_smoothing = 0;
   bool operator==(const ModelConfig&) const = default;

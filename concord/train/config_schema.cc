@@ -52,8 +52,8 @@ ConfigLimit one_of(std::vector<std::string_view> choices) {
 std::vector<ConfigKey> make_keys() {
   return {
       CONCORD_CONFIG_KEY(model.name,
-                         one_of({"mlp", "lenet", "cnn", "vgg11", "vgg16", "resnet18", "resnet34",
-                                 "resnet50", "resnet_small"}),
+                         one_of({"mlp", "lenet", "cnn", "vgg11", "vgg13", "vgg16", "vgg19",
+                                 "resnet18", "resnet34", "resnet50", "resnet_small"}),
                          "the network, from the built-in zoo"),
       CONCORD_CONFIG_KEY(model.weights, kAny,
                          "a safetensors file from which training starts, matched by tensor name; "
@@ -61,7 +61,8 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(model.stem, one_of({"cifar", "imagenet"}),
                          "the first layers of resnet18, 34 and 50: `cifar` is one 3×3 convolution "
                          "of stride 1, `imagenet` a 7×7 convolution of stride 2 and a max-pooling "
-                         "of stride 2"),
+                         "of stride 2; the end of vgg: `imagenet` has three layers of neurons, "
+                         "`cifar` one behind the mean of each channel"),
       CONCORD_CONFIG_KEY(model.hidden, kExtent,
                          "units of each hidden layer of mlp; empty: a linear model"),
       CONCORD_CONFIG_KEY(model.activation, one_of({"relu", "gelu", "silu", "tanh", "sigmoid"}),
@@ -74,6 +75,9 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(model.blocks, between(1, 1000),
                          "residual blocks of each stage of resnet_small; each stage after the "
                          "first halves the image and doubles the channels"),
+      CONCORD_CONFIG_KEY(model.zero_residual, kAny,
+                         "the last batch norm of each residual block starts at 0, so that blocks "
+                         "start as the identity (Goyal et al. 2017) (resnet)"),
       CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse"}),
                          "softmax cross-entropy of classes, or mean squared error of targets"),
       CONCORD_CONFIG_KEY(model.label_smoothing, kBelowOne,
@@ -129,8 +133,8 @@ std::vector<ConfigKey> make_keys() {
                          "use only the first so many test samples; 0: all"),
       CONCORD_CONFIG_KEY(data.samples, kPositiveCount, "training samples (synthetic)"),
       CONCORD_CONFIG_KEY(data.shape, kExtent,
-                         "the extents of one sample (synthetic); an image is [height, width, "
-                         "channels]"),
+                         "the extents of one sample (synthetic); an image is [channels, "
+                         "height, width]"),
       CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes (synthetic)"),
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
                          "real-valued targets of a sample, in place of a class (synthetic); 0: "
@@ -154,7 +158,8 @@ std::vector<ConfigKey> make_keys() {
                          "compute threads of a rank; 0: every core the process may run on"),
       CONCORD_CONFIG_KEY(train.precision, one_of({"f32"}), "the number format of the computation"),
       CONCORD_CONFIG_KEY(train.nonfinite, one_of({"stop", "skip"}),
-                         "when a loss or gradient is infinite or not a number: `stop` ends the run "
+                         "when the loss or a batch norm's statistic is infinite or not a number: "
+                         "`stop` ends the run "
                          "with an error, `skip` leaves the step out and says so"),
       CONCORD_CONFIG_KEY(train.log_every, kCount, "steps between two log lines; 0: none"),
       CONCORD_CONFIG_KEY(train.eval_every_epochs, kCount,
@@ -231,9 +236,9 @@ constexpr std::array kSections = {
     ConfigSection{"optimizer", "How a gradient changes the weights."},
     ConfigSection{
         "schedule",
-        "The learning rate of step s = 0, 1, ..., S - 1, where S is the number of steps of the "
-        "whole training (train.epochs, or train.max_steps if that is less) and η is "
-        "optimizer.learning_rate. For s < w it is η·(s + 1) / w. From there on, with "
+        "The learning rate of step s = 0, 1, ..., S - 1, where S is the number of steps of all "
+        "epochs (train.max_steps may end a run before) and η is optimizer.learning_rate. For s < w "
+        "it is η·(s + 1) / w. From there on, with "
         "t = (s - w) / (S - w) and the other letters as in the table:\n\n"
         "- constant: η\n"
         "- step: η·gamma^m, m being the number of milestones ≤ s / (steps of an epoch)\n"

@@ -234,9 +234,11 @@ void Engine::accumulate(const Samples& samples) {
 
 StepResult Engine::reduce() {
   CONCORD_CHECK(accumulated_ == step_.samples, "{} of {} samples", accumulated_, step_.samples);
+  constexpr std::int64_t kLargestWatched = 4096;
   training_executor_->reduce();
-  StepResult result;
-  for (const Binding& output : training_program(options_.microbatch).outputs) {
+  const Program& program = training_program(options_.microbatch);
+  StepResult result{.finite = training_executor_->sums_are_finite(program, kLargestWatched)};
+  for (const Binding& output : program.outputs) {
     const float value = *training_executor_->at<float>(output);
     if (output.name == "loss") result.loss = value;
     if (output.name == "correct") result.correct = value;

@@ -59,6 +59,9 @@ struct Samples {
 struct StepResult {
   double loss = 0;     // mean over the samples
   double correct = 0;  // samples classified correctly; 0 where the model has no such output
+  // Of a training step: the loss, the statistics of norms, and the gradients of small parameters
+  // are finite. The loss alone would not tell: a ReLU may turn what is not a number into 0.
+  bool finite = true;
 };
 
 class Engine {
@@ -77,7 +80,7 @@ class Engine {
   StepResult reduce();
   void update();
 
-  // After a reduce() whose loss is not finite: computes the leaves of the step again, watching
+  // After a reduce() that was not finite: computes the leaves of the step again, watching
   // every op, and describes the first that makes a number that is not finite. `samples`: the whole
   // batch.
   std::string find_nonfinite(const Samples& samples);

@@ -30,7 +30,8 @@ data::DataOptions data_options(const Config& config) {
   to.synthetic_train_size = from.samples;
   to.synthetic_test_size = std::max<std::int64_t>(1, from.samples / 4);
   to.synthetic_target_width = static_cast<int>(std::max<std::int64_t>(1, from.targets));
-  if (from.kind == "synthetic") to.classes = static_cast<int>(from.classes);
+  if (from.kind == "synthetic" && config.model.loss != "mse")
+    to.classes = static_cast<int>(from.classes);
   to.normalize = from.normalize;
   to.mean.assign(from.mean.begin(), from.mean.end());
   to.deviation.assign(from.std.begin(), from.std.end());
@@ -50,7 +51,8 @@ nn::StepOptions step_options(const Job& job) {
                     .batch_norm = from.model.batch_norm,
                     .stem = from.model.stem,
                     .width = from.model.width,
-                    .blocks = from.model.blocks},
+                    .blocks = from.model.blocks,
+                    .zero_residual = from.model.zero_residual},
           .sample = job.train_set->sample_shape(),
           .outputs = classes ? job.train_set->classes() : job.train_set->target_width(),
           .loss = classes ? nn::StepOptions::Loss::kCrossEntropy

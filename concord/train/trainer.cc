@@ -2,8 +2,6 @@
 
 #include <sys/resource.h>
 
-#include <cmath>
-
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/peak.h"
@@ -82,7 +80,7 @@ class Training {
       engine.begin_step({batch.step, batch.count, progress_.learning_rate});
       engine.accumulate(samples);
       const StepResult result = engine.reduce();
-      if (std::isfinite(result.loss)) {
+      if (result.finite) {
         engine.update();
       } else {
         handle_nonfinite(result, samples);
@@ -141,7 +139,7 @@ class Training {
   void handle_nonfinite(const StepResult& result, const Samples& samples) {
     const std::string culprit = job_.engine->find_nonfinite(samples);
     const std::string what = fmt::format(
-        "the loss of step {} is {}; the first number that is not finite comes from {}",
+        "step {} computed a number that is not finite (its loss is {}), first in {}",
         progress_.step + 1, result.loss, culprit.empty() ? "the sum over leaves" : culprit);
     if (job_.config.train.nonfinite == "skip") {
       observer_.message(what + "; the step is skipped (train.nonfinite = \"skip\")");
