@@ -12,8 +12,10 @@ build: deps
 test: build
 	@ctest --preset $(PRESET)
 
+# Trains the example anew: a run folder that an earlier demo left is removed.
 demo: build
-	@build/$(PRESET)/concord train examples/fashion_mnist.toml --json
+	@rm -rf runs/demo
+	@build/$(PRESET)/concord train examples/fashion_mnist.toml --set output.dir=runs/demo --json
 
 check:
 	@tools/check

@@ -47,6 +47,19 @@ ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logi
   return loss;
 }
 
+ValueId apply_network(GraphBuilder& builder, const StepOptions& options, const StepContext& context,
+                      ValueId features) {
+  if (!options.network)
+    return build_model(builder, options.model, context, features, options.outputs);
+  const ValueId logits = options.network(builder, context, features);
+  const Shape expected{options.microbatch, options.outputs};
+  if (builder.shape(logits) != expected) {
+    fail("the network returns {}; expected {}, one row for each sample",
+         to_string(builder.shape(logits)), to_string(expected));
+  }
+  return logits;
+}
+
 std::vector<ValueId> parameters_of(const Graph& graph) {
   std::vector<ValueId> parameters;
   for (const State& state : graph.states) {
@@ -70,7 +83,7 @@ Graph build_training_step(const StepOptions& options) {
   };
   const ValueId learning_rate = add_scalar(builder, "learning_rate");
 
-  const ValueId logits = build_model(builder, options.model, context, features, options.outputs);
+  const ValueId logits = apply_network(builder, options, context, features);
   const ValueId loss =
       add_loss(builder, options, logits, context.batch_weight, options.label_smoothing);
   const std::vector<ValueId> parameters = parameters_of(graph);
@@ -90,8 +103,7 @@ Graph build_evaluation_step(const StepOptions& options) {
   GraphBuilder builder(graph);
   const ValueId features = add_features(builder, options);
   const ValueId batch_weight = add_scalar(builder, "batch_weight");
-  const ValueId logits =
-      build_model(builder, options.model, {.mode = Mode::kEvaluate}, features, options.outputs);
+  const ValueId logits = apply_network(builder, options, {.mode = Mode::kEvaluate}, features);
   add_loss(builder, options, logits, batch_weight, /*label_smoothing=*/0);
   return graph;
 }
@@ -101,8 +113,7 @@ Graph build_prediction(const StepOptions& options) {
   Graph graph;
   GraphBuilder builder(graph);
   const ValueId features = add_features(builder, options);
-  builder.output("logits", build_model(builder, options.model, {.mode = Mode::kEvaluate}, features,
-                                       options.outputs));
+  builder.output("logits", apply_network(builder, options, {.mode = Mode::kEvaluate}, features));
   return graph;
 }
 

@@ -16,16 +16,24 @@
 // Errors: options out of range, or that do not fit each other, throw Error.
 #pragma once
 
+#include <functional>
+
 #include "concord/graph/graph.h"
 #include "concord/nn/model.h"
 #include "concord/optim/optimizer.h"
 
 namespace concord::nn {
 
+// A network of one's own: adds it to the graph, applied to `x` [N, sample...], and returns its
+// logits (or predictions) [N, outputs].
+using Network =
+    std::function<ValueId(GraphBuilder& builder, const StepContext& context, ValueId x)>;
+
 struct StepOptions {
   enum class Loss { kCrossEntropy, kMeanSquaredError };
 
-  ModelOptions model;
+  ModelOptions model;        // from the zoo
+  Network network = {};      // in place of `model` where given
   Shape sample;              // [C, H, W] or [features]
   std::int64_t outputs = 0;  // classes, or targets of a sample
   std::int64_t microbatch = 1;

@@ -55,6 +55,19 @@ void copy_rows(Executor& executor, const Binding& binding, std::span<const T> ro
 
 }  // namespace
 
+ModelGraphs model_graphs(const nn::StepOptions& options) {
+  const auto sized = [options](Graph (*build)(const nn::StepOptions&)) {
+    return [options, build](std::int64_t samples) {
+      nn::StepOptions with_samples = options;
+      with_samples.microbatch = samples;
+      return build(with_samples);
+    };
+  };
+  return {.training = sized(nn::build_training_step),
+          .evaluation = sized(nn::build_evaluation_step),
+          .prediction = sized(nn::build_prediction)};
+}
+
 std::int64_t default_leaves(std::int64_t batch, double flops_per_sample, std::int64_t parameters) {
   constexpr std::int64_t kMostLeaves = 8;
   constexpr double kFewestSamples = 16;

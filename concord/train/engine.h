@@ -20,6 +20,7 @@
 
 #include "concord/graph/graph.h"
 #include "concord/kernels/kernel.h"
+#include "concord/nn/step.h"
 #include "concord/runtime/executor.h"
 
 namespace concord::train {
@@ -33,6 +34,9 @@ struct ModelGraphs {
   std::function<Graph(std::int64_t samples)> evaluation;  // the same outputs, states unchanged
   std::function<Graph(std::int64_t samples)> prediction;  // output "logits", no leaf_sum
 };
+
+// The graphs of a model from the zoo or of one's own; `options.microbatch` is set for each.
+ModelGraphs model_graphs(const nn::StepOptions& options);
 
 struct EngineOptions {
   std::int64_t batch = 0;

@@ -31,21 +31,9 @@ nn::StepOptions small_model(const std::string& name) {
   return options;
 }
 
-ModelGraphs graphs_of(const nn::StepOptions& options) {
-  const auto sized = [options](Graph (*build)(const nn::StepOptions&)) {
-    return [options, build](std::int64_t samples) {
-      nn::StepOptions sized_options = options;
-      sized_options.microbatch = samples;
-      return build(sized_options);
-    };
-  };
-  return {sized(nn::build_training_step), sized(nn::build_evaluation_step),
-          sized(nn::build_prediction)};
-}
-
 std::unique_ptr<Engine> make_engine(const std::string& model, std::int64_t leaves,
                                     std::int64_t microbatch = 0) {
-  return std::make_unique<Engine>(graphs_of(small_model(model)),
+  return std::make_unique<Engine>(model_graphs(small_model(model)),
                                   EngineOptions{.batch = kBatch,
                                                 .leaves = leaves,
                                                 .microbatch = microbatch,

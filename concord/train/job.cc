@@ -71,19 +71,6 @@ nn::StepOptions step_options(const Job& job) {
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
-ModelGraphs model_graphs(const nn::StepOptions& options) {
-  const auto sized = [options](Graph (*build)(const nn::StepOptions&)) {
-    return [options, build](std::int64_t samples) {
-      nn::StepOptions with_samples = options;
-      with_samples.microbatch = samples;
-      return build(with_samples);
-    };
-  };
-  return {.training = sized(nn::build_training_step),
-          .evaluation = sized(nn::build_evaluation_step),
-          .prediction = sized(nn::build_prediction)};
-}
-
 data::LoaderOptions loader_options(const Config& config) {
   return {.threads = static_cast<int>(config.data.loader_threads),
           .prefetch = static_cast<int>(config.data.prefetch)};

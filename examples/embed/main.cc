@@ -6,12 +6,9 @@
 #include <exception>
 #include <vector>
 
-#include "concord/autodiff/backpropagate.h"
 #include "concord/nn/layers.h"
+#include "concord/nn/step.h"
 #include "concord/ops/activation.h"
-#include "concord/ops/softmax.h"
-#include "concord/ops/step.h"
-#include "concord/optim/optimizer.h"
 #include "concord/train/engine.h"
 
 using namespace concord;
@@ -21,51 +18,9 @@ namespace {
 constexpr std::int64_t kBatch = 64;
 constexpr int kSteps = 300;
 
-ValueId model(GraphBuilder& builder, ValueId x) {
+ValueId network(GraphBuilder& builder, const nn::StepContext&, ValueId x) {
   x = ops::relu(builder, nn::linear(builder, "fc1", x, 32));
   return nn::linear(builder, "fc2", x, 2);
-}
-
-// Forward and loss; summed over the leaves of the batch for the engine to read.
-ValueId loss(GraphBuilder& builder, std::int64_t samples) {
-  const ValueId features = builder.input("features", {DType::kF32, {samples, 2}});
-  const ValueId labels = builder.input("labels", {DType::kI32, {samples}});
-  const ValueId weight = builder.input("batch_weight", {DType::kF32, {}}, Input::Kind::kStep);
-  const ValueId logits = model(builder, features);
-  const ValueId loss = ops::softmax_cross_entropy(builder, logits, labels, weight);
-  builder.output("loss", ops::leaf_sum(builder, loss));
-  builder.output("correct", ops::leaf_sum(builder, ops::count_correct(builder, logits, labels)));
-  return loss;
-}
-
-Graph training(std::int64_t samples) {
-  Graph graph;
-  GraphBuilder builder(graph);
-  const ValueId rate = builder.input("learning_rate", {DType::kF32, {}}, Input::Kind::kStep);
-  const ValueId objective = loss(builder, samples);
-  std::vector<ValueId> parameters;
-  for (const State& state : graph.states) parameters.push_back(state.value);
-  const std::vector<ValueId> gradients = backpropagate(builder, objective, parameters);
-  std::vector<ParameterGradient> updates;
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    updates.push_back({parameters[i], ops::leaf_sum(builder, gradients[i])});
-  }
-  apply_optimizer(builder, {.name = "adam"}, updates, rate);
-  return graph;
-}
-
-Graph evaluation(std::int64_t samples) {
-  Graph graph;
-  GraphBuilder builder(graph);
-  loss(builder, samples);
-  return graph;
-}
-
-Graph prediction(std::int64_t samples) {
-  Graph graph;
-  GraphBuilder builder(graph);
-  builder.output("logits", model(builder, builder.input("features", {DType::kF32, {samples, 2}})));
-  return graph;
 }
 
 struct Rings {
@@ -90,7 +45,12 @@ struct Rings {
 }  // namespace
 
 int main() try {
-  train::Engine engine({training, evaluation, prediction}, {.batch = kBatch, .seed = 1});
+  nn::StepOptions options;
+  options.network = network;
+  options.sample = {2};
+  options.outputs = 2;
+  options.optimizer.name = "adam";
+  train::Engine engine(train::model_graphs(options), {.batch = kBatch, .seed = 1});
   std::printf("%lld parameters\n", static_cast<long long>(engine.parameter_count()));
   for (int step = 0; step < kSteps; ++step) {
     const Rings rings(step * kBatch);

@@ -1,0 +1,212 @@
+// Whole runs: the same bits twice, after a stop, and after damage; numbers that are not finite.
+#include "concord/train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "concord/base/error.h"
+#include "concord/base/file.h"
+#include "concord/train/checkpoint.h"
+#include "concord/train/run_folder.h"
+
+namespace concord::train {
+namespace {
+
+// Twelve steps: two epochs of five full batches and one of four samples. Everything that could
+// depend on history is on: dropout, augmentation, running statistics, Adam's moments, a schedule.
+constexpr const char* kConfig = R"(
+[model]
+name = "resnet_small"
+width = 8
+blocks = [1, 1]
+[data]
+kind = "synthetic"
+shape = [1, 8, 8]
+classes = 4
+samples = 84
+normalize = "none"
+crop_padding = 1
+horizontal_flip = true
+[train]
+batch = 16
+leaves = 4
+epochs = 2
+kernels = "default"
+log_every = 1
+[optimizer]
+name = "adamw"
+learning_rate = 0.01
+weight_decay = 0.01
+clip_norm = 1.0
+[schedule]
+name = "one_cycle"
+[output]
+keep_checkpoints = 3
+)";
+
+class TrainerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::path(testing::TempDir()) /
+                 (std::string("concord_trainer_") +
+                  testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::remove_all(directory_);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  Config config(const std::string& run, std::vector<std::string> overrides = {}) const {
+    overrides.push_back("output.dir=" + (directory_ / run).string());
+    return parse_config(kConfig, "test.toml", overrides);
+  }
+  std::filesystem::path checkpoints(const std::string& run) const {
+    return directory_ / run / "checkpoints";
+  }
+
+  std::filesystem::path directory_;
+};
+
+// Asks for a stop after a number of steps, and keeps what it was told.
+class Observer : public TrainObserver {
+ public:
+  explicit Observer(std::int64_t stop_after = -1) : stop_after_(stop_after) {}
+  void stepped(const Progress& progress) override {
+    if (progress.step == stop_after_) stop = true;
+  }
+  void message(const std::string& text) override { messages.push_back(text); }
+
+  std::atomic<bool> stop = false;
+  std::vector<std::string> messages;
+
+ private:
+  std::int64_t stop_after_;
+};
+
+Summary run(const Config& config, std::int64_t stop_after = -1, bool resume = false) {
+  Observer observer(stop_after);
+  return train(config, {.resume = resume, .stop = &observer.stop}, observer);
+}
+
+std::string error_of(const Config& config, bool resume = false) {
+  try {
+    run(config, -1, resume);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST_F(TrainerTest, SameConfigurationTwiceGivesTheSameBits) {
+  const Summary first = run(config("a"));
+  EXPECT_EQ(first.step, 12);
+  EXPECT_EQ(first.weights_hash, run(config("b")).weights_hash);
+  EXPECT_NE(first.weights_hash, run(config("c", {"train.seed=2"})).weights_hash);
+}
+
+TEST_F(TrainerTest, StopAndResumeMidEpochGivesTheSameBits) {
+  const Summary unbroken = run(config("a"));
+  const Summary stopped = run(config("b"), 3);
+  EXPECT_TRUE(stopped.interrupted);
+  EXPECT_EQ(stopped.step, 3);
+  run(config("b"), 8, /*resume=*/true);
+  const Summary resumed = run(config("b"), -1, /*resume=*/true);
+  EXPECT_EQ(resumed.step, 12);
+  EXPECT_FALSE(resumed.interrupted);
+  EXPECT_EQ(resumed.weights_hash, unbroken.weights_hash);
+
+  // Every training step was recorded once, in order.
+  std::ifstream metrics(directory_ / "b" / "metrics.jsonl");
+  std::string line;
+  std::int64_t expected = 0;
+  while (std::getline(metrics, line)) {
+    if (line.find("\"train\"") == std::string::npos) continue;
+    EXPECT_NE(line.find(fmt::format("\"step\":{},", ++expected)), std::string::npos) << line;
+  }
+  EXPECT_EQ(expected, 12);
+}
+
+TEST_F(TrainerTest, LoaderThreadsDoNotChangeTheBits) {
+  EXPECT_EQ(run(config("a", {"data.loader_threads=1"})).weights_hash,
+            run(config("b", {"data.loader_threads=3"})).weights_hash);
+}
+
+TEST_F(TrainerTest, DamagedCheckpointIsPassedOverForTheOneBefore) {
+  const Summary unbroken = run(config("a"));
+  run(config("b", {"train.checkpoint_every_steps=3"}), 8);
+  const std::filesystem::path newest =
+      checkpoints("b") / checkpoint_name(8) / "weights.safetensors";
+  std::string bytes = read_file(newest);
+  bytes[bytes.size() / 2] ^= 1;
+  write_file_atomically(newest, bytes);
+  testing::internal::CaptureStderr();
+  const Summary resumed = run(config("b", {"train.checkpoint_every_steps=3"}), -1, /*resume=*/true);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find(newest.string()), std::string::npos) << log;
+  EXPECT_EQ(resumed.weights_hash, unbroken.weights_hash);
+}
+
+TEST_F(TrainerTest, EvaluationOfACheckpointRepeatsWhatTrainingMeasured) {
+  const Summary trained = run(config("a"));
+  const Summary evaluated = evaluate(config("a"), directory_ / "a");
+  EXPECT_EQ(evaluated.loss, trained.loss);
+  EXPECT_EQ(evaluated.accuracy, trained.accuracy);
+  EXPECT_EQ(evaluated.weights_hash, trained.weights_hash);
+}
+
+TEST_F(TrainerTest, StartsFromGivenWeights) {
+  run(config("a"), 1);
+  const std::string weights =
+      (checkpoints("a") / checkpoint_name(1) / "weights.safetensors").string();
+  const Summary first = run(config("b", {"model.weights=" + weights, "train.max_steps=1"}));
+  const Summary scratch = run(config("c", {"train.max_steps=1"}));
+  EXPECT_NE(first.train_loss, scratch.train_loss);
+  const std::string error = error_of(config("d", {"model.weights=" + weights, "model.width=16"}));
+  EXPECT_NE(error.find("conv1.weight"), std::string::npos) << error;
+  EXPECT_NE(error.find("[8, 1, 3, 3]"), std::string::npos) << error;
+  EXPECT_NE(error.find("[16, 1, 3, 3]"), std::string::npos) << error;
+}
+
+TEST_F(TrainerTest, NumberThatIsNotFiniteStopsWithStepAndOpAndKeepsTheWeights) {
+  // Without a norm that would hide it, the second step overflows.
+  const std::vector<std::string> explode = {"model.name=mlp", "optimizer.name=sgd",
+                                            "optimizer.clip_norm=0", "schedule.name=constant",
+                                            "optimizer.learning_rate=1e30"};
+  const std::string error = error_of(config("a", explode));
+  EXPECT_NE(error.find("step 2"), std::string::npos) << error;
+  EXPECT_NE(error.find("of layer fc"), std::string::npos) << error;
+  EXPECT_NE(error.find("train.nonfinite"), std::string::npos) << error;
+  EXPECT_EQ(load_latest(checkpoints("a"))->info.step, 1);
+}
+
+TEST_F(TrainerTest, NumberThatIsNotFiniteCanBeSkipped) {
+  Config skipping = config("a", {"model.name=mlp", "optimizer.name=sgd", "optimizer.clip_norm=0",
+                                 "schedule.name=constant", "optimizer.learning_rate=1e30",
+                                 "train.nonfinite=skip", "train.max_steps=4"});
+  Observer observer;
+  const Summary summary = train(skipping, {}, observer);
+  EXPECT_EQ(summary.step, 4);
+  ASSERT_EQ(observer.messages.size(), 3u);
+  EXPECT_NE(observer.messages[0].find("skipped"), std::string::npos);
+}
+
+TEST_F(TrainerTest, ResumeRefusesWhatWouldChangeTheBits) {
+  run(config("a"), 3);
+  EXPECT_NE(error_of(config("a", {"train.leaves=2"}), true).find("train.leaves"),
+            std::string::npos);
+  EXPECT_NE(error_of(config("b"), true).find("nothing to resume"), std::string::npos);
+  EXPECT_NE(error_of(config("a")).find("resume"), std::string::npos);  // would mix two runs
+}
+
+TEST_F(TrainerTest, LeavesTheRunFolderThatIsDocumented) {
+  run(config("a"));
+  EXPECT_EQ(parse_config(read_file(directory_ / "a" / "config.toml"), "config.toml"), config("a"));
+  bool events = false;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "a")) {
+    events = events || entry.path().filename().string().starts_with("events.");
+  }
+  EXPECT_TRUE(events);
+  EXPECT_FALSE(list_checkpoints(checkpoints("a")).empty());
+}
+
+}  // namespace
+}  // namespace concord::train
