@@ -8,10 +8,10 @@ namespace concord::ops {
 // A tensor of this type whose every element is `value`. Not differentiable: it has no inputs.
 ValueId constant(GraphBuilder& builder, TensorType type, double value);
 
-// The sum of x over all leaves of the step, along the canonical binary tree (DESIGN, idea 2);
-// within a leaf, microbatches are added in order. Data-parallel execution makes the upper part of
-// the tree an all-reduce. Applied to gradients and metrics, after backpropagation: it has no
-// gradient.
+// The sum of x over all leaves of the step, along the canonical binary tree (docs/architecture.md,
+// idea 2); within a leaf, microbatches are added in order. Data-parallel execution makes the upper
+// part of the tree an all-reduce. Applied to gradients and metrics, after backpropagation: it has
+// no gradient.
 ValueId leaf_sum(GraphBuilder& builder, ValueId x);
 
 }  // namespace concord::ops

@@ -1,17 +1,11 @@
 #include "concord/runtime/program.h"
 
-#include "concord/base/error.h"
+#include <fmt/format.h>
+
 #include "concord/graph/printer.h"
 
 namespace concord {
 namespace {
-
-const Binding& find(const std::vector<Binding>& bindings, std::string_view name) {
-  for (const Binding& binding : bindings) {
-    if (binding.name == name) return binding;
-  }
-  fail("the program has no input or output \"{}\"", name);
-}
 
 std::string to_string(const Address& address) {
   constexpr const char* kNames[] = {"states", "sums", "arena"};
@@ -35,11 +29,12 @@ void print(const Program& program, const char* phase, const std::vector<ProgramS
 
 }  // namespace
 
-const Binding& Program::batch_input(std::string_view name) const {
-  return find(batch_inputs, name);
+const Binding* find_binding(const std::vector<Binding>& bindings, std::string_view name) {
+  for (const Binding& binding : bindings) {
+    if (binding.name == name) return &binding;
+  }
+  return nullptr;
 }
-const Binding& Program::step_input(std::string_view name) const { return find(step_inputs, name); }
-const Binding& Program::output(std::string_view name) const { return find(outputs, name); }
 
 std::string to_string(const Program& program) {
   std::string text;

@@ -1,4 +1,5 @@
-// Program: what one rank runs, a flat list of steps compiled from a graph (DESIGN, idea 3).
+// Program: what one rank runs, a flat list of steps compiled from a graph (docs/architecture.md,
+// idea 3).
 //
 // Each step is a kernel and the addresses of its operands. An address is an offset in one of three
 // regions: the states; the sums (what the leaf_sum nodes read, contiguous, so that adding up leaves
@@ -59,11 +60,10 @@ struct Program {
   std::vector<Binding> sums;         // in order of the leaf_sum nodes; their names are empty
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
-
-  const Binding& batch_input(std::string_view name) const;
-  const Binding& step_input(std::string_view name) const;
-  const Binding& output(std::string_view name) const;
 };
+
+// The binding of this name, or null.
+const Binding* find_binding(const std::vector<Binding>& bindings, std::string_view name);
 
 // One line for each step: phase, op, layer, types with layouts, addresses, bytes, FLOPs.
 std::string to_string(const Program& program);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "concord/base/error.h"
+#include "concord/base/parallel.h"
 #include "concord/graph/op.h"
 #include "concord/nn/initialize.h"
 
@@ -43,14 +45,19 @@ void check_divisions(const EngineOptions& options) {
   }
 }
 
+// Copies rows of `rows`, which holds `count` of them, into an input, from row `first` on.
 template <typename T>
-void copy_rows(Executor& executor, const Binding& binding, std::span<const T> rows,
-               std::int64_t count, std::int64_t first, std::int64_t samples) {
+void copy_rows(Executor& executor, const Binding& input, std::span<const T> rows,
+               std::int64_t count, std::int64_t first) {
   const std::size_t width = rows.size() / static_cast<std::size_t>(count);
-  CONCORD_CHECK(binding.type.shape.elements() == static_cast<std::int64_t>(width) * samples,
-                "\"{}\" is {}, given rows of {}", binding.name, to_string(binding.type), width);
-  std::memcpy(executor.at<T>(binding), rows.data() + width * static_cast<std::size_t>(first),
-              width * static_cast<std::size_t>(samples) * sizeof(T));
+  const auto samples = static_cast<std::size_t>(input.type.shape[0]);
+  if (rows.size() != width * static_cast<std::size_t>(count) ||
+      width * samples != static_cast<std::size_t>(input.type.shape.elements())) {
+    fail("\"{}\" is {} for a microbatch; given {} numbers for {} samples", input.name,
+         to_string(input.type), rows.size(), count);
+  }
+  std::memcpy(executor.at<T>(input), rows.data() + width * static_cast<std::size_t>(first),
+              width * samples * sizeof(T));
 }
 
 }  // namespace
@@ -102,7 +109,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
         options_.microbatch, leaf_size());
   }
 
-  auto program = std::make_unique<Program>();
+  options_.policy.threads = compute_threads();
+
   std::vector<PassRecord> passes;
   Graph lowered = lower(graphs_.training(options_.microbatch), options_.policy, {}, &passes);
   states_ = std::make_unique<StateStore>(lowered);
@@ -112,15 +120,29 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     nn::initialize(lowered, state, options_.seed, initial.as<float>());
     states_->write(entry, initial.view().data);
   }
-  *program = compile(std::move(lowered), options_.policy, *states_);
-  program->passes = std::move(passes);
+  auto compiled =
+      std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_));
+  compiled->program.passes = std::move(passes);
+  if (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums) {
+    fail("the training graph has no output \"loss\" that is a leaf_sum");
+  }
   training_executor_ = std::make_unique<Executor>(*states_);
   other_executor_ = std::make_unique<Executor>(*states_);
-  training_executor_->prepare(*program);
-  CONCORD_CHECK(program->output("loss").address.region == Region::kSums,
-                "the loss is summed over leaves");
-  training_.emplace(options_.microbatch, std::move(program));
+  training_executor_->prepare(compiled->program);
+  training_.emplace(options_.microbatch, std::move(compiled));
 }
+
+Engine::Compiled::Compiled(Program p)
+    : program(std::move(p)),
+      features(find_binding(program.batch_inputs, "features")),
+      labels(find_binding(program.batch_inputs, "labels")),
+      targets(find_binding(program.batch_inputs, "targets")),
+      position(find_binding(program.batch_inputs, "position")),
+      batch_weight(find_binding(program.step_inputs, "batch_weight")),
+      learning_rate(find_binding(program.step_inputs, "learning_rate")),
+      loss(find_binding(program.outputs, "loss")),
+      correct(find_binding(program.outputs, "correct")),
+      logits(find_binding(program.outputs, "logits")) {}
 
 std::int64_t Engine::leaf_size() const {
   return (options_.batch + options_.leaves - 1) / options_.leaves;
@@ -134,49 +156,52 @@ std::int64_t Engine::parameter_count() const {
   return count;
 }
 
-double Engine::flops_per_step() {
+double Engine::flops_per_step() const {
   const Program& program = training_program();
   return flops_of(program.microbatch) * static_cast<double>(options_.batch) /
              static_cast<double>(options_.microbatch) +
          flops_of(program.prologue) + flops_of(program.update);
 }
 
-Program& Engine::training_program(std::int64_t samples) {
-  auto& program = training_[samples];
-  if (program == nullptr) {
-    PinnedLayouts pinned;
-    for (const StateStore::Entry& entry : states_->entries())
-      pinned.states[entry.name] = entry.layout;
-    pinned.leaf_sums = training_.at(options_.microbatch)->sums_layouts;
-    program = std::make_unique<Program>(compile(
-        lower(graphs_.training(samples), options_.policy, pinned), options_.policy, *states_));
-    training_executor_->prepare(*program);
+PinnedLayouts Engine::pinned_states() const {
+  PinnedLayouts pinned;
+  for (const StateStore::Entry& entry : states_->entries()) {
+    pinned.states[entry.name] = entry.layout;
   }
-  return *program;
+  return pinned;
 }
 
-Program& Engine::other_program(Programs& programs, const std::function<Graph(std::int64_t)>& build,
-                               std::int64_t samples) {
-  auto& program = programs[samples];
-  if (program == nullptr) {
-    PinnedLayouts pinned;
-    for (const StateStore::Entry& entry : states_->entries())
-      pinned.states[entry.name] = entry.layout;
-    program = std::make_unique<Program>(
-        compile(lower(build(samples), options_.policy, pinned), options_.policy, *states_));
-    other_executor_->prepare(*program);
+Engine::Compiled& Engine::training(std::int64_t samples) {
+  auto& compiled = training_[samples];
+  if (compiled == nullptr) {
+    PinnedLayouts pinned = pinned_states();
+    pinned.leaf_sums = training_program().sums_layouts;
+    compiled = std::make_unique<Compiled>(compile(
+        lower(graphs_.training(samples), options_.policy, pinned), options_.policy, *states_));
+    training_executor_->prepare(compiled->program);
   }
-  return *program;
+  return *compiled;
+}
+
+Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
+                                std::int64_t samples) {
+  auto& compiled = programs[samples];
+  if (compiled == nullptr) {
+    compiled = std::make_unique<Compiled>(compile(
+        lower(build(samples), options_.policy, pinned_states()), options_.policy, *states_));
+    other_executor_->prepare(compiled->program);
+  }
+  return *compiled;
 }
 
 void Engine::prepare_training(std::int64_t samples) {
-  for_each_microbatch(
-      0, samples, [&](std::int64_t, std::int64_t count, bool, bool) { training_program(count); });
+  for_each_microbatch(0, samples,
+                      [&](std::int64_t, std::int64_t count, bool, bool) { training(count); });
 }
 
 void Engine::prepare_evaluation(std::int64_t samples) {
   for_each_microbatch(0, samples, [&](std::int64_t, std::int64_t count, bool, bool) {
-    other_program(evaluation_, graphs_.evaluation, count);
+    other(evaluation_, graphs_.evaluation, count);
   });
 }
 
@@ -194,29 +219,34 @@ void Engine::for_each_microbatch(std::int64_t first, std::int64_t count, Body bo
   }
 }
 
-void Engine::set_step_inputs(Program& program) {
-  for (const Binding& input : program.step_inputs) {
-    const double value = input.name == "batch_weight" ? 1.0 / static_cast<double>(step_.samples)
-                                                      : step_.learning_rate;
-    *training_executor_->at<float>(input) = static_cast<float>(value);
-  }
+void Engine::set_step_inputs(Executor& executor, const Compiled& compiled,
+                             double batch_weight) const {
+  const auto set = [&](const Binding* input, double value) {
+    if (input != nullptr) *executor.at<float>(*input) = static_cast<float>(value);
+  };
+  set(compiled.batch_weight, batch_weight);
+  set(compiled.learning_rate, step_.learning_rate);
 }
 
-void Engine::set_inputs(Executor& executor, Program& program, const Samples& samples,
-                        std::int64_t first, std::int64_t position) {
-  for (const Binding& input : program.batch_inputs) {
-    const std::int64_t rows = input.type.shape.rank() == 0 ? 0 : input.type.shape[0];
-    if (input.name == "features")
-      copy_rows(executor, input, samples.features, samples.count, first, rows);
-    if (input.name == "labels")
-      copy_rows(executor, input, samples.labels, samples.count, first, rows);
-    if (input.name == "targets")
-      copy_rows(executor, input, samples.targets, samples.count, first, rows);
-    if (input.name == "position") {
-      executor.at<std::int64_t>(input)[0] = step_.step;
-      executor.at<std::int64_t>(input)[1] = position;
-    }
-  }
+// The microbatch's rows begin at row `first` of `samples`, and at sample `position` of the step.
+void Engine::set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
+                              std::int64_t first, std::int64_t position) const {
+  const auto copy = [&](const Binding* input, auto rows) {
+    if (input != nullptr) copy_rows(executor, *input, rows, samples.count, first);
+  };
+  copy(compiled.features, samples.features);
+  copy(compiled.labels, samples.labels);
+  copy(compiled.targets, samples.targets);
+  if (compiled.position == nullptr) return;
+  executor.at<std::int64_t>(*compiled.position)[0] = step_.step;
+  executor.at<std::int64_t>(*compiled.position)[1] = position;
+}
+
+StepResult Engine::results(const Executor& executor, const Compiled& compiled) {
+  StepResult result;
+  if (compiled.loss != nullptr) result.loss = *executor.at<float>(*compiled.loss);
+  if (compiled.correct != nullptr) result.correct = *executor.at<float>(*compiled.correct);
+  return result;
 }
 
 void Engine::begin_step(const StepBegin& begin) {
@@ -235,10 +265,10 @@ void Engine::accumulate(const Samples& samples) {
   CONCORD_CHECK(accumulated_ + samples.count <= step_.samples);
   const auto run = [&](std::int64_t offset, std::int64_t count, bool first_of_leaf,
                        bool last_of_leaf) {
-    Program& program = training_program(count);
-    set_step_inputs(program);
-    set_inputs(*training_executor_, program, samples, offset, accumulated_ + offset);
-    training_executor_->microbatch(program, first_of_leaf);
+    Compiled& compiled = training(count);
+    set_step_inputs(*training_executor_, compiled, batch_weight());
+    set_batch_inputs(*training_executor_, compiled, samples, offset, accumulated_ + offset);
+    training_executor_->microbatch(compiled.program, first_of_leaf);
     if (last_of_leaf) training_executor_->finish_leaf();
   };
   for_each_microbatch(accumulated_, samples.count, run);
@@ -249,20 +279,17 @@ StepResult Engine::reduce() {
   CONCORD_CHECK(accumulated_ == step_.samples, "{} of {} samples", accumulated_, step_.samples);
   constexpr std::int64_t kLargestWatched = 4096;
   training_executor_->reduce();
-  const Program& program = training_program(options_.microbatch);
-  StepResult result{.finite = training_executor_->sums_are_finite(program, kLargestWatched)};
-  for (const Binding& output : program.outputs) {
-    const float value = *training_executor_->at<float>(output);
-    if (output.name == "loss") result.loss = value;
-    if (output.name == "correct") result.correct = value;
-  }
+  const Compiled& compiled = training(options_.microbatch);
+  StepResult result = results(*training_executor_, compiled);
+  result.finite = std::isfinite(result.loss) &&
+                  training_executor_->sums_are_finite(compiled.program, kLargestWatched);
   return result;
 }
 
 void Engine::update() {
-  Program& program = training_program(options_.microbatch);
-  set_step_inputs(program);
-  training_executor_->update(program);
+  Compiled& compiled = training(options_.microbatch);
+  set_step_inputs(*training_executor_, compiled, batch_weight());
+  training_executor_->update(compiled.program);
 }
 
 std::string Engine::find_nonfinite(const Samples& samples) {
@@ -270,44 +297,43 @@ std::string Engine::find_nonfinite(const Samples& samples) {
   training_executor_->begin_step();
   for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
     if (!found.empty()) return;
-    Program& program = training_program(count);
-    set_step_inputs(program);
-    set_inputs(*training_executor_, program, samples, offset, offset);
-    training_executor_->activate(program);
-    found = training_executor_->find_nonfinite(program);
+    Compiled& compiled = training(count);
+    set_step_inputs(*training_executor_, compiled, batch_weight());
+    set_batch_inputs(*training_executor_, compiled, samples, offset, offset);
+    training_executor_->activate(compiled.program);
+    found = training_executor_->find_nonfinite(compiled.program);
   });
   return found;
 }
 
 StepResult Engine::evaluate(const Samples& samples) {
-  StepResult result;
+  const Compiled* last = nullptr;
+  other_executor_->begin_step();
   for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
-    Program& program = other_program(evaluation_, graphs_.evaluation, count);
-    other_executor_->begin_step();
-    for (const Binding& input : program.step_inputs) *other_executor_->at<float>(input) = 1.0f;
-    set_inputs(*other_executor_, program, samples, offset, offset);
-    other_executor_->microbatch(program, true);
-    other_executor_->reduce();
-    for (const Binding& output : program.outputs) {
-      const float value = *other_executor_->at<float>(output);
-      if (output.name == "loss") result.loss += value;
-      if (output.name == "correct") result.correct += value;
-    }
+    Compiled& compiled = other(evaluation_, graphs_.evaluation, count);
+    set_step_inputs(*other_executor_, compiled, 1.0);
+    set_batch_inputs(*other_executor_, compiled, samples, offset, offset);
+    other_executor_->microbatch(compiled.program, true);
+    other_executor_->finish_leaf();
+    last = &compiled;
   });
-  return result;
+  if (last == nullptr) return {};
+  other_executor_->reduce();
+  return results(*other_executor_, *last);
 }
 
 std::int64_t Engine::predict(const Samples& samples, std::span<float> logits) {
   std::int64_t width = 0;
+  other_executor_->begin_step();
   for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
-    Program& program = other_program(prediction_, graphs_.prediction, count);
-    other_executor_->begin_step();
-    set_inputs(*other_executor_, program, samples, offset, offset);
-    other_executor_->microbatch(program, true);
-    const Binding& output = program.output("logits");
-    width = output.type.shape.elements() / count;
+    Compiled& compiled = other(prediction_, graphs_.prediction, count);
+    set_batch_inputs(*other_executor_, compiled, samples, offset, offset);
+    other_executor_->microbatch(compiled.program, true);
+    CONCORD_CHECK(compiled.logits != nullptr, "a prediction's output is \"logits\"");
+    width = compiled.logits->type.shape.elements() / count;
     CONCORD_CHECK(logits.size() >= static_cast<std::size_t>(width * (offset + count)));
-    std::copy_n(other_executor_->at<float>(output), width * count, logits.data() + width * offset);
+    std::copy_n(other_executor_->at<float>(*compiled.logits), width * count,
+                logits.data() + width * offset);
   });
   return width;
 }

@@ -1,5 +1,6 @@
 // Engine: computes the steps of one model on this machine. It compiles the model's graphs into
-// programs, holds the states, and cuts a batch into leaves and microbatches (DESIGN, idea 2).
+// programs, holds the states, and cuts a batch into leaves and microbatches (docs/architecture.md,
+// idea 2).
 //
 // A training step:
 //   engine.begin_step({.step = s, .samples = n, .learning_rate = r});
@@ -101,13 +102,13 @@ class Engine {
 
   StateStore& states() const { return *states_; }
   const KernelPolicy& policy() const { return options_.policy; }
-  const Program& training_program() { return training_program(options_.microbatch); }
+  const Program& training_program() const { return training_.at(options_.microbatch)->program; }
   std::int64_t leaves() const { return options_.leaves; }
   std::int64_t microbatch_size() const { return options_.microbatch; }
   std::int64_t batch() const { return options_.batch; }
   std::int64_t parameter_count() const;
   // Of one training step with a full batch.
-  double flops_per_step();
+  double flops_per_step() const;
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
   // Bytes: of the training and evaluation arenas, of gradient sums, of states.
@@ -116,15 +117,27 @@ class Engine {
   }
 
  private:
-  using Programs = std::map<std::int64_t, std::unique_ptr<Program>>;  // by samples
+  // A program, and its inputs and outputs looked up once; null where the model has none.
+  struct Compiled {
+    explicit Compiled(Program p);
+    Compiled(const Compiled&) = delete;  // the pointers are into `program`
+    Compiled& operator=(const Compiled&) = delete;
+    Program program;
+    const Binding *features, *labels, *targets, *position, *batch_weight, *learning_rate;
+    const Binding *loss, *correct, *logits;
+  };
+  using Programs = std::map<std::int64_t, std::unique_ptr<Compiled>>;  // by samples
 
   std::int64_t leaf_size() const;
-  Program& training_program(std::int64_t samples);
-  Program& other_program(Programs& programs, const std::function<Graph(std::int64_t)>& build,
-                         std::int64_t samples);
-  void set_step_inputs(Program& program);
-  void set_inputs(Executor& executor, Program& program, const Samples& samples, std::int64_t first,
-                  std::int64_t position);
+  PinnedLayouts pinned_states() const;
+  Compiled& training(std::int64_t samples);
+  Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
+                  std::int64_t samples);
+  void set_step_inputs(Executor& executor, const Compiled& compiled, double batch_weight) const;
+  void set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
+                        std::int64_t first, std::int64_t position) const;
+  double batch_weight() const { return 1.0 / static_cast<double>(step_.samples); }
+  static StepResult results(const Executor& executor, const Compiled& compiled);
   template <typename Body>
   void for_each_microbatch(std::int64_t first, std::int64_t count, Body body) const;
 

@@ -34,11 +34,21 @@ void restore_state(Engine& engine, const Checkpoint& checkpoint) {
   }
 }
 
+// An integer of the checkpoint's state; `otherwise` where it has none.
+std::int64_t integer_of(const Checkpoint& checkpoint, const char* key, std::int64_t otherwise) {
+  const auto found = checkpoint.info.state.find(key);
+  if (found == checkpoint.info.state.end()) return otherwise;
+  if (!found->is_number_integer()) {
+    fail("checkpoint {}: \"{}\" is {}; expected an integer", checkpoint.directory.string(), key,
+         found->dump());
+  }
+  return found->get<std::int64_t>();
+}
+
 // What decides the bits of a run: a resumed run must have it unchanged.
 void check_same_run(const Config& config, const Engine& engine, const Checkpoint& checkpoint) {
-  const nlohmann::json& state = checkpoint.info.state;
   const auto same = [&](const char* key, std::int64_t now) {
-    const std::int64_t then = state.value(key, now);
+    const std::int64_t then = integer_of(checkpoint, key, now);
     if (then == now) return;
     fail(
         "{} was {} when checkpoint {} was written and is {} now; set it back, or start a new run "
@@ -106,6 +116,14 @@ class Training {
 
   void resume() {
     check_same_run(job_.config, *job_.engine, *checkpoint_);
+    const int threads = job_.engine->policy().threads;
+    const std::int64_t before = integer_of(*checkpoint_, "threads", threads);
+    if (threads != before) {
+      observer_.message(fmt::format(
+          "the run had {} compute threads until here and has {} now: its last bits may differ from "
+          "those of an unbroken run",
+          before, threads));
+    }
     restore_state(*job_.engine, *checkpoint_);
     progress_.step = saved_step_ = checkpoint_->info.step;
     checkpoint_.reset();
@@ -234,6 +252,7 @@ class Training {
                            {"train.leaves", engine.leaves()},
                            {"train.microbatch", engine.microbatch_size()},
                            {"train.seed", job_.config.train.seed},
+                           {"threads", engine.policy().threads},
                            {"kernel_choices", engine.policy().choices},
                            {"config", to_toml(job_.config)}};
     copy_state(engine, snapshot);
