@@ -70,9 +70,9 @@ class Training {
         observer_(observer),
         checkpoint_(find_checkpoint(config)),
         job_(open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices())),
-        folder_(config, checkpoint_ ? checkpoint_->info.step : 0),
         store_(RunFolder::checkpoints(config), static_cast<int>(config.output.keep_checkpoints),
-               checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt) {
+               checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt),
+        folder_(config, checkpoint_ ? checkpoint_->info.step : 0) {
     if (checkpoint_) resume();
   }
 
@@ -280,8 +280,8 @@ class Training {
   TrainObserver& observer_;
   std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
   Job job_;
+  CheckpointStore store_;  // before folder_: it refuses a folder that holds another run
   RunFolder folder_;
-  CheckpointStore store_;
   Progress progress_;
   std::int64_t saved_step_ = -1;
   std::optional<Evaluation> evaluation_;

@@ -194,7 +194,9 @@ TEST_F(TrainerTest, ResumeRefusesWhatWouldChangeTheBits) {
   EXPECT_NE(error_of(config("a", {"train.leaves=2"}), true).find("train.leaves"),
             std::string::npos);
   EXPECT_NE(error_of(config("b"), true).find("nothing to resume"), std::string::npos);
+  const std::string metrics = read_file(directory_ / "a" / "metrics.jsonl");
   EXPECT_NE(error_of(config("a")).find("resume"), std::string::npos);  // would mix two runs
+  EXPECT_EQ(read_file(directory_ / "a" / "metrics.jsonl"), metrics);
 }
 
 TEST_F(TrainerTest, LeavesTheRunFolderThatIsDocumented) {
