@@ -33,6 +33,7 @@ batch = 16
 leaves = 4
 epochs = 2
 kernels = "default"
+threads = 1
 log_every = 1
 [optimizer]
 name = "adamw"
