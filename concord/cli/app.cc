@@ -1,8 +1,13 @@
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 
 #include "concord/base/error.h"
 #include "concord/base/log.h"
@@ -90,10 +95,25 @@ std::unique_ptr<CLI::App> make_app() {
   return app;
 }
 
+// Descriptors 0 to 2 that came closed are opened on /dev/null: a file opened later would take their
+// numbers, and messages would be written into it. A file that hits the size limit is an error of
+// the write, not a signal.
+void secure_standard_streams() {
+  std::signal(SIGXFSZ, SIG_IGN);
+  for (int descriptor = ::open("/dev/null", O_RDWR); descriptor >= 0;
+       descriptor = ::dup(descriptor)) {
+    if (descriptor <= 2) continue;
+    ::close(descriptor);
+    return;
+  }
+}
+
 int run(int argc, char** argv) {
+  secure_standard_streams();
   const std::unique_ptr<CLI::App> app = make_app();
   try {
     app->parse(argc, argv);
+    if (std::fflush(stdout) != 0) fail("cannot write to standard output: {}", std::strerror(errno));
     return 0;
   } catch (const CLI::Success& wanted) {  // --help, --version
     return app->exit(wanted);

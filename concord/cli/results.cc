@@ -17,6 +17,7 @@ nlohmann::json to_json(const train::Summary& summary) {
           {"seconds", number_or_null(summary.seconds)},
           {"peak_rss_bytes", summary.peak_rss_bytes},
           {"weights_hash", summary.weights_hash},
+          {"skipped_steps", summary.skipped_steps},
           {"interrupted", summary.interrupted}};
 }
 

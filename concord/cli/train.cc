@@ -51,6 +51,11 @@ std::string resume_command(const ConfigArguments& arguments) {
   return command + " --resume";
 }
 
+// With --quiet: warnings, and nothing else.
+class QuietObserver : public train::TrainObserver {
+  void message(const std::string& text) override { log("{}", text); }
+};
+
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
   std::signal(SIGINT, request_stop);
@@ -59,8 +64,8 @@ void run_train(const TrainArguments& arguments) {
 
   train::Summary summary;
   if (arguments.quiet) {
-    train::TrainObserver silent;
-    summary = train::train(config, request, silent);
+    QuietObserver quiet;
+    summary = train::train(config, request, quiet);
   } else {
     ProgressObserver progress(
         {.terminal = isatty(STDERR_FILENO) == 1, .log_every = config.train.log_every});

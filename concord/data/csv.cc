@@ -48,7 +48,7 @@ float number_in(const Cell& cell) {
   if (!value || !std::isfinite(static_cast<float>(*value))) {
     fail("{} is not a finite number{}", describe(cell),
          cell.column.role == CsvColumn::Role::kNumeric
-             ? "; if the column holds categories, list it among the categorical columns"
+             ? "; if the column holds categories, list it in data.categorical"
              : "");
   }
   return static_cast<float>(*value);

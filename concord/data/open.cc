@@ -25,7 +25,7 @@ fs::path idx_path(const DataOptions& options, const std::string& name, const cha
   fs::path compressed = path;
   compressed += ".gz";
   if (!fs::exists(compressed)) {
-    fail("found neither {} nor {}: set data.directory to the folder that holds the IDX files",
+    fail("found neither {} nor {}: set data.dir to the folder that holds the IDX files",
          path.string(), compressed.string());
   }
   return compressed;

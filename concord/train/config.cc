@@ -89,6 +89,8 @@ std::optional<ConfigValue> convert_like(const ConfigValue& example, const toml::
           return convert_array<std::int64_t>(node);
         } else if constexpr (std::is_same_v<T, std::vector<double>>) {
           return convert_array<double>(node);
+        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          return convert_array<std::string>(node);
         } else {
           return convert<T>(node);
         }
@@ -280,6 +282,18 @@ Config load_config(const std::filesystem::path& path, std::span<const std::strin
 
 void validate_config(const Config& config) {
   if (const auto problem = find_problem(config)) fail("{}", problem->message);
+}
+
+void check_resumable(const Config& before, const Config& now) {
+  for (const ConfigKey& key : config_keys()) {
+    const ConfigValue then_value = key.get(before);
+    const ConfigValue now_value = key.get(now);
+    if (key.free_on_resume || then_value == now_value) continue;
+    fail(
+        "{} = {}, but the run began with {}: set it back to resume, or start a new run in another "
+        "output.dir",
+        key.name, shortened(format_value(now_value)), shortened(format_value(then_value)));
+  }
 }
 
 std::string to_toml(const Config& config) {

@@ -42,6 +42,7 @@ struct DataConfig {
   std::string train_file;
   std::string test_file;
   std::string target;
+  std::vector<std::string> categorical;
   bool has_header = true;
   std::int64_t image_size = 224;
   std::string normalize = "auto";
@@ -141,6 +142,11 @@ Config load_config(const std::filesystem::path& path, std::span<const std::strin
 // Throws when a value is outside its limits or contradicts another; for a Config made in C++
 // (parse_config has already checked its own).
 void validate_config(const Config& config);
+
+// For a run that resumes: throws, naming the key and both values, when a key differs between the
+// two that a run must keep. Free are the keys of logging, checkpoints, output, data loading and
+// length.
+void check_resumable(const Config& before, const Config& now);
 
 // Every key with its value, as TOML that parses back to an equal Config.
 std::string to_toml(const Config& config);

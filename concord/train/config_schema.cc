@@ -99,11 +99,14 @@ std::vector<ConfigKey> make_keys() {
                          "file of the test features (idx, npy); empty: the format's usual name"),
       CONCORD_CONFIG_KEY(data.test_labels, kAny,
                          "file of the test labels (idx, npy); empty: the format's usual name"),
-      CONCORD_CONFIG_KEY(data.train_file, kAny, "the training table (csv)"),
-      CONCORD_CONFIG_KEY(data.test_file, kAny, "the test table (csv); empty: no test data"),
+      CONCORD_CONFIG_KEY(data.train_file, kAny, "the training table (csv); empty: train.csv"),
+      CONCORD_CONFIG_KEY(data.test_file, kAny, "the test table (csv); empty: test.csv"),
       CONCORD_CONFIG_KEY(data.target, kAny,
                          "the column that holds the label or target (csv): its name, or its index "
                          "from 0 where there is no header; empty: the last column"),
+      CONCORD_CONFIG_KEY(data.categorical, kAny,
+                         "the feature columns that hold categories, by name or index (csv): each "
+                         "category becomes a feature that is 0 or 1"),
       CONCORD_CONFIG_KEY(data.has_header, kAny,
                          "the first line of the table names its columns (csv)"),
       CONCORD_CONFIG_KEY(data.image_size, between(1, kMaximumPixels),
@@ -272,7 +275,9 @@ bool admits(const ConfigLimit& limit, const std::string& text) {
 bool admits(const ConfigLimit& limit, const ConfigValue& value) {
   return std::visit(
       [&]<typename T>(const T& v) {
-        if constexpr (is_array_v<T>) {
+        if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          return std::ranges::all_of(v, [&](const std::string& x) { return admits(limit, x); });
+        } else if constexpr (is_array_v<T>) {
           return std::ranges::all_of(v,
                                      [&](auto x) { return admits(limit, static_cast<double>(x)); });
         } else if constexpr (std::is_same_v<T, std::string>) {
@@ -385,12 +390,28 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   return std::nullopt;
 }
 
+// model.weights counts at the start alone; the number of threads is compared by the trainer, which
+// knows what 0 means.
+bool is_free_on_resume(std::string_view name) {
+  constexpr std::string_view kFree[] = {"model.weights",           "data.dir",
+                                        "data.loader_threads",     "data.prefetch",
+                                        "data.limit_test",         "train.epochs",
+                                        "train.max_steps",         "train.threads",
+                                        "train.nonfinite",         "train.log_every",
+                                        "train.eval_every_epochs", "train.checkpoint_every_steps"};
+  return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
+}
+
 }  // namespace
 
 std::span<const ConfigSection> config_sections() { return kSections; }
 
 std::span<const ConfigKey> config_keys() {
-  static const std::vector<ConfigKey> keys = make_keys();
+  static const std::vector<ConfigKey> keys = [] {
+    std::vector<ConfigKey> table = make_keys();
+    for (ConfigKey& key : table) key.free_on_resume = is_free_on_resume(key.name);
+    return table;
+  }();
   return keys;
 }
 
@@ -406,6 +427,8 @@ std::string expectation(const ConfigKey& key) {
         } else if constexpr (std::is_same_v<T, std::string>) {
           if (limit.choices.empty()) return "a string";
           return (limit.choices.size() > 1 ? "one of " : "") + quoted_list(limit.choices);
+        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          return "an array of strings";
         } else if constexpr (is_array_v<T>) {
           constexpr bool kInteger = std::is_same_v<typename T::value_type, std::int64_t>;
           return "an array of " + describe_interval(limit, kInteger, true);
@@ -423,6 +446,10 @@ std::string format_value(const ConfigValue& value) {
           return v ? "true" : "false";
         } else if constexpr (std::is_same_v<T, std::string>) {
           return quote(v);
+        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          std::string text;
+          for (const std::string& word : v) text += (text.empty() ? "" : ", ") + quote(word);
+          return "[" + text + "]";
         } else if constexpr (is_array_v<T>) {
           std::string text;
           for (const auto x : v) text += (text.empty() ? "" : ", ") + format_number(x);
@@ -444,8 +471,9 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
       message += fmt::format(" of at most {}", kMaximumCount);
     }
     if (const auto* word = std::get_if<std::string>(&value)) {
-      message += key.limit.choices.empty()
-                     ? " without control characters"
+      message += key.limit.choices.empty() ? " without control characters"
+                 : key.limit.choices.size() == 1
+                     ? ""
                      : fmt::format("; did you mean {}?", quote(nearest(*word, key.limit.choices)));
     }
     return ConfigProblem{key.name, message};

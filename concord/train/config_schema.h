@@ -18,7 +18,7 @@ namespace concord {
 
 // The value of a key; a key's type is the alternative its member holds.
 using ConfigValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>,
-                                 std::vector<double>>;
+                                 std::vector<double>, std::vector<std::string>>;
 
 // The values a key may take. Numbers: an interval, of every element where the key is an array; an
 // open end is not in it. Strings: one of `choices`, or any where that is empty.
@@ -36,6 +36,9 @@ struct ConfigKey {
   void (*set)(Config&, ConfigValue);  // the value holds the same alternative as get's
   ConfigLimit limit;
   std::string_view meaning;
+  // Whether a resumed run may have another value. Only keys that cannot change what a step
+  // computes.
+  bool free_on_resume = false;
 };
 
 struct ConfigSection {

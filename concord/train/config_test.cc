@@ -169,7 +169,7 @@ TEST(Config, ValueOutsideItsLimitsIsAnError) {
   EXPECT_THAT(error_of("output.dir = \"a\\u0000b\""), HasSubstr("without control characters"));
   EXPECT_THAT(error_of("model.name = \"resnet81\""), HasSubstr("did you mean \"resnet18\"?"));
   EXPECT_EQ(error_of("train.precision = \"bf16\""),
-            "config.toml:1: train.precision = \"bf16\": expected \"f32\"; did you mean \"f32\"?");
+            "config.toml:1: train.precision = \"bf16\": expected \"f32\"");
   EXPECT_LT(error_of("model.name = \"" + std::string(100000, 'x') + "\"").size(), 400u);
 }
 

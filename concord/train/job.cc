@@ -26,6 +26,7 @@ data::DataOptions data_options(const Config& config) {
   to.image_size = static_cast<int>(from.image_size);
   to.csv_header = from.has_header;
   if (!from.target.empty()) to.csv_targets = {from.target};
+  to.csv_categorical = from.categorical;
   to.synthetic_shape = from.shape;
   to.synthetic_train_size = from.samples;
   to.synthetic_test_size = std::max<std::int64_t>(1, from.samples / 4);
@@ -156,6 +157,9 @@ Job open_job(const Config& config, const KernelChoices& choices) {
   if (engine_options.policy.measure)
     engine_options.policy.choices.merge(load_kernel_choices(cache));
   job.engine = std::make_unique<Engine>(model_graphs(step_options(job)), engine_options);
+  // Every program that a run needs is compiled, and its kernels are measured, before the first
+  // step.
+  job.engine->prepare_training(std::min(config.train.batch, job.train_set->size()));
   job.engine->prepare_training(job.train_set->size() % config.train.batch);
   job.engine->prepare_evaluation(std::min(config.train.batch, job.test_set->size()));
   job.engine->prepare_evaluation(job.test_set->size() % config.train.batch);

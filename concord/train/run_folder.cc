@@ -1,5 +1,11 @@
 #include "concord/train/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "concord/base/error.h"
@@ -10,14 +16,26 @@ namespace {
 
 std::filesystem::path prepare(const Config& config) {
   const std::filesystem::path directory = config.output.dir;
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) fail("cannot create output.dir {}: {}", directory.string(), error.message());
   write_file_atomically(directory / "config.toml", to_toml(config));
   return directory;
 }
 
 }  // namespace
+
+RunLock::RunLock(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) fail("cannot create output.dir {}: {}", directory.string(), error.message());
+  const std::filesystem::path path = directory / "lock";
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail("cannot create {}: {}", path.string(), std::strerror(errno));
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+  ::close(descriptor_);
+  fail("another run is training into {}; wait for it to end, or choose another output.dir",
+       directory.string());
+}
+
+RunLock::~RunLock() { ::close(descriptor_); }
 
 RunFolder::RunFolder(const Config& config, std::int64_t first_step)
     : metrics_(prepare(config) / "metrics.jsonl", first_step) {

@@ -17,6 +17,20 @@
 
 namespace concord::train {
 
+// Keeps other processes from training into the same folder, which it creates if needed. Released
+// when destroyed and when the process ends, however it ends.
+class RunLock {
+ public:
+  // Throws Error when another run holds the folder, or it cannot be created.
+  explicit RunLock(const std::filesystem::path& directory);
+  ~RunLock();
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
 class RunFolder {
  public:
   // Creates the folder, or continues it after step `first_step`: records of later steps are

@@ -45,20 +45,19 @@ std::int64_t integer_of(const Checkpoint& checkpoint, const char* key, std::int6
   return found->get<std::int64_t>();
 }
 
-// What decides the bits of a run: a resumed run must have it unchanged.
-void check_same_run(const Config& config, const Engine& engine, const Checkpoint& checkpoint) {
-  const auto same = [&](const char* key, std::int64_t now) {
-    const std::int64_t then = integer_of(checkpoint, key, now);
-    if (then == now) return;
-    fail(
-        "{} was {} when checkpoint {} was written and is {} now; set it back, or start a new run "
-        "in another output.dir",
-        key, then, checkpoint.directory.string(), now);
-  };
-  same("train.batch", engine.batch());
-  same("train.leaves", engine.leaves());
-  same("train.microbatch", engine.microbatch_size());
-  same("train.seed", config.train.seed);
+// A resumed run must be told what the run was told, but for keys that cannot change its bits.
+void check_same_run(const Job& job, const Checkpoint& checkpoint) {
+  const auto text = checkpoint.info.state.find("config");
+  if (text == checkpoint.info.state.end() || !text->is_string()) {
+    fail("checkpoint {} does not hold the configuration of its run", checkpoint.directory.string());
+  }
+  const std::string source = (checkpoint.directory / "manifest.json").string();
+  check_resumable(parse_config(text->get<std::string>(), source), job.config);
+  const std::int64_t samples = integer_of(checkpoint, "train_samples", job.train_set->size());
+  if (samples != job.train_set->size()) {
+    fail("the training set has {} samples, but had {} when checkpoint {} was written",
+         job.train_set->size(), samples, checkpoint.directory.string());
+  }
 }
 
 // One run of training. The loop itself is in run(); what surrounds a step is in the functions it
@@ -68,13 +67,12 @@ class Training {
   Training(const Config& config, const TrainRequest& request, TrainObserver& observer)
       : request_(request),
         observer_(observer),
+        lock_(config.output.dir),
         checkpoint_(find_checkpoint(config)),
-        job_(open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices())),
         store_(RunFolder::checkpoints(config), static_cast<int>(config.output.keep_checkpoints),
                checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt),
-        folder_(config, checkpoint_ ? checkpoint_->info.step : 0) {
-    if (checkpoint_) resume();
-  }
+        job_(open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices())),
+        folder_(config, checkpoint_ ? resume() : 0) {}
 
   Summary run() {
     announce();
@@ -114,8 +112,10 @@ class Training {
     return checkpoint;
   }
 
-  void resume() {
-    check_same_run(job_.config, *job_.engine, *checkpoint_);
+  // Returns the step from which the run continues. Throws before anything in the folder has
+  // changed.
+  std::int64_t resume() {
+    check_same_run(job_, *checkpoint_);
     const int threads = job_.engine->policy().threads;
     const std::int64_t before = integer_of(*checkpoint_, "threads", threads);
     if (threads != before) {
@@ -127,6 +127,7 @@ class Training {
     restore_state(*job_.engine, *checkpoint_);
     progress_.step = saved_step_ = checkpoint_->info.step;
     checkpoint_.reset();
+    return progress_.step;
   }
 
   void announce() {
@@ -160,6 +161,7 @@ class Training {
         "step {} computed a number that is not finite (its loss is {}), first in {}",
         progress_.step + 1, result.loss, culprit.empty() ? "the sum over leaves" : culprit);
     if (job_.config.train.nonfinite == "skip") {
+      ++skipped_steps_;
       observer_.message(what + "; the step is skipped (train.nonfinite = \"skip\")");
       return;
     }
@@ -248,21 +250,21 @@ class Training {
       snapshot.info.metrics["test_loss"] = evaluation_->loss;
       if (accurate) snapshot.info.metrics["test_accuracy"] = evaluation_->accuracy;
     }
-    snapshot.info.state = {{"train.batch", engine.batch()},
-                           {"train.leaves", engine.leaves()},
-                           {"train.microbatch", engine.microbatch_size()},
-                           {"train.seed", job_.config.train.seed},
+    snapshot.info.state = {{"config", to_toml(job_.config)},
+                           {"train_samples", job_.train_set->size()},
                            {"threads", engine.policy().threads},
-                           {"kernel_choices", engine.policy().choices},
-                           {"config", to_toml(job_.config)}};
+                           {"kernel_choices", engine.policy().choices}};
     copy_state(engine, snapshot);
     store_.save(std::move(snapshot));
     saved_step_ = progress_.step;
   }
 
   Summary summarize() {
-    if (!evaluation_ || evaluated_step_ != progress_.step) evaluation_ = evaluate_test_set(job_);
     const double seconds = now_seconds() - start_;
+    const bool interrupted = progress_.step < progress_.total_steps;
+    if (!evaluation_ || evaluated_step_ != progress_.step) {
+      evaluation_ = interrupted ? Evaluation{.loss = last_loss_} : evaluate_test_set(job_);
+    }
     return {.step = progress_.step,
             .epoch = progress_.step / job_.steps_per_epoch(),
             .loss = evaluation_->loss,
@@ -273,17 +275,20 @@ class Training {
             .seconds = seconds,
             .peak_rss_bytes = peak_rss_bytes(),
             .weights_hash = hash_of_weights(*job_.engine),
-            .interrupted = progress_.step < progress_.total_steps};
+            .skipped_steps = skipped_steps_,
+            .interrupted = interrupted};
   }
 
   const TrainRequest& request_;
   TrainObserver& observer_;
-  std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
-  Job job_;
-  CheckpointStore store_;  // before folder_: it refuses a folder that holds another run
-  RunFolder folder_;
   Progress progress_;
   std::int64_t saved_step_ = -1;
+  std::int64_t skipped_steps_ = 0;
+  RunLock lock_;
+  std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
+  CheckpointStore store_;                 // refuses a folder that holds another run
+  Job job_;
+  RunFolder folder_;  // last: the first to change what is there
   std::optional<Evaluation> evaluation_;
   std::int64_t evaluated_step_ = -1;
   double flops_per_sample_ = 0;

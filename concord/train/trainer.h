@@ -77,7 +77,10 @@ struct Summary {
   double seconds = 0;
   std::size_t peak_rss_bytes = 0;
   std::string weights_hash;
-  bool interrupted = false;  // a stop was requested before the end
+  std::int64_t skipped_steps = 0;  // whose numbers were not finite (train.nonfinite = "skip")
+  // A stop was requested before the end. The test set is then not evaluated once more: loss is that
+  // of the last step.
+  bool interrupted = false;
 };
 
 struct TrainRequest {

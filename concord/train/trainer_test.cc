@@ -7,6 +7,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/file.h"
+#include "concord/base/text.h"
 #include "concord/train/checkpoint.h"
 #include "concord/train/run_folder.h"
 
@@ -198,6 +199,32 @@ TEST_F(TrainerTest, ResumeRefusesWhatWouldChangeTheBits) {
   const std::string metrics = read_file(directory_ / "a" / "metrics.jsonl");
   EXPECT_NE(error_of(config("a")).find("resume"), std::string::npos);  // would mix two runs
   EXPECT_EQ(read_file(directory_ / "a" / "metrics.jsonl"), metrics);
+}
+
+TEST_F(TrainerTest, ResumeRefusesAnotherNetworkThatHasTheSameTensors) {
+  run(config("a"), 3);
+  const std::string before = read_file(directory_ / "a" / "config.toml");
+  const std::string error = error_of(config("a", {"model.label_smoothing=0.1"}), true);
+  EXPECT_NE(error.find("model.label_smoothing"), std::string::npos) << error;
+  EXPECT_EQ(read_file(directory_ / "a" / "config.toml"), before);
+  EXPECT_EQ(run(config("a", {"train.log_every=3", "data.prefetch=3"}), -1, true).step, 12);
+}
+
+TEST_F(TrainerTest, OneRunAtATimeHasTheFolder) {
+  const RunLock lock(directory_ / "a");
+  EXPECT_NE(error_of(config("a")).find("another run"), std::string::npos);
+}
+
+TEST_F(TrainerTest, CategoricalColumnsAreNamedInTheConfiguration) {
+  std::filesystem::create_directories(directory_);
+  write_file_atomically(directory_ / "t.csv",
+                        "size,colour,price\n1,red,2\n2,blue,5\n3,red,6\n4,blue,9\n");
+  const std::string text = fmt::format(
+      "[model]\nloss = \"mse\"\n[data]\nkind = \"csv\"\ndir = {0}\ntrain_file = \"t.csv\"\n"
+      "test_file = \"t.csv\"\ncategorical = [\"colour\"]\n[train]\nbatch = 2\nepochs = 1\n"
+      "threads = 1\n[output]\ndir = {1}\n",
+      quote(directory_.string()), quote((directory_ / "csv").string()));
+  EXPECT_EQ(run(parse_config(text, "csv.toml")).step, 2);
 }
 
 TEST_F(TrainerTest, LeavesTheRunFolderThatIsDocumented) {

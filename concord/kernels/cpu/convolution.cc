@@ -148,8 +148,10 @@ algorithm Convolution::choose(KernelPolicy& policy) const {
   }
   if (choice->second == "winograd") return algorithm::convolution_winograd;
   if (choice->second == "direct") return algorithm::convolution_direct;
-  fail("the kernel choice \"{}\" of {} is neither \"direct\" nor \"winograd\"", choice->second,
-       name);
+  fail(
+      "the kernel choice \"{}\" of {} is neither \"direct\" nor \"winograd\"; if it "
+      "is not a resumed run's, delete the cache of kernel choices (~/.cache/concord/kernels.json)",
+      choice->second, name);
 }
 
 LayoutWish Convolution::wish(std::span<const std::optional<Layout>> inputs,
