@@ -31,7 +31,7 @@ void request_stop(int) {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
   constexpr std::string_view kSaid =
-      "\nconcord: stopping after this step; a second signal stops at once\n";
+      "\nconcord: finishing this step and saving; a second signal stops at once\n";
   [[maybe_unused]] const auto written = write(STDERR_FILENO, kSaid.data(), kSaid.size());
 }
 

@@ -57,8 +57,10 @@ float number_in(const Cell& cell) {
 int category_in(const Cell& cell) {
   const auto place = cell.column.categories.find(cell.text);
   if (place == cell.column.categories.end()) {
-    fail("{} is not among the {} values this column has in the training file", describe(cell),
-         cell.column.categories.size());
+    fail(
+        "{} is not among the {} values this column has in the training file; if it holds numbers "
+        "to be predicted, set model.loss = \"mse\"",
+        describe(cell), cell.column.categories.size());
   }
   return place->second;
 }

@@ -49,8 +49,10 @@ CheckpointStore::CheckpointStore(fs::path directory, int keep_last,
   clear_leftovers();
   for (const std::int64_t step : list_checkpoints(directory_)) {
     if (!resumed_from) {
-      fail("{} holds checkpoints of an earlier run: resume it, or choose another directory",
-           directory_.string());
+      fail(
+          "{} holds checkpoints of an earlier run: continue it with --resume, or choose another "
+          "output.dir",
+          directory_.string());
     }
     if (step > *resumed_from) {
       superseded_.push_back(step);
