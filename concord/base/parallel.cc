@@ -7,7 +7,24 @@
 
 #include "concord/base/error.h"
 
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace concord {
+namespace {
+
+// libgomp is not instrumented, so ThreadSanitizer is told where a parallel region begins and ends:
+// what a thread did before publish(moment) is done for one that has called observe(moment).
+#ifdef __SANITIZE_THREAD__
+void publish(void* moment) { __tsan_release(moment); }
+void observe(void* moment) { __tsan_acquire(moment); }
+#else
+void publish(void*) {}
+void observe(void*) {}
+#endif
+
+}  // namespace
 
 int available_cores() {
   cpu_set_t set;
@@ -26,7 +43,10 @@ void set_compute_threads(int threads) {
 
 namespace internal {
 
-void parallel_ranges(std::int64_t count, std::int64_t grain, void* context, RangeFunction run) {
+// The sanitizer leaves this function alone, for its threads read the captured variables before they
+// can observe anything; the body they run is checked.
+[[gnu::no_sanitize_thread]] void parallel_ranges(std::int64_t count, std::int64_t grain,
+                                                 void* context, RangeFunction run) {
   if (count <= 0) return;
   grain = std::max<std::int64_t>(grain, 1);
   const std::int64_t chunks =
@@ -36,12 +56,20 @@ void parallel_ranges(std::int64_t count, std::int64_t grain, void* context, Rang
     return;
   }
   const std::int64_t size = (count + chunks - 1) / chunks;
+  char begun = 0;
+  char ended = 0;
+  publish(&begun);
 #pragma omp parallel num_threads(static_cast <int>(chunks))
   {
-    const std::int64_t begin = size * omp_get_thread_num();
-    const std::int64_t end = std::min(count, begin + size);
-    if (begin < end) run(context, begin, end);
+    observe(&begun);
+    // OpenMP may grant fewer threads than asked for, and in a nested region grants one.
+    for (std::int64_t begin = size * omp_get_thread_num(); begin < count;
+         begin += size * omp_get_num_threads()) {
+      run(context, begin, std::min(count, begin + size));
+    }
+    publish(&ended);
   }
+  observe(&ended);
 }
 
 }  // namespace internal
