@@ -24,17 +24,31 @@ bool is_of_onednn(const void* caller) {
          std::strstr(info.dli_fname, "dnnl") != nullptr;
 }
 
-void* allocate(std::size_t bytes, const void* caller) {
+void* allocate(std::size_t bytes, const void* caller) noexcept {
   if (counting) ++(is_of_onednn(caller) ? library_allocations : allocations);
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+
+void* not_null(void* memory) {
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
 
 }  // namespace
 
-void* operator new(std::size_t bytes) { return allocate(bytes, __builtin_return_address(0)); }
-void* operator new[](std::size_t bytes) { return allocate(bytes, __builtin_return_address(0)); }
+// Every form that pairs with a form of delete below: the sanitizers' own would not.
+void* operator new(std::size_t bytes) {
+  return not_null(allocate(bytes, __builtin_return_address(0)));
+}
+void* operator new[](std::size_t bytes) {
+  return not_null(allocate(bytes, __builtin_return_address(0)));
+}
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return allocate(bytes, __builtin_return_address(0));
+}
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+  return allocate(bytes, __builtin_return_address(0));
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

@@ -95,15 +95,19 @@ double thread_peak_flops() {
   constexpr int kRuns = 20;
   std::int64_t rounds = 1 << 12;
   double best = 0;
-  double flops = 0;
   float sink = 0;
   const auto run = [&] {
     const double start = now_seconds();
-    flops = HWY_DYNAMIC_DISPATCH(fma_rounds)(rounds, &sink);
+    const double flops = HWY_DYNAMIC_DISPATCH(fma_rounds)(rounds, &sink);
     best = std::max(best, flops / (now_seconds() - start));
+    return flops;
   };
   // An interrupted run must not pass for a long one: hence the rounds that the best speed fits.
-  for (run(); flops < best * kRunSeconds; run()) rounds *= 2;
+  double flops = run();
+  while (flops < best * kRunSeconds) {
+    rounds *= 2;
+    flops = run();
+  }
   for (int i = 0; i < kRuns; ++i) run();
   return best;
 }
