@@ -79,10 +79,19 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::write(std::string_view bytes) {
+  const off_t before = ::lseek(descriptor_, 0, SEEK_END);
   while (!bytes.empty()) {
     const ssize_t count = ::write(descriptor_, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_on("write", path_);
+    if (count < 0) {
+      const int reason = errno;
+      // What cannot be taken back (a pipe, say) stays torn.
+      if (before >= 0 && ::ftruncate(descriptor_, before) == 0) {
+        ::lseek(descriptor_, before, SEEK_SET);
+      }
+      errno = reason;
+      fail_on("write", path_);
+    }
     bytes.remove_prefix(static_cast<std::size_t>(count));
   }
 }

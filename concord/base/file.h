@@ -32,6 +32,7 @@ class OutputFile {
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&&) = delete;
 
+  // At the end of the file. When it throws, the file is as it was before.
   void write(std::string_view bytes);
   void write(std::span<const std::byte> bytes);
   void sync();

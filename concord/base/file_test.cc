@@ -1,6 +1,9 @@
 #include "concord/base/file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
 
 #include "concord/base/error.h"
 
@@ -29,6 +32,24 @@ TEST(File, ErrorsNameThePath) {
   }
   EXPECT_THROW(read_file("/"), Error);
   EXPECT_THROW(OutputFile("/dev/full").write("x"), Error);
+}
+
+TEST(File, AWriteThatFailsLeavesTheFileAsItWas) {
+  const auto path = scratch("concord_file_torn");
+  OutputFile file(path);
+  file.write("12345");
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before;
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit limit{8, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  EXPECT_THROW(file.write("67890"), Error);
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(read_file(path), "12345");
+  file.write("6");
+  EXPECT_EQ(read_file(path), "123456");
+  std::filesystem::remove(path);
 }
 
 TEST(File, ReadStopsAtTheLimit) {

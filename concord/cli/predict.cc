@@ -75,7 +75,7 @@ void add_predict(CLI::App& app) {
       ->type_name("DIR");
   command
       ->add_option("--input", arguments->inputs,
-                   "Images (JPEG, PNG) or .npy arrays, prepared as the test set is")
+                   "Images (JPEG, PNG), .npy arrays or CSV tables, prepared as the test set is")
       ->required()
       ->type_name("FILE");
   add_json_flag(*command, arguments->json);

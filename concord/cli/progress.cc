@@ -37,8 +37,8 @@ std::string bar(const train::Progress& progress) {
 // What is said about a step, the most important first.
 std::vector<std::string> pieces(const train::Progress& progress, const train::RunStart& run) {
   std::vector<std::string> result;
-  result.push_back(fmt::format("epoch {}/{} step {}/{}", progress.epoch + 1, epochs(run),
-                               progress.step, progress.total_steps));
+  result.push_back(fmt::format("epoch {}/{} step {}/{}", progress.epoch, epochs(run), progress.step,
+                               progress.total_steps));
   result.push_back(fmt::format("loss {:.4g}", progress.loss));
   if (progress.accuracy >= 0) {
     result.push_back(fmt::format("accuracy {}", format_percent(progress.accuracy)));
@@ -85,7 +85,7 @@ std::string format_log_line(const train::Progress& progress, const train::RunSta
 
 std::string format_evaluation(const train::Progress& progress,
                               const train::Evaluation& evaluation) {
-  std::string text = fmt::format("epoch {}, step {}: test loss {:.4g}", progress.epoch + 1,
+  std::string text = fmt::format("epoch {}, step {}: test loss {:.4g}", progress.epoch,
                                  progress.step, evaluation.loss);
   if (evaluation.accuracy >= 0) {
     text += fmt::format(", accuracy {:.2f} %", 100 * evaluation.accuracy);
@@ -98,7 +98,7 @@ void ProgressObserver::started(const train::RunStart& run) {
   run_ = run;
   print_line(fmt::format("{}: {} parameters, {} training and {} test samples", run.model,
                          run.parameters, run.train_samples, run.test_samples));
-  print_line(fmt::format("batch {} in {} leaves, microbatch {}, {} threads, arena {}, into {}",
+  print_line(fmt::format("batch {}, leaves {}, microbatch {}, threads {}, arena {}, into {}",
                          run.batch, run.leaves, run.microbatch, run.threads,
                          format_bytes(static_cast<double>(run.arena_bytes)), run.output_dir));
   print_line(fmt::format("{} FLOP a step; measured peak {}FLOP/s", format_count(run.flops_per_step),

@@ -8,17 +8,18 @@
 namespace concord::cli {
 
 nlohmann::json to_json(const train::Summary& summary) {
-  return {{"step", summary.step},
-          {"epoch", summary.epoch},
-          {"loss", number_or_null(summary.loss)},
-          {"accuracy", accuracy_or_null(summary.accuracy)},
-          {"train_loss", number_or_null(summary.train_loss)},
-          {"samples_per_second", number_or_null(summary.samples_per_second)},
-          {"seconds", number_or_null(summary.seconds)},
-          {"peak_rss_bytes", summary.peak_rss_bytes},
-          {"weights_hash", summary.weights_hash},
-          {"skipped_steps", summary.skipped_steps},
-          {"interrupted", summary.interrupted}};
+  return {
+      {"step", summary.step},
+      {"epoch", summary.epoch},
+      {"loss", number_or_null(summary.loss)},
+      {"accuracy", accuracy_or_null(summary.accuracy)},
+      {"train_loss", summary.train_loss ? number_or_null(*summary.train_loss) : nlohmann::json()},
+      {"samples_per_second", number_or_null(summary.samples_per_second)},
+      {"seconds", number_or_null(summary.seconds)},
+      {"peak_rss_bytes", summary.peak_rss_bytes},
+      {"weights_hash", summary.weights_hash},
+      {"skipped_steps", summary.skipped_steps},
+      {"interrupted", summary.interrupted}};
 }
 
 std::string format_summary(const train::Summary& summary) {

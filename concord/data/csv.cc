@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "concord/base/error.h"
-#include "concord/base/file.h"
 
 namespace concord::data {
 namespace {
@@ -167,7 +166,8 @@ void append_cell(const Cell& cell, Table& table) {
 }
 
 Targets targets_of(Table& table, const CsvSchema& schema, std::string_view source) {
-  if (schema.options.target_type == TargetType::kValues) {
+  const auto column = std::ranges::find(schema.columns, CsvColumn::Role::kClass, &CsvColumn::role);
+  if (column == schema.columns.end()) {
     Targets targets;
     targets.type = TargetType::kValues;
     targets.width = static_cast<int>(
@@ -175,11 +175,83 @@ Targets targets_of(Table& table, const CsvSchema& schema, std::string_view sourc
     targets.values = std::move(table.values);
     return targets;
   }
-  const auto& classes =
-      std::ranges::find(schema.columns, CsvColumn::Role::kClass, &CsvColumn::role)->categories;
+  const auto& classes = column->categories;
   std::vector<std::string> names(classes.size());
   for (const auto& [name, number] : classes) names[static_cast<std::size_t>(number)] = name;
   return class_targets(table.labels, static_cast<int>(classes.size()), source, std::move(names));
+}
+
+bool is_target(const CsvColumn& column) {
+  return column.role == CsvColumn::Role::kClass || column.role == CsvColumn::Role::kValue;
+}
+
+// What the columns of a file are, in its order; null: not looked at.
+using FileColumns = std::vector<const CsvColumn*>;
+
+// A file that must have every column of the schema.
+FileColumns all_columns(CsvReader& reader, const CsvSchema& schema, std::string_view source) {
+  FileColumns columns;
+  for (const CsvColumn& column : schema.columns) columns.push_back(&column);
+  std::vector<std::string> names;
+  if (!schema.header || !reader.next(names)) return columns;
+  check_width(names, columns.size(), source, reader.line());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == columns[i]->name) continue;
+    fail("{}:{}: column {} is named '{}': the training file names it '{}'", source, reader.line(),
+         i, names[i], columns[i]->name);
+  }
+  return columns;
+}
+
+// A file that must have every feature column, in order, and may have target columns.
+FileColumns feature_columns(CsvReader& reader, const CsvSchema& schema, std::size_t width,
+                            std::string_view source) {
+  FileColumns all, features;
+  std::string expected;
+  for (const CsvColumn& column : schema.columns) {
+    all.push_back(is_target(column) ? nullptr : &column);
+    if (is_target(column)) continue;
+    features.push_back(&column);
+    if (features.size() <= 20) expected += (expected.empty() ? "" : ", ") + column.name;
+  }
+  if (features.size() > 20) expected += ", ...";
+  if (width != all.size() && width != features.size()) {
+    fail(
+        "{}: {} columns: expected the {} features of the training file ({}), with or without its "
+        "targets",
+        source, width, features.size(), expected);
+  }
+  const FileColumns& columns = width == all.size() ? all : features;
+  std::vector<std::string> names;
+  if (!schema.header || !reader.next(names)) return columns;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (columns[i] == nullptr || names[i] == columns[i]->name) continue;
+    fail("{}:{}: column {} is named '{}': expected '{}', as in the training file", source,
+         reader.line(), i, names[i], columns[i]->name);
+  }
+  return columns;
+}
+
+std::size_t width_of_first_row(std::string_view bytes, char separator, std::string_view source) {
+  std::vector<std::string> fields;
+  if (!CsvReader(bytes, separator, source).next(fields)) fail("{}: the file is empty", source);
+  return fields.size();
+}
+
+// The rows that are left in `reader`; at least one.
+Table read_table(CsvReader& reader, const FileColumns& columns, std::string_view source,
+                 std::int64_t& rows) {
+  Table table;
+  std::vector<std::string> fields;
+  for (rows = 0; reader.next(fields); ++rows) {
+    check_width(fields, columns.size(), source, reader.line());
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      if (columns[i] == nullptr) continue;
+      append_cell({source, reader.line(), *columns[i], fields[i]}, table);
+    }
+  }
+  if (rows == 0) fail("{}: there are no rows of data", source);
+  return table;
 }
 
 }  // namespace
@@ -247,7 +319,7 @@ CsvSchema csv_schema(std::string_view bytes, const CsvOptions& options, std::str
   CsvReader reader(bytes, options.separator, source);
   std::vector<std::string> fields;
   if (!reader.next(fields)) fail("{}: the file is empty", source);
-  CsvSchema schema{named_columns(fields, options, source), options};
+  CsvSchema schema{named_columns(fields, options, source), options.header, options.separator};
   bool more = !options.header || reader.next(fields);
   for (; more; more = reader.next(fields)) {
     check_width(fields, schema.columns.size(), source, reader.line());
@@ -268,38 +340,21 @@ CsvSchema csv_schema(std::string_view bytes, const CsvOptions& options, std::str
 
 std::unique_ptr<Dataset> parse_csv(std::string_view bytes, const CsvSchema& schema,
                                    std::string_view source) {
-  CsvReader reader(bytes, schema.options.separator, source);
-  std::vector<std::string> fields;
-  if (schema.options.header && reader.next(fields)) {
-    check_width(fields, schema.columns.size(), source, reader.line());
-    for (std::size_t i = 0; i < fields.size(); ++i) {
-      if (fields[i] == schema.columns[i].name) continue;
-      fail("{}:{}: column {} is named '{}': the training file names it '{}'", source, reader.line(),
-           i, fields[i], schema.columns[i].name);
-    }
-  }
-  Table table;
+  CsvReader reader(bytes, schema.separator, source);
   std::int64_t rows = 0;
-  for (; reader.next(fields); ++rows) {
-    check_width(fields, schema.columns.size(), source, reader.line());
-    for (std::size_t i = 0; i < fields.size(); ++i) {
-      append_cell({source, reader.line(), schema.columns[i], fields[i]}, table);
-    }
-  }
-  if (rows == 0) fail("{}: there are no rows of data", source);
+  Table table = read_table(reader, all_columns(reader, schema, source), source, rows);
   if (table.features.empty()) fail("{}: every column is a target: no features are left", source);
   const auto width = static_cast<std::int64_t>(table.features.size()) / rows;
   Targets targets = targets_of(table, schema, source);
   return float_dataset({width}, std::move(table.features), std::move(targets));
 }
 
-std::unique_ptr<Dataset> open_csv(const std::filesystem::path& file,
-                                  const std::filesystem::path& training_file,
-                                  const CsvOptions& options) {
-  const std::string training = read_file(training_file);
-  const CsvSchema schema = csv_schema(training, options, training_file.string());
-  if (file == training_file) return parse_csv(training, schema, file.string());
-  return parse_csv(read_file(file), schema, file.string());
+std::vector<float> parse_csv_features(std::string_view bytes, const CsvSchema& schema,
+                                      std::string_view source) {
+  const std::size_t width = width_of_first_row(bytes, schema.separator, source);
+  CsvReader reader(bytes, schema.separator, source);
+  std::int64_t rows = 0;
+  return read_table(reader, feature_columns(reader, schema, width, source), source, rows).features;
 }
 
 }  // namespace concord::data

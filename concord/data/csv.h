@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -62,7 +61,8 @@ struct CsvColumn {
 
 struct CsvSchema {
   std::vector<CsvColumn> columns;
-  CsvOptions options;
+  bool header = true;
+  char separator = ',';
 };
 
 CsvSchema csv_schema(std::string_view bytes, const CsvOptions& options, std::string_view source);
@@ -71,9 +71,9 @@ CsvSchema csv_schema(std::string_view bytes, const CsvOptions& options, std::str
 std::unique_ptr<Dataset> parse_csv(std::string_view bytes, const CsvSchema& schema,
                                    std::string_view source);
 
-// The samples of `file`, understood as in `training_file` (which may be the same).
-std::unique_ptr<Dataset> open_csv(const std::filesystem::path& file,
-                                  const std::filesystem::path& training_file,
-                                  const CsvOptions& options);
+// The features alone, row after row, of a table of samples to predict from: its target columns may
+// be left out, and where they are there, their cells may hold anything.
+std::vector<float> parse_csv_features(std::string_view bytes, const CsvSchema& schema,
+                                      std::string_view source);
 
 }  // namespace concord::data

@@ -79,22 +79,40 @@ TEST(Csv, RegressionTargetsAreNumbers) {
   EXPECT_THAT(target, ElementsAre(4, 6));
 }
 
-TEST(Csv, TestFileIsUnderstoodAsTheTrainingFile) {
-  const ScratchFolder folder;
+// Three rows with a category and a class, and their schema.
+CsvSchema colour_schema() {
   CsvOptions options;
   options.categorical = {"0"};
-  const auto train = folder.write("train.csv", "colour,kind\nred,a\nblue,b\ngreen,c\n");
-  const auto test = folder.write("test.csv", "colour,kind\ngreen,c\n");
-  const auto dataset = open_csv(test, train, options);
-  EXPECT_THAT(sample_of(*dataset, 0), ElementsAre(0, 1, 0));
+  return csv_schema("colour,size,kind\nred,1,a\nblue,2,b\ngreen,3,c\n", options, "train.csv");
+}
+
+TEST(Csv, TestFileIsUnderstoodAsTheTrainingFile) {
+  const CsvSchema schema = colour_schema();
+  const auto dataset = parse_csv("colour,size,kind\ngreen,7,c\n", schema, "test.csv");
+  EXPECT_THAT(sample_of(*dataset, 0), ElementsAre(0, 1, 0, 7));
   EXPECT_EQ(dataset->label(0), 2);
   EXPECT_EQ(dataset->classes(), 3);
 
-  const auto unknown = folder.write("unknown.csv", "colour,kind\nred,a\nblack,a\n");
-  EXPECT_THAT(error_of([&] { open_csv(unknown, train, options); }),
-              HasSubstr("unknown.csv:3: column 'colour': \"black\" is not among the 3 values"));
-  const auto renamed = folder.write("renamed.csv", "colour,sort\nred,a\n");
-  EXPECT_THAT(error_of([&] { open_csv(renamed, train, options); }), HasSubstr("'kind'"));
+  EXPECT_THAT(
+      error_of([&] { parse_csv("colour,size,kind\nred,1,a\nblack,1,a\n", schema, "x.csv"); }),
+      HasSubstr("x.csv:3: column 'colour': \"black\" is not among the 3 values"));
+  EXPECT_THAT(error_of([&] { parse_csv("colour,size,sort\nred,1,a\n", schema, "x.csv"); }),
+              HasSubstr("'kind'"));
+}
+
+TEST(Csv, FeaturesToPredictFromNeedNoTargets) {
+  const CsvSchema schema = colour_schema();
+  const std::vector<float> expected = {1, 0, 0, 5, 0, 0, 1, 6};
+  EXPECT_EQ(parse_csv_features("colour,size\nblue,5\nred,6\n", schema, "x.csv"), expected);
+  EXPECT_EQ(parse_csv_features("colour,size,kind\nblue,5,?\nred,6,\n", schema, "x.csv"), expected);
+  const auto error = [&](std::string_view text) {
+    return error_of([&] { parse_csv_features(text, schema, "x.csv"); });
+  };
+  EXPECT_THAT(error("colour\nblue\n"), HasSubstr("expected the 2 features of the training file"));
+  EXPECT_THAT(error("colour,weight\nblue,5\n"), HasSubstr("expected 'size'"));
+  EXPECT_THAT(error("colour,size\nblue,heavy\n"), HasSubstr("not a finite number"));
+  EXPECT_THAT(error("colour,size\n"), HasSubstr("no rows"));
+  EXPECT_THAT(error(""), HasSubstr("empty"));
 }
 
 TEST(Csv, ErrorsNameFileLineAndColumn) {

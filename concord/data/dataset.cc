@@ -57,11 +57,12 @@ Targets first_targets(const Targets& targets, std::int64_t count) {
   return result;
 }
 
-class FirstSamples final : public Dataset {
+class WithTargets final : public Dataset {
  public:
-  FirstSamples(std::unique_ptr<Dataset> whole, std::int64_t count)
-      : Dataset(whole->sample_shape(), first_targets(whole->targets(), count)),
-        whole_(std::move(whole)) {}
+  WithTargets(std::unique_ptr<Dataset> whole, Targets targets)
+      : Dataset(whole->sample_shape(), std::move(targets)), whole_(std::move(whole)) {
+    CONCORD_CHECK(size() <= whole_->size());
+  }
 
   void read(std::int64_t index, std::span<float> features) const override {
     CONCORD_CHECK(index >= 0 && index < size(), "{} of {}", index, size());
@@ -143,7 +144,12 @@ std::unique_ptr<Dataset> float_dataset(Shape sample_shape, std::vector<float> fe
 std::unique_ptr<Dataset> first_samples(std::unique_ptr<Dataset> dataset, std::int64_t count) {
   if (count <= 0) fail("asked for the first {} samples: expected a positive number", count);
   if (count >= dataset->size()) return dataset;
-  return std::make_unique<FirstSamples>(std::move(dataset), count);
+  Targets targets = first_targets(dataset->targets(), count);
+  return with_targets(std::move(dataset), std::move(targets));
+}
+
+std::unique_ptr<Dataset> with_targets(std::unique_ptr<Dataset> dataset, Targets targets) {
+  return std::make_unique<WithTargets>(std::move(dataset), std::move(targets));
 }
 
 }  // namespace concord::data

@@ -82,6 +82,9 @@ std::unique_ptr<Dataset> byte_dataset(Shape sample_shape, std::vector<std::uint8
 std::unique_ptr<Dataset> float_dataset(Shape sample_shape, std::vector<float> features,
                                        Targets targets);
 
+// The first samples of `dataset` with `targets` in place of theirs, one for each.
+std::unique_ptr<Dataset> with_targets(std::unique_ptr<Dataset> dataset, Targets targets);
+
 // The first `count` samples of `dataset`, or all of them where it has fewer.
 std::unique_ptr<Dataset> first_samples(std::unique_ptr<Dataset> dataset, std::int64_t count);
 

@@ -42,6 +42,13 @@ Moments moments_of(std::span<const float> values) {
   return result;
 }
 
+// A channel that does not vary is only shifted.
+void append(const Moments& moments, Normalization& result) {
+  const auto deviation = static_cast<float>(std::sqrt(moments.squares / moments.count));
+  result.mean.push_back(static_cast<float>(moments.mean));
+  result.deviation.push_back(deviation > 0 ? deviation : 1.0f);
+}
+
 }  // namespace
 
 void check_normalization(const Normalization& normalization, const Shape& sample_shape) {
@@ -96,11 +103,35 @@ Normalization measure_normalization(const Dataset& dataset, std::int64_t max_sam
     for (std::size_t block = c; block < partial.size(); block += channels) {
       total.merge(partial[block]);
     }
-    const auto deviation = static_cast<float>(std::sqrt(total.squares / total.count));
-    result.mean.push_back(static_cast<float>(total.mean));
-    result.deviation.push_back(deviation > 0 ? deviation : 1.0f);
+    append(total, result);
   }
   return result;
+}
+
+Normalization measure_target_normalization(const Dataset& dataset) {
+  CONCORD_CHECK(dataset.target_type() == TargetType::kValues);
+  const auto width = static_cast<std::size_t>(dataset.target_width());
+  const std::vector<float>& values = dataset.targets().values;
+  Normalization result;
+  std::vector<float> column(values.size() / width);
+  for (std::size_t i = 0; i < width; ++i) {
+    for (std::size_t row = 0; row < column.size(); ++row) column[row] = values[row * width + i];
+    append(moments_of(column), result);
+  }
+  return result;
+}
+
+std::unique_ptr<Dataset> normalize_targets(std::unique_ptr<Dataset> dataset,
+                                           const Normalization& normalization) {
+  if (normalization.none()) return dataset;
+  check_normalization(normalization, {dataset->target_width()});
+  Targets targets = dataset->targets();
+  const std::size_t width = normalization.mean.size();
+  for (std::size_t i = 0; i < targets.values.size(); ++i) {
+    targets.values[i] =
+        (targets.values[i] - normalization.mean[i % width]) / normalization.deviation[i % width];
+  }
+  return with_targets(std::move(dataset), std::move(targets));
 }
 
 }  // namespace concord::data

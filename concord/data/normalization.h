@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "concord/data/dataset.h"
@@ -13,6 +14,8 @@ namespace concord::data {
 struct Normalization {
   std::vector<float> mean;
   std::vector<float> deviation;  // standard deviation
+
+  bool none() const { return mean.empty(); }
 };
 
 // Throws Error unless `normalization` is empty or fits samples of `sample_shape`, with positive and
@@ -24,5 +27,12 @@ void check_normalization(const Normalization& normalization, const Shape& sample
 // The result does not depend on the number of compute threads, which share the work. Throws what
 // read() throws.
 Normalization measure_normalization(const Dataset& dataset, std::int64_t max_samples = 10000);
+
+// The same of each number of the targets, over every sample. The targets must be values.
+Normalization measure_target_normalization(const Dataset& dataset);
+
+// The data set with its targets normalized, or as it is where `normalization` is none.
+std::unique_ptr<Dataset> normalize_targets(std::unique_ptr<Dataset> dataset,
+                                           const Normalization& normalization);
 
 }  // namespace concord::data

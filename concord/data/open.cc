@@ -1,6 +1,9 @@
 #include "concord/data/open.h"
 
+#include <filesystem>
+
 #include "concord/base/error.h"
+#include "concord/base/file.h"
 #include "concord/data/cifar.h"
 #include "concord/data/csv.h"
 #include "concord/data/idx.h"
@@ -37,21 +40,19 @@ TargetType target_type(const DataOptions& options) {
   fail("data target '{}': expected class or values", options.target);
 }
 
-std::unique_ptr<Dataset> open_idx_split(const DataOptions& options, bool train) {
-  const auto train_labels = [&] {
-    return idx_path(options, options.train_targets, "train-labels-idx1-ubyte");
-  };
-  int classes = options.classes;
-  if (classes == 0) {
-    const fs::path labels = train_labels();
-    classes = count_classes(read_idx_labels(labels), labels.string());
-  }
-  if (train) {
-    return open_idx(idx_path(options, options.train, "train-images-idx3-ubyte"), train_labels(),
-                    classes);
+enum class Split { kTrain, kTest };
+
+fs::path idx_labels(const DataOptions& options) {
+  return idx_path(options, options.train_targets, "train-labels-idx1-ubyte");
+}
+
+std::unique_ptr<Dataset> open_idx_split(const DataOptions& options, Split split, const Task& task) {
+  if (split == Split::kTrain) {
+    return open_idx(idx_path(options, options.train, "train-images-idx3-ubyte"),
+                    idx_labels(options), task.outputs);
   }
   return open_idx(idx_path(options, options.test, "t10k-images-idx3-ubyte"),
-                  idx_path(options, options.test_targets, "t10k-labels-idx1-ubyte"), classes);
+                  idx_path(options, options.test_targets, "t10k-labels-idx1-ubyte"), task.outputs);
 }
 
 std::unique_ptr<Dataset> open_cifar_split(const DataOptions& options, CifarKind kind, bool train) {
@@ -69,37 +70,36 @@ std::unique_ptr<Dataset> open_cifar_split(const DataOptions& options, CifarKind 
   return open_cifar(files, kind, fs::exists(names) ? names : fs::path());
 }
 
-std::unique_ptr<Dataset> open_images_split(const DataOptions& options, bool train) {
-  const fs::path train_root = path_of(options, options.train, "train");
-  const fs::path root = train ? train_root : path_of(options, options.test, "test");
-  return open_image_folder(root, options.image_size, class_folders(train_root));
+std::unique_ptr<Dataset> open_images_split(const DataOptions& options, Split split,
+                                           const Task& task) {
+  const fs::path root = split == Split::kTrain ? path_of(options, options.train, "train")
+                                               : path_of(options, options.test, "test");
+  return open_image_folder(root, options.image_size, task.class_names);
 }
 
-std::unique_ptr<Dataset> open_csv_split(const DataOptions& options, bool train) {
-  if (options.csv_separator.size() != 1) {
-    fail("csv separator '{}': expected one byte", options.csv_separator);
-  }
-  const fs::path train_file = path_of(options, options.train, "train.csv");
-  const fs::path file = train ? train_file : path_of(options, options.test, "test.csv");
-  return open_csv(file, train_file,
-                  {options.csv_header, options.csv_separator.front(), target_type(options),
-                   options.csv_targets, options.csv_categorical});
+std::unique_ptr<Dataset> open_csv_split(const DataOptions& options, Split split, const Task& task) {
+  if (!task.table) fail("the model was not trained on a table: expected no data of kind csv");
+  const fs::path file = split == Split::kTrain ? path_of(options, options.train, "train.csv")
+                                               : path_of(options, options.test, "test.csv");
+  return parse_csv(read_file(file), *task.table, file.string());
 }
 
-std::unique_ptr<Dataset> open_npy_split(const DataOptions& options, bool train) {
-  const fs::path train_targets = path_of(options, options.train_targets, "train_targets.npy");
-  const fs::path targets =
-      train ? train_targets : path_of(options, options.test_targets, "test_targets.npy");
-  const fs::path features = train ? path_of(options, options.train, "train_features.npy")
-                                  : path_of(options, options.test, "test_features.npy");
-  if (target_type(options) == TargetType::kValues) return open_npy_values(features, targets);
-  const int classes = options.classes != 0
-                          ? options.classes
-                          : count_classes(read_npy_labels(train_targets), train_targets.string());
-  return open_npy_classes(features, targets, classes);
+fs::path npy_targets(const DataOptions& options, Split split) {
+  return split == Split::kTrain ? path_of(options, options.train_targets, "train_targets.npy")
+                                : path_of(options, options.test_targets, "test_targets.npy");
 }
 
-std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, bool train) {
+std::unique_ptr<Dataset> open_npy_split(const DataOptions& options, Split split, const Task& task) {
+  const fs::path features = split == Split::kTrain
+                                ? path_of(options, options.train, "train_features.npy")
+                                : path_of(options, options.test, "test_features.npy");
+  const fs::path targets = npy_targets(options, split);
+  if (task.target == TargetType::kValues) return open_npy_values(features, targets);
+  return open_npy_classes(features, targets, task.outputs);
+}
+
+std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, Split split) {
+  const bool train = split == Split::kTrain;
   return open_synthetic({.sample_shape = Shape(options.synthetic_shape),
                          .size = train ? options.synthetic_train_size : options.synthetic_test_size,
                          .target_type = target_type(options),
@@ -109,26 +109,52 @@ std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, bool t
                          .split = train ? 0u : 1u});
 }
 
-std::unique_ptr<Dataset> open_split(const DataOptions& options, bool train) {
-  if (options.kind == "idx") return open_idx_split(options, train);
+CsvSchema learn_table(const DataOptions& options) {
+  if (options.csv_separator.size() != 1) {
+    fail("csv separator '{}': expected one byte", options.csv_separator);
+  }
+  const fs::path file = path_of(options, options.train, "train.csv");
+  return csv_schema(read_file(file),
+                    {options.csv_header, options.csv_separator.front(), target_type(options),
+                     options.csv_targets, options.csv_categorical},
+                    file.string());
+}
+
+// What must be known of the training split before either can be read: its classes or columns.
+Task learn_vocabulary(const DataOptions& options) {
+  Task task;
+  task.target = target_type(options);
+  task.outputs = options.classes;
+  if (options.kind == "idx" && options.classes == 0) {
+    const fs::path labels = idx_labels(options);
+    task.outputs = count_classes(read_idx_labels(labels), labels.string());
+  } else if (options.kind == "npy" && options.classes == 0 && task.target == TargetType::kClass) {
+    const fs::path labels = npy_targets(options, Split::kTrain);
+    task.outputs = count_classes(read_npy_labels(labels), labels.string());
+  } else if (options.kind == "images") {
+    task.class_names = class_folders(path_of(options, options.train, "train"));
+  } else if (options.kind == "csv") {
+    task.table = learn_table(options);
+  }
+  return task;
+}
+
+// One split of files, read as `task` says.
+std::unique_ptr<Dataset> open_files(const DataOptions& options, Split split, const Task& task) {
+  const bool train = split == Split::kTrain;
+  if (options.kind == "idx") return open_idx_split(options, split, task);
   if (options.kind == "cifar10") return open_cifar_split(options, CifarKind::k10, train);
   if (options.kind == "cifar100") return open_cifar_split(options, CifarKind::k100, train);
-  if (options.kind == "images") return open_images_split(options, train);
-  if (options.kind == "csv") return open_csv_split(options, train);
-  if (options.kind == "npy") return open_npy_split(options, train);
-  if (options.kind == "synthetic") return open_synthetic_split(options, train);
+  if (options.kind == "images") return open_images_split(options, split, task);
+  if (options.kind == "csv") return open_csv_split(options, split, task);
+  if (options.kind == "npy") return open_npy_split(options, split, task);
+  if (options.kind == "synthetic") return open_synthetic_split(options, split);
   fail("data kind '{}': expected idx, cifar10, cifar100, images, csv, npy or synthetic",
        options.kind);
 }
 
-}  // namespace
-
-std::unique_ptr<Dataset> open_dataset(const DataOptions& options, Split split) {
-  const bool train = split == Split::kTrain;
-  if (options.classes < 0) {
-    fail("{} classes: expected a positive number, or 0 to count them", options.classes);
-  }
-  std::unique_ptr<Dataset> dataset = open_split(options, train);
+std::unique_ptr<Dataset> open_split(const DataOptions& options, Split split, const Task& task) {
+  std::unique_ptr<Dataset> dataset = open_files(options, split, task);
   if (dataset->target_type() != target_type(options)) {
     fail("data of kind {} has class labels: expected target class, not {}", options.kind,
          options.target);
@@ -137,8 +163,27 @@ std::unique_ptr<Dataset> open_dataset(const DataOptions& options, Split split) {
     fail("{} classes given, but the data of kind {} in {} has {}", options.classes, options.kind,
          options.directory, dataset->classes());
   }
-  const std::int64_t limit = train ? options.limit_train : options.limit_test;
+  const std::int64_t limit = split == Split::kTrain ? options.limit_train : options.limit_test;
   return limit == 0 ? std::move(dataset) : first_samples(std::move(dataset), limit);
+}
+
+int outputs_of(const Dataset& dataset) {
+  return dataset.target_type() == TargetType::kClass ? dataset.classes() : dataset.target_width();
+}
+
+// Throws unless the test split asks the same of a model.
+void check_fits(const Dataset& test, const Task& task) {
+  if (test.sample_shape() != task.sample) {
+    fail("samples of the training set are {}, of the test set {}; expected the same shape",
+         to_string(task.sample), to_string(test.sample_shape()));
+  }
+  if (test.target_type() != task.target || outputs_of(test) != task.outputs) {
+    const auto describe = [](TargetType target, int outputs) {
+      return fmt::format("{} {}", outputs, target == TargetType::kClass ? "classes" : "values");
+    };
+    fail("targets of the training set are {}, of the test set {}; expected the same",
+         describe(task.target, task.outputs), describe(test.target_type(), outputs_of(test)));
+  }
 }
 
 Normalization choose_normalization(const DataOptions& options, const Dataset& train) {
@@ -155,6 +200,43 @@ Normalization choose_normalization(const DataOptions& options, const Dataset& tr
   Normalization normalization{options.mean, options.deviation};
   check_normalization(normalization, train.sample_shape());
   return normalization;
+}
+
+Normalization choose_target_normalization(const DataOptions& options, const Dataset& train) {
+  if (options.normalize_targets == "none") return {};
+  if (options.normalize_targets != "auto") {
+    fail("normalize_targets = '{}': expected none or auto", options.normalize_targets);
+  }
+  if (train.target_type() != TargetType::kValues) {
+    fail("normalize_targets = 'auto' for classes: expected targets that are values");
+  }
+  return measure_target_normalization(train);
+}
+
+}  // namespace
+
+DataSets open_data(const DataOptions& options) {
+  if (options.classes < 0) {
+    fail("{} classes: expected a positive number, or 0 to count them", options.classes);
+  }
+  DataSets sets{.task = learn_vocabulary(options)};
+  Task& task = sets.task;
+  sets.train = open_split(options, Split::kTrain, task);
+  task.sample = sets.train->sample_shape();
+  task.outputs = outputs_of(*sets.train);
+  task.class_names = sets.train->class_names();
+  check_names(task);
+  task.features = choose_normalization(options, *sets.train);
+  task.targets = choose_target_normalization(options, *sets.train);
+  sets.train = normalize_targets(std::move(sets.train), task.targets);
+  sets.test = open_test_set(options, task);
+  return sets;
+}
+
+std::unique_ptr<Dataset> open_test_set(const DataOptions& options, const Task& task) {
+  std::unique_ptr<Dataset> test = open_split(options, Split::kTest, task);
+  check_fits(*test, task);
+  return normalize_targets(std::move(test), task.targets);
 }
 
 }  // namespace concord::data

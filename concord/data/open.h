@@ -2,18 +2,15 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "concord/data/augment.h"
 #include "concord/data/dataset.h"
-#include "concord/data/normalization.h"
+#include "concord/data/task.h"
 
 namespace concord::data {
-
-enum class Split { kTrain, kTest };
 
 struct DataOptions {
   // "idx" (MNIST and relatives), "cifar10", "cifar100", "images" (folders of JPEG and PNG files),
@@ -64,17 +61,24 @@ struct DataOptions {
   std::string normalize = "none";
   std::vector<float> mean;
   std::vector<float> deviation;
+  // Targets of "values": "none", or "auto": mean and deviation of each measured on the training
+  // split. Applies to the targets of both splits.
+  std::string normalize_targets = "none";
 
   // Random changes of training samples.
   AugmentOptions augment;
 };
 
-// Throws Error for unknown options and for missing or malformed files. What the classes and
-// categories are is always taken from the training split, so opening the test split may read
-// training files too.
-std::unique_ptr<Dataset> open_dataset(const DataOptions& options, Split split);
+struct DataSets {
+  std::unique_ptr<Dataset> train, test;
+  Task task;
+};
 
-// The normalisation that `options` ask for; `train` is the training split.
-Normalization choose_normalization(const DataOptions& options, const Dataset& train);
+// Both splits. What the classes and categories are is taken from the training split. Throws Error
+// for unknown options, for missing or malformed files, and for splits that do not fit each other.
+DataSets open_data(const DataOptions& options);
+
+// The test split alone, understood as by the training that learned `task`.
+std::unique_ptr<Dataset> open_test_set(const DataOptions& options, const Task& task);
 
 }  // namespace concord::data

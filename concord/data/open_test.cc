@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "concord/data/loader.h"
 #include "concord/data/test_data.h"
 #include "concord/data/test_files.h"
@@ -18,12 +20,14 @@ DataOptions fashion_mnist() {
   return {.kind = "idx", .directory = "/usr/share/datasets/fashion-mnist"};
 }
 
-TEST(OpenDataset, FashionMnistHasItsPublishedSizeAndStatistics) {
-  const auto train = open_dataset(fashion_mnist(), Split::kTrain);
-  const auto test = open_dataset(fashion_mnist(), Split::kTest);
+TEST(OpenData, FashionMnistHasItsPublishedSizeAndStatistics) {
+  DataOptions options = fashion_mnist();
+  options.normalize = "auto";
+  const auto [train, test, task] = open_data(options);
   EXPECT_EQ(train->size(), 60000);
   EXPECT_EQ(test->size(), 10000);
-  EXPECT_EQ(train->sample_shape(), (Shape{1, 28, 28}));
+  EXPECT_EQ(task.sample, (Shape{1, 28, 28}));
+  EXPECT_EQ(task.outputs, 10);
   EXPECT_EQ(test->classes(), 10);
   std::vector<int> counts(10, 0);
   for (const std::int32_t label : train->targets().labels)
@@ -33,15 +37,12 @@ TEST(OpenDataset, FashionMnistHasItsPublishedSizeAndStatistics) {
   const Normalization all = measure_normalization(*train, train->size());
   EXPECT_NEAR(all.mean[0], 0.2860, 1e-4);
   EXPECT_NEAR(all.deviation[0], 0.3530, 1e-4);
-  DataOptions options = fashion_mnist();
-  options.normalize = "auto";
-  const Normalization some = choose_normalization(options, *train);
-  EXPECT_NEAR(some.mean[0], all.mean[0], 0.005);
-  EXPECT_NEAR(some.deviation[0], all.deviation[0], 0.005);
+  EXPECT_NEAR(task.features.mean[0], all.mean[0], 0.005);
+  EXPECT_NEAR(task.features.deviation[0], all.deviation[0], 0.005);
 }
 
-TEST(OpenDataset, AnEpochOfFashionMnistUsesEverySampleOnce) {
-  const auto train = open_dataset(fashion_mnist(), Split::kTrain);
+TEST(OpenData, AnEpochOfFashionMnistUsesEverySampleOnce) {
+  const auto train = open_data(fashion_mnist()).train;
   const Sampler sampler(train->size(), 512, 1, true);
   Loader loader(*train, sampler, Augmentation::none({}, train->sample_shape()),
                 {.threads = 2, .end_step = sampler.steps_per_epoch()});
@@ -56,11 +57,11 @@ TEST(OpenDataset, AnEpochOfFashionMnistUsesEverySampleOnce) {
   EXPECT_THAT(uses, testing::Each(1));
 }
 
-TEST(OpenDataset, LimitUsesTheFirstSamples) {
+TEST(OpenData, LimitUsesTheFirstSamples) {
   DataOptions options = fashion_mnist();
-  const auto whole = open_dataset(options, Split::kTest);
+  const auto whole = open_data(options).test;
   options.limit_test = 7;
-  const auto few = open_dataset(options, Split::kTest);
+  const auto few = open_data(options).test;
   EXPECT_EQ(few->size(), 7);
   EXPECT_EQ(few->classes(), 10);
   std::vector<float> a(784), b(784);
@@ -70,7 +71,7 @@ TEST(OpenDataset, LimitUsesTheFirstSamples) {
   EXPECT_EQ(few->label(6), whole->label(6));
 }
 
-TEST(OpenDataset, CifarUsesTheNamesOfItsBinaryVersion) {
+TEST(OpenData, CifarUsesTheNamesOfItsBinaryVersion) {
   const ScratchFolder folder;
   for (int i = 1; i <= 5; ++i) {
     folder.write(fmt::format("data_batch_{}.bin", i), cifar_record(CifarKind::k10, i, 'x'));
@@ -78,14 +79,16 @@ TEST(OpenDataset, CifarUsesTheNamesOfItsBinaryVersion) {
   folder.write("test_batch.bin", cifar_record(CifarKind::k10, 9, 'x'));
   folder.write("train.bin", cifar_record(CifarKind::k100, 99, 'x'));
   DataOptions options{.kind = "cifar10", .directory = folder.path()};
-  EXPECT_THAT(open_dataset(options, Split::kTrain)->targets().labels, ElementsAre(1, 2, 3, 4, 5));
-  EXPECT_EQ(open_dataset(options, Split::kTest)->label(0), 9);
+  const DataSets sets = open_data(options);
+  EXPECT_THAT(sets.train->targets().labels, ElementsAre(1, 2, 3, 4, 5));
+  EXPECT_EQ(sets.test->label(0), 9);
   options.kind = "cifar100";
-  EXPECT_EQ(open_dataset(options, Split::kTrain)->classes(), 100);
-  EXPECT_THAT(error_of([&] { open_dataset(options, Split::kTest); }), HasSubstr("test.bin"));
+  EXPECT_THAT(error_of([&] { open_data(options); }), HasSubstr("test.bin"));
+  folder.write("test.bin", cifar_record(CifarKind::k100, 98, 'x'));
+  EXPECT_EQ(open_data(options).task.outputs, 100);
 }
 
-TEST(OpenDataset, TestSplitsTakeTheirClassesFromTheTrainingSplit) {
+TEST(OpenData, TestSplitsTakeTheirClassesFromTheTrainingSplit) {
   const ScratchFolder folder;
   const std::string image = png_bytes(test_image(4, 4));
   folder.write("train/ant/1.png", image);
@@ -97,22 +100,78 @@ TEST(OpenDataset, TestSplitsTakeTheirClassesFromTheTrainingSplit) {
   folder.write("train_targets.npy", npy_bytes<std::int32_t>("<i4", "(2,)", {0, 1}));
   folder.write("test_features.npy", npy_bytes<float>("<f4", "(1, 1)", {2}));
   folder.write("test_targets.npy", npy_bytes<std::int32_t>("<i4", "(1,)", {1}));
+  std::vector<Task> tasks;
   for (const char* kind : {"images", "csv", "npy"}) {
-    DataOptions options{.kind = kind, .directory = folder.path()};
-    EXPECT_EQ(open_dataset(options, Split::kTrain)->size(), 2) << kind;
-    const auto test = open_dataset(options, Split::kTest);
-    EXPECT_EQ(test->classes(), 2) << kind;
-    EXPECT_EQ(test->label(0), 1) << kind;
+    const DataSets sets = open_data({.kind = kind, .directory = folder.path()});
+    EXPECT_EQ(sets.train->size(), 2) << kind;
+    EXPECT_EQ(sets.test->classes(), 2) << kind;
+    EXPECT_EQ(sets.test->label(0), 1) << kind;
+    tasks.push_back(sets.task);
   }
-  DataOptions values{.kind = "npy", .directory = folder.path(), .target = "values"};
-  EXPECT_EQ(open_dataset(values, Split::kTrain)->target_width(), 1);
+  const DataOptions values{.kind = "npy", .directory = folder.path(), .target = "values"};
+  EXPECT_EQ(open_data(values).task.outputs, 1);
+
+  // Whoever has the task needs no training split.
+  std::filesystem::remove_all(folder.path() / "train");
+  for (const char* file : {"train.csv", "train_features.npy", "train_targets.npy"}) {
+    std::filesystem::remove(folder.path() / file);
+  }
+  for (const char* kind : {"images", "csv", "npy"}) {
+    const DataOptions options{.kind = kind, .directory = folder.path()};
+    const Task task = parse_task(to_json(tasks.front()), "manifest");
+    const auto test = open_test_set(options, task);
+    EXPECT_EQ(test->label(0), 1) << kind;
+    tasks.erase(tasks.begin());
+    EXPECT_NE(error_of([&] { open_data(options); }), "") << kind;
+  }
 }
 
-TEST(OpenDataset, SyntheticSplitsDifferAndRepeat) {
-  DataOptions options{.kind = "synthetic", .synthetic_shape = {50}};
-  const auto train = open_dataset(options, Split::kTrain);
-  const auto again = open_dataset(options, Split::kTrain);
-  const auto test = open_dataset(options, Split::kTest);
+TEST(OpenData, TargetsAreNormalizedInBothSplitsByTheTrainingSplit) {
+  const ScratchFolder folder;
+  folder.write("train.csv", "x,a,price\n1,5,1000\n2,5,3000\n");
+  folder.write("test.csv", "x,a,price\n1,6,4000\n");
+  const DataOptions options{.kind = "csv",
+                            .directory = folder.path(),
+                            .target = "values",
+                            .csv_targets = {"price", "a"},
+                            .normalize_targets = "auto"};
+  const auto [train, test, task] = open_data(options);
+  EXPECT_THAT(task.targets.mean, ElementsAre(5, 2000));  // in the order of the columns
+  EXPECT_THAT(task.targets.deviation, ElementsAre(1, 1000));
+  EXPECT_THAT(train->targets().values, ElementsAre(0, -1, 0, 1));
+  EXPECT_THAT(test->targets().values, ElementsAre(1, 2));
+  EXPECT_THAT(error_of([&] {
+                open_data({.kind = "csv", .directory = folder.path(), .normalize_targets = "auto"});
+              }),
+              HasSubstr("expected targets that are values"));
+}
+
+TEST(OpenData, NamesAreUtf8) {
+  const ScratchFolder folder;
+  folder.write("train.csv", "x,kind\n1,caf\xe9\n");
+  EXPECT_THAT(error_of([&] { open_data({.kind = "csv", .directory = folder.path()}); }),
+              HasSubstr("is not UTF-8"));
+}
+
+TEST(OpenData, SplitsThatDoNotFitAreRefused) {
+  const ScratchFolder folder;
+  folder.write("train_features.npy", npy_bytes<float>("<f4", "(2, 1)", {1, 2}));
+  folder.write("train_targets.npy", npy_bytes<float>("<f4", "(2, 1)", {0, 1}));
+  folder.write("test_features.npy", npy_bytes<float>("<f4", "(1, 2)", {2, 3}));
+  folder.write("test_targets.npy", npy_bytes<float>("<f4", "(1, 1)", {1}));
+  const DataOptions options{.kind = "npy", .directory = folder.path(), .target = "values"};
+  EXPECT_THAT(error_of([&] { open_data(options); }),
+              HasSubstr("training set are [1], of the test"));
+  folder.write("test_features.npy", npy_bytes<float>("<f4", "(1, 1)", {2}));
+  folder.write("test_targets.npy", npy_bytes<float>("<f4", "(1, 2)", {1, 2}));
+  EXPECT_THAT(error_of([&] { open_data(options); }),
+              HasSubstr("1 values, of the test set 2 values"));
+}
+
+TEST(OpenData, SyntheticSplitsDifferAndRepeat) {
+  const DataOptions options{.kind = "synthetic", .synthetic_shape = {50}};
+  const auto [train, test, task] = open_data(options);
+  const auto again = open_data(options).train;
   EXPECT_EQ(train->size(), 1024);
   EXPECT_EQ(test->size(), 256);
   std::vector<float> a(50), b(50), c(50);
@@ -127,9 +186,9 @@ TEST(OpenDataset, SyntheticSplitsDifferAndRepeat) {
   EXPECT_THAT(statistics.deviation, testing::Each(testing::FloatNear(1, 0.12f)));
 }
 
-TEST(OpenDataset, RefusesOptionsThatContradictTheData) {
+TEST(OpenData, RefusesOptionsThatContradictTheData) {
   const auto error = [](const DataOptions& options) {
-    return error_of([&] { open_dataset(options, Split::kTest); });
+    return error_of([&] { open_data(options); });
   };
   EXPECT_THAT(error({.kind = "hdf5"}), HasSubstr("expected idx, cifar10"));
   EXPECT_THAT(error({.kind = "idx", .directory = "/nonexistent"}),
@@ -145,20 +204,20 @@ TEST(OpenDataset, RefusesOptionsThatContradictTheData) {
   EXPECT_THAT(error(fashion), HasSubstr("expected 0 to 8 (9 classes)"));
 }
 
-TEST(ChooseNormalization, RefusesContradictions) {
+TEST(OpenData, RefusesContradictionsOfNormalization) {
   DataOptions options{.kind = "synthetic", .synthetic_shape = {2}};
-  const auto train = open_dataset(options, Split::kTrain);
-  EXPECT_TRUE(choose_normalization(options, *train).mean.empty());
+  const auto features = [&] { return open_data(options).task.features; };
+  EXPECT_TRUE(features().none());
   options.mean = {0, 1};
   options.deviation = {1, 2};
-  EXPECT_THAT(error_of([&] { choose_normalization(options, *train); }), HasSubstr("'none'"));
+  EXPECT_THAT(error_of(features), HasSubstr("'none'"));
   options.normalize = "given";
-  EXPECT_THAT(choose_normalization(options, *train).mean, ElementsAre(0, 1));
+  EXPECT_THAT(features().mean, ElementsAre(0, 1));
   options.mean.clear();
-  EXPECT_NE(error_of([&] { choose_normalization(options, *train); }), "");
+  EXPECT_NE(error_of(features), "");
   options.deviation.clear();
   options.normalize = "always";
-  EXPECT_THAT(error_of([&] { choose_normalization(options, *train); }), HasSubstr("'always'"));
+  EXPECT_THAT(error_of(features), HasSubstr("'always'"));
 }
 
 }  // namespace

@@ -157,7 +157,9 @@ inline ParserTarget csv_target() {
             CsvOptions options;
             options.header = !bytes.starts_with("1");
             options.categorical = {"1"};
-            parse_csv(bytes, csv_schema(bytes, options, "input"), "input");
+            const CsvSchema schema = csv_schema(bytes, options, "input");
+            parse_csv(bytes, schema, "input");
+            parse_csv_features(bytes, schema, "input");
             options.target_type = TargetType::kValues;
             options.targets = {"0", "-1"};
             parse_csv(bytes, csv_schema(bytes, options, "input"), "input");

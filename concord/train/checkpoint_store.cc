@@ -1,5 +1,6 @@
 #include "concord/train/checkpoint_store.h"
 
+#include <chrono>
 #include <cmath>
 #include <exception>
 #include <system_error>
@@ -72,21 +73,30 @@ CheckpointStore::~CheckpointStore() {
 }
 
 Snapshot CheckpointStore::take_snapshot() {
-  wait();
+  CONCORD_CHECK(!in_flight_.valid());
   return std::exchange(snapshot_, {});
 }
 
 void CheckpointStore::save(Snapshot snapshot) {
-  wait();
+  CONCORD_CHECK(!in_flight_.valid());
   snapshot_ = std::move(snapshot);
-  in_flight_ = std::async(std::launch::async, [this] { write(snapshot_); });
+  in_flight_ = std::async(std::launch::async, [this] { return write(snapshot_); });
 }
 
-void CheckpointStore::wait() {
-  if (in_flight_.valid()) in_flight_.get();
+std::optional<SaveResult> CheckpointStore::wait() {
+  if (!in_flight_.valid()) return std::nullopt;
+  return in_flight_.get();
 }
 
-void CheckpointStore::write(const Snapshot& snapshot) {
+std::optional<SaveResult> CheckpointStore::poll() {
+  constexpr auto kNow = std::chrono::seconds(0);
+  if (!in_flight_.valid() || in_flight_.wait_for(kNow) != std::future_status::ready) {
+    return std::nullopt;
+  }
+  return in_flight_.get();
+}
+
+SaveResult CheckpointStore::write(const Snapshot& snapshot) {
   const CheckpointInfo& info = snapshot.info;
   const fs::path checkpoint = directory_ / checkpoint_name(info.step);
   const fs::path temporary = with_suffix(checkpoint, kTemporary);
@@ -104,14 +114,14 @@ void CheckpointStore::write(const Snapshot& snapshot) {
     publish(temporary, checkpoint);
   } catch (const std::exception& error) {
     clear_leftovers();
-    const std::string message =
+    return {
+        info.step,
         fmt::format("the checkpoint of step {} was not saved: {}; those before it are as they were",
-                    info.step, error.what());
-    log_line(message);
-    throw Error(message);
+                    info.step, error.what())};
   }
   scores_[info.step] = info.score && std::isfinite(*info.score) ? info.score : std::nullopt;
   prune();
+  return {info.step, ""};
 }
 
 void CheckpointStore::publish(const fs::path& temporary, const fs::path& checkpoint) {

@@ -32,6 +32,12 @@ struct Snapshot {
   TensorMap optimizer;
 };
 
+// How a save ended.
+struct SaveResult {
+  std::int64_t step = 0;
+  std::string error;  // why it is not in place; empty when it is
+};
+
 // One process writes to a directory. Thread safety: called by one thread.
 class CheckpointStore {
  public:
@@ -48,20 +54,21 @@ class CheckpointStore {
   CheckpointStore(const CheckpointStore&) = delete;
   CheckpointStore& operator=(const CheckpointStore&) = delete;
 
-  // Waits for the save in flight and hands back its snapshot, so that slot() finds the memory of
-  // the save before. Empty before the first save.
+  // The snapshot of the save before, so that slot() finds its memory. Empty before the first save.
+  // No save may be in flight.
   Snapshot take_snapshot();
 
-  // Saves `snapshot` in the background, after waiting for the save in flight. A checkpoint of the
-  // same step is replaced.
+  // Saves `snapshot` in the background. A checkpoint of the same step is replaced. A save that
+  // fails leaves every checkpoint as it was. No save may be in flight.
   void save(Snapshot snapshot);
 
-  // Waits for the save in flight. A save that failed was reported by a line in the log when it did;
-  // its Error is thrown by whichever of wait, take_snapshot and save is called next.
-  void wait();
+  // The result of the save in flight, once: wait() waits for its end, poll() does not. nullopt when
+  // none is in flight or, from poll(), it has not ended.
+  std::optional<SaveResult> wait();
+  std::optional<SaveResult> poll();
 
  private:
-  void write(const Snapshot& snapshot);
+  SaveResult write(const Snapshot& snapshot);
   void publish(const std::filesystem::path& temporary, const std::filesystem::path& checkpoint);
   void prune();
   void remove_checkpoint(std::int64_t step);
@@ -72,7 +79,7 @@ class CheckpointStore {
   std::map<std::int64_t, std::optional<double>> scores_;  // of each checkpoint in place, by step
   std::vector<std::int64_t> superseded_;                  // later steps that this run will overtake
   Snapshot snapshot_;  // with scores_, belongs to the background thread while in_flight_ is valid
-  std::future<void> in_flight_;
+  std::future<SaveResult> in_flight_;
 };
 
 }  // namespace concord::train

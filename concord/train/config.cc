@@ -90,6 +90,7 @@ std::optional<ConfigValue> convert_like(const ConfigValue& example, const toml::
         } else if constexpr (std::is_same_v<T, std::vector<double>>) {
           return convert_array<double>(node);
         } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          if (const auto one = convert<std::string>(node)) return std::vector{*one};
           return convert_array<std::string>(node);
         } else {
           return convert<T>(node);
@@ -234,7 +235,8 @@ void ConfigBuilder::apply_override(std::string_view text) {
   const auto keys = config_keys();
   const auto key = std::ranges::find(keys, name, &ConfigKey::name);
   const bool wants_string =
-      key != keys.end() && std::holds_alternative<std::string>(key->get(config_));
+      key != keys.end() && (std::holds_alternative<std::string>(key->get(config_)) ||
+                            std::holds_alternative<std::vector<std::string>>(key->get(config_)));
   const bool bracketed = value.find_first_of("\"'[{") == 0;
   const toml::value<std::string> word(value);
   if (wants_string && !bracketed) return assign(where, section, name, word);

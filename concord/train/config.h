@@ -41,13 +41,14 @@ struct DataConfig {
   std::string test_labels;
   std::string train_file;
   std::string test_file;
-  std::string target;
+  std::vector<std::string> target;
   std::vector<std::string> categorical;
   bool has_header = true;
   std::int64_t image_size = 224;
   std::string normalize = "auto";
   std::vector<double> mean;
   std::vector<double> std;
+  std::string normalize_targets = "none";
   std::int64_t crop_padding = 0;
   bool horizontal_flip = false;
   std::int64_t cutout = 0;

@@ -59,30 +59,28 @@ std::vector<ConfigKey> make_keys() {
                          "a safetensors file from which training starts, matched by tensor name; "
                          "empty: fresh random weights"),
       CONCORD_CONFIG_KEY(model.stem, one_of({"cifar", "imagenet"}),
-                         "the first layers of resnet18, 34 and 50: `cifar` is one 3×3 convolution "
+                         "resnet, its first layers: `cifar` is one 3×3 convolution "
                          "of stride 1, `imagenet` a 7×7 convolution of stride 2 and a max-pooling "
-                         "of stride 2; the end of vgg: `imagenet` has three layers of neurons, "
+                         "of stride 2; vgg, its end: `imagenet` has three layers of neurons, "
                          "`cifar` one behind the mean of each channel"),
       CONCORD_CONFIG_KEY(model.hidden, kExtent,
-                         "units of each hidden layer of mlp; empty: a linear model"),
+                         "units of each hidden layer; empty: a linear model"),
       CONCORD_CONFIG_KEY(model.activation, one_of({"relu", "gelu", "silu", "tanh", "sigmoid"}),
-                         "the activation function of mlp, lenet and cnn"),
-      CONCORD_CONFIG_KEY(model.dropout, kBelowOne,
-                         "the probability that dropout zeroes a value, in mlp, cnn and vgg"),
-      CONCORD_CONFIG_KEY(model.batch_norm, kAny,
-                         "batch normalization after each convolution of vgg"),
-      CONCORD_CONFIG_KEY(model.width, kExtent, "channels of the first stage of resnet_small"),
+                         "the activation function"),
+      CONCORD_CONFIG_KEY(model.dropout, kBelowOne, "the probability that dropout zeroes a value"),
+      CONCORD_CONFIG_KEY(model.batch_norm, kAny, "batch normalization after each convolution"),
+      CONCORD_CONFIG_KEY(model.width, kExtent, "channels of the first stage"),
       CONCORD_CONFIG_KEY(model.blocks, between(1, 1000),
-                         "residual blocks of each stage of resnet_small; each stage after the "
+                         "residual blocks of each stage; each stage after the "
                          "first halves the image and doubles the channels"),
       CONCORD_CONFIG_KEY(model.zero_residual, kAny,
                          "the last batch norm of each residual block starts at 0, so that blocks "
-                         "start as the identity (Goyal et al. 2017) (resnet)"),
+                         "start as the identity (Goyal et al. 2017)"),
       CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse"}),
                          "softmax cross-entropy of classes, or mean squared error of targets"),
       CONCORD_CONFIG_KEY(model.label_smoothing, kBelowOne,
                          "the share of each label's probability that is spread evenly over all "
-                         "classes (cross_entropy)"),
+                         "classes"),
 
       CONCORD_CONFIG_KEY(
           data.kind, one_of({"idx", "cifar10", "cifar100", "images", "csv", "npy", "synthetic"}),
@@ -90,27 +88,26 @@ std::vector<ConfigKey> make_keys() {
           "`synthetic` needs no files"),
       CONCORD_CONFIG_KEY(data.dir, kAny,
                          "the folder that holds the data; the file names below are relative to it"),
-      CONCORD_CONFIG_KEY(
-          data.train_features, kAny,
-          "file of the training features (idx, npy); empty: the format's usual name"),
+      CONCORD_CONFIG_KEY(data.train_features, kAny,
+                         "file of the training features; empty: the format's usual name"),
       CONCORD_CONFIG_KEY(data.train_labels, kAny,
-                         "file of the training labels (idx, npy); empty: the format's usual name"),
+                         "file of the training labels; empty: the format's usual name"),
       CONCORD_CONFIG_KEY(data.test_features, kAny,
-                         "file of the test features (idx, npy); empty: the format's usual name"),
+                         "file of the test features; empty: the format's usual name"),
       CONCORD_CONFIG_KEY(data.test_labels, kAny,
-                         "file of the test labels (idx, npy); empty: the format's usual name"),
-      CONCORD_CONFIG_KEY(data.train_file, kAny, "the training table (csv); empty: train.csv"),
-      CONCORD_CONFIG_KEY(data.test_file, kAny, "the test table (csv); empty: test.csv"),
+                         "file of the test labels; empty: the format's usual name"),
+      CONCORD_CONFIG_KEY(data.train_file, kAny, "the training table; empty: train.csv"),
+      CONCORD_CONFIG_KEY(data.test_file, kAny, "the test table; empty: test.csv"),
       CONCORD_CONFIG_KEY(data.target, kAny,
-                         "the column that holds the label or target (csv): its name, or its index "
-                         "from 0 where there is no header; empty: the last column"),
+                         "the column that holds the label, or the columns that hold the targets: "
+                         "their names, or their indices from 0 where there is no header; empty: "
+                         "the last column. The table's order counts, not this list's"),
       CONCORD_CONFIG_KEY(data.categorical, kAny,
-                         "the feature columns that hold categories, by name or index (csv): each "
+                         "the feature columns that hold categories, by name or index: each "
                          "category becomes a feature that is 0 or 1"),
-      CONCORD_CONFIG_KEY(data.has_header, kAny,
-                         "the first line of the table names its columns (csv)"),
+      CONCORD_CONFIG_KEY(data.has_header, kAny, "the first line of the table names its columns"),
       CONCORD_CONFIG_KEY(data.image_size, between(1, kMaximumPixels),
-                         "width and height in pixels to which every picture is brought (images)"),
+                         "width and height in pixels to which every picture is brought"),
       CONCORD_CONFIG_KEY(data.normalize, one_of({"auto", "none", "given"}),
                          "features become (x - mean) / std: `auto` measures mean and std of each "
                          "channel or column on the training data, `given` takes data.mean and "
@@ -119,6 +116,9 @@ std::vector<ConfigKey> make_keys() {
                          "the mean of each channel or column; pixels are scaled to [0, 1] before"),
       CONCORD_CONFIG_KEY(data.std, kPositive,
                          "the standard deviation of each channel or column, in the same units"),
+      CONCORD_CONFIG_KEY(data.normalize_targets, one_of({"none", "auto"}),
+                         "`auto`: targets become (y - mean) / std, measured on the training data; "
+                         "losses are then in those units, predictions in the targets' own"),
       CONCORD_CONFIG_KEY(data.crop_padding, between(0, kMaximumPixels),
                          "pixels of zeros put around a training image before a random crop of its "
                          "old size; 0: no crop"),
@@ -134,13 +134,13 @@ std::vector<ConfigKey> make_keys() {
                          "use only the first so many training samples; 0: all"),
       CONCORD_CONFIG_KEY(data.limit_test, kCount,
                          "use only the first so many test samples; 0: all"),
-      CONCORD_CONFIG_KEY(data.samples, kPositiveCount, "training samples (synthetic)"),
+      CONCORD_CONFIG_KEY(data.samples, kPositiveCount, "training samples"),
       CONCORD_CONFIG_KEY(data.shape, kExtent,
-                         "the extents of one sample (synthetic); an image is [channels, "
+                         "the extents of one sample; an image is [channels, "
                          "height, width]"),
-      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes (synthetic)"),
+      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes"),
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
-                         "real-valued targets of a sample, in place of a class (synthetic); 0: "
+                         "real-valued targets of a sample, in place of a class; 0: "
                          "classes"),
 
       CONCORD_CONFIG_KEY(train.batch, between(1, kMaximumBatch),
@@ -181,8 +181,8 @@ std::vector<ConfigKey> make_keys() {
                          "the update rule; adamw is adam with decoupled weight decay"),
       CONCORD_CONFIG_KEY(optimizer.learning_rate, kPositive,
                          "the learning rate that [schedule] varies"),
-      CONCORD_CONFIG_KEY(optimizer.momentum, kBelowOne, "the momentum of sgd; 0: none"),
-      CONCORD_CONFIG_KEY(optimizer.nesterov, kAny, "Nesterov's form of the momentum (sgd)"),
+      CONCORD_CONFIG_KEY(optimizer.momentum, kBelowOne, "the momentum; 0: none"),
+      CONCORD_CONFIG_KEY(optimizer.nesterov, kAny, "Nesterov's form of the momentum"),
       CONCORD_CONFIG_KEY(optimizer.weight_decay, kNonNegative,
                          "the weight decay λ, of weights w; 0: none"),
       CONCORD_CONFIG_KEY(optimizer.decoupled, kAny,
@@ -190,12 +190,11 @@ std::vector<ConfigKey> make_keys() {
                          "subtracted from the weights beside the update. adamw sets it"),
       CONCORD_CONFIG_KEY(optimizer.decay_norm_and_bias, kAny,
                          "weight decay also for biases and the parameters of normalizations"),
-      CONCORD_CONFIG_KEY(optimizer.beta1, kBelowOne,
-                         "the decay of the gradient's running mean (adam, adamw)"),
+      CONCORD_CONFIG_KEY(optimizer.beta1, kBelowOne, "the decay of the gradient's running mean"),
       CONCORD_CONFIG_KEY(optimizer.beta2, kBelowOne,
-                         "the decay of the squared gradient's running mean (adam, adamw)"),
+                         "the decay of the squared gradient's running mean"),
       CONCORD_CONFIG_KEY(optimizer.epsilon, kPositive,
-                         "added to the root of the squared gradient's mean (adam, adamw)"),
+                         "added to the root of the squared gradient's mean"),
       CONCORD_CONFIG_KEY(optimizer.clip_norm, kNonNegative,
                          "a gradient whose norm over all parameters is larger is scaled down to "
                          "it; 0: off"),
@@ -326,6 +325,13 @@ std::string quoted_list(std::span<const std::string_view> words) {
   return text;
 }
 
+// The meaning, and for what alone the key is: "only for `data.kind` csv: ...".
+std::string describe_meaning(const ConfigKey& key) {
+  if (!key.need) return std::string(key.meaning);
+  return fmt::format("only for `{}` {}: {}", key.need->key, fmt::join(key.need->values, ", "),
+                     key.meaning);
+}
+
 // What is wrong between two keys, each fine by itself.
 std::optional<ConfigProblem> find_contradiction(const Config& config) {
   const auto& [model, data, train, optimizer, schedule, parallel, output] = config;
@@ -336,10 +342,6 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
 
   if (model.name == "resnet_small" && model.blocks.empty()) {
     return problem("model.blocks", model.blocks, "at least one stage for resnet_small");
-  }
-  if (model.label_smoothing > 0 && model.loss != "cross_entropy") {
-    return problem("model.label_smoothing", model.label_smoothing,
-                   "0, unless model.loss is \"cross_entropy\"");
   }
   if (data.normalize == "given" && data.mean.empty()) {
     return problem("data.normalize", data.normalize, "data.mean and data.std beside it");
@@ -390,6 +392,28 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   return std::nullopt;
 }
 
+// The key must exist.
+const ConfigKey& key_named(std::string_view name) {
+  return *std::ranges::find(config_keys(), name, &ConfigKey::name);
+}
+
+// A key that is set although what it is for is not.
+std::optional<ConfigProblem> find_unused(const Config& config) {
+  static const Config kDefaults;
+  for (const ConfigKey& key : config_keys()) {
+    if (!key.need || key.get(config) == key.get(kDefaults)) continue;
+    const auto decider = std::get<std::string>(key_named(key.need->key).get(config));
+    if (std::ranges::count(key.need->values, decider) > 0) continue;
+    return ConfigProblem{
+        key.name,
+        fmt::format(
+            "{} = {}: expected it to be left out: it has an effect only where {} is {}, not {}",
+            key.name, shortened(format_value(key.get(config))), key.need->key,
+            quoted_list(key.need->values), quote(decider))};
+  }
+  return std::nullopt;
+}
+
 // model.weights counts at the start alone; the number of threads is compared by the trainer, which
 // knows what 0 means.
 bool is_free_on_resume(std::string_view name) {
@@ -402,6 +426,51 @@ bool is_free_on_resume(std::string_view name) {
   return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
 }
 
+struct NeedRow {
+  std::vector<std::string_view> keys;
+  ConfigNeed need;
+};
+
+const std::vector<NeedRow>& needs() {
+  static const std::vector<NeedRow> rows = {
+      {{"model.hidden"}, {"model.name", {"mlp"}}},
+      {{"model.activation"}, {"model.name", {"mlp", "lenet", "cnn"}}},
+      {{"model.dropout"}, {"model.name", {"mlp", "cnn", "vgg11", "vgg13", "vgg16", "vgg19"}}},
+      {{"model.batch_norm"}, {"model.name", {"vgg11", "vgg13", "vgg16", "vgg19"}}},
+      {{"model.stem"},
+       {"model.name", {"resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "vgg19"}}},
+      {{"model.width", "model.blocks"}, {"model.name", {"resnet_small"}}},
+      {{"model.zero_residual"},
+       {"model.name", {"resnet18", "resnet34", "resnet50", "resnet_small"}}},
+      {{"model.label_smoothing"}, {"model.loss", {"cross_entropy"}}},
+      {{"data.train_features", "data.train_labels", "data.test_features", "data.test_labels"},
+       {"data.kind", {"idx", "npy"}}},
+      {{"data.train_file", "data.test_file", "data.target", "data.categorical", "data.has_header"},
+       {"data.kind", {"csv"}}},
+      {{"data.image_size"}, {"data.kind", {"images"}}},
+      {{"data.samples", "data.shape", "data.classes", "data.targets"},
+       {"data.kind", {"synthetic"}}},
+      {{"data.normalize_targets"}, {"model.loss", {"mse"}}},
+      {{"optimizer.momentum", "optimizer.nesterov"}, {"optimizer.name", {"sgd"}}},
+      {{"optimizer.beta1", "optimizer.beta2", "optimizer.epsilon"},
+       {"optimizer.name", {"adam", "adamw"}}},
+      {{"schedule.milestones", "schedule.gamma"}, {"schedule.name", {"step"}}},
+      {{"schedule.decay_rate"}, {"schedule.name", {"inverse_time"}}},
+      {{"schedule.final_learning_rate_fraction"},
+       {"schedule.name", {"cosine", "linear", "one_cycle"}}},
+      {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
+       {"schedule.name", {"one_cycle"}}},
+  };
+  return rows;
+}
+
+std::optional<ConfigNeed> need_of(std::string_view name) {
+  for (const auto& [keys, need] : needs()) {
+    if (std::ranges::count(keys, name) > 0) return need;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::span<const ConfigSection> config_sections() { return kSections; }
@@ -409,7 +478,10 @@ std::span<const ConfigSection> config_sections() { return kSections; }
 std::span<const ConfigKey> config_keys() {
   static const std::vector<ConfigKey> keys = [] {
     std::vector<ConfigKey> table = make_keys();
-    for (ConfigKey& key : table) key.free_on_resume = is_free_on_resume(key.name);
+    for (ConfigKey& key : table) {
+      key.free_on_resume = is_free_on_resume(key.name);
+      key.need = need_of(key.name);
+    }
     return table;
   }();
   return keys;
@@ -428,7 +500,7 @@ std::string expectation(const ConfigKey& key) {
           if (limit.choices.empty()) return "a string";
           return (limit.choices.size() > 1 ? "one of " : "") + quoted_list(limit.choices);
         } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-          return "an array of strings";
+          return "an array of strings, or one string";
         } else if constexpr (is_array_v<T>) {
           constexpr bool kInteger = std::is_same_v<typename T::value_type, std::int64_t>;
           return "an array of " + describe_interval(limit, kInteger, true);
@@ -478,6 +550,7 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
     }
     return ConfigProblem{key.name, message};
   }
+  if (const auto unused = find_unused(config)) return unused;
   return find_contradiction(config);
 }
 
@@ -495,6 +568,9 @@ std::string configuration_reference() {
       "  the command runs.\n"
       "- A number may be written as an integer (`1`) or a float (`1.0`, `1e-3`); it is finite.\n"
       "- An integer is at most {}, except `train.seed`, which is at most 2^63 - 1.\n"
+      "- A key that is only for another key's value, such as `model.hidden` for `model.name` mlp,\n"
+      "  must not be set to anything but its default elsewhere.\n"
+      "- An array of strings may be given as one string.\n"
       "- The configuration file is at most 1 MiB.\n",
       kMaximumCount);
   for (const ConfigSection& section : config_sections()) {
@@ -505,7 +581,7 @@ std::string configuration_reference() {
       if (first) page += "\n| key | default | value | meaning |\n|---|---|---|---|\n";
       first = false;
       page += fmt::format("| `{}` | `{}` | {} | {} |\n", key.name, format_value(key.get(Config())),
-                          expectation(key), key.meaning);
+                          expectation(key), describe_meaning(key));
     }
   }
   page +=

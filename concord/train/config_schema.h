@@ -30,6 +30,12 @@ struct ConfigLimit {
   std::vector<std::string_view> choices;
 };
 
+// Another key, one of string values, by which it is decided whether a key is used.
+struct ConfigNeed {
+  std::string_view key;  // "data.kind"
+  std::vector<std::string_view> values;
+};
+
 struct ConfigKey {
   std::string_view name;  // "train.batch"
   ConfigValue (*get)(const Config&);
@@ -39,6 +45,8 @@ struct ConfigKey {
   // Whether a resumed run may have another value. Only keys that cannot change what a step
   // computes.
   bool free_on_resume = false;
+  // Unless this is met, the key has no effect and must keep its default.
+  std::optional<ConfigNeed> need = std::nullopt;
 };
 
 struct ConfigSection {

@@ -40,9 +40,9 @@ Config with_overrides(std::vector<std::string> overrides, std::string_view text 
 
 constexpr std::string_view kExample = R"(# A run.
 [model]
-name = "resnet18"
+name = "resnet_small"
 weights = "start.safetensors"
-hidden = [300, 100]
+blocks = [3, 1]
 
 [data]
 kind = "cifar10"
@@ -72,9 +72,9 @@ milestones = [30, 60.5]
 
 TEST(Config, ReadsEverySection) {
   const Config config = parse_config(kExample, "dir/example.toml");
-  EXPECT_EQ(config.model.name, "resnet18");
+  EXPECT_EQ(config.model.name, "resnet_small");
   EXPECT_EQ(config.model.weights, "start.safetensors");
-  EXPECT_EQ(config.model.hidden, (std::vector<std::int64_t>{300, 100}));
+  EXPECT_EQ(config.model.blocks, (std::vector<std::int64_t>{3, 1}));
   EXPECT_EQ(config.data.dir, "/data/cifar");
   EXPECT_EQ(config.data.mean, (std::vector<double>{0.5, 0, 1}));
   EXPECT_EQ(config.data.std, (std::vector<double>{0.25, 0.5, 1}));
@@ -238,16 +238,35 @@ TEST(Config, NonAsciiCharacterOutsideStringsIsAnError) {
 
 TEST(ConfigOverride, ReplacesTheFile) {
   const Config config =
-      with_overrides({"train.batch=32", "model.name=vgg11", "train.seed = 7", "model.hidden=[5, 6]",
+      with_overrides({"train.batch=32", "data.kind=idx", "train.seed = 7", "model.blocks=[5, 6]",
                       "optimizer.nesterov=true", "optimizer.learning_rate=1", "train.batch=16"},
                      kExample);
   EXPECT_EQ(config.train.batch, 16);
   EXPECT_EQ(config.train.seed, 7);
-  EXPECT_EQ(config.model.name, "vgg11");
-  EXPECT_EQ(config.model.hidden, (std::vector<std::int64_t>{5, 6}));
+  EXPECT_EQ(config.data.kind, "idx");
+  EXPECT_EQ(config.model.blocks, (std::vector<std::int64_t>{5, 6}));
   EXPECT_TRUE(config.optimizer.nesterov);
   EXPECT_EQ(config.optimizer.learning_rate, 1.0);
-  EXPECT_EQ(config.data.kind, "cifar10");
+  EXPECT_EQ(config.model.name, "resnet_small");
+}
+
+TEST(Config, KeyWithoutEffectIsAnError) {
+  EXPECT_EQ(error_of("model.name = 'lenet'\nmodel.hidden = [5]"),
+            "config.toml:2: model.hidden = [5]: expected it to be left out: it has an effect only "
+            "where model.name is \"mlp\", not \"lenet\"");
+  EXPECT_NO_THROW(parse_config("model.name = 'lenet'\nmodel.hidden = [128]", "the default"));
+  EXPECT_THAT(error_of("data.target = 'x'"), HasSubstr("only where data.kind is \"csv\""));
+}
+
+TEST(Config, OneStringServesAsAnArrayOfStrings) {
+  const auto target = [](std::string_view text) {
+    return parse_config(text, "x.toml").data.target;
+  };
+  const std::string csv = "data.kind = 'csv'\n";
+  EXPECT_EQ(target(csv + "data.target = 'a, b'"), std::vector<std::string>{"a, b"});
+  EXPECT_EQ(target(csv + "data.target = ['a', 'b']"), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(with_overrides({"data.kind=csv", "data.target=price"}).data.target,
+            std::vector<std::string>{"price"});
 }
 
 TEST(ConfigOverride, StringNeedsNoQuotes) {

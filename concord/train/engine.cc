@@ -92,8 +92,9 @@ std::int64_t default_leaves(std::int64_t batch, double flops_per_sample, std::in
   return leaves;
 }
 
-Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
-    : graphs_(std::move(graphs)), options_(options) {
+// Leaves and microbatch, where they are not given. They are those of training for every use, so
+// that an evaluation adds up its loss in the same order.
+void Engine::choose_divisions() {
   if (options_.leaves == 0 && options_.batch > 0) {
     const Graph graph = graphs_.training(options_.batch);
     options_.leaves = default_leaves(options_.batch,
@@ -108,11 +109,19 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
         "train.leaves)",
         options_.microbatch, leaf_size());
   }
+}
 
+Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
+    : graphs_(std::move(graphs)), options_(options) {
+  choose_divisions();
   options_.policy.threads = compute_threads();
 
+  const bool trains = options_.use == EngineUse::kTraining;
+  const auto& build = trains                                   ? graphs_.training
+                      : options_.use == EngineUse::kEvaluation ? graphs_.evaluation
+                                                               : graphs_.prediction;
   std::vector<PassRecord> passes;
-  Graph lowered = lower(graphs_.training(options_.microbatch), options_.policy, {}, &passes);
+  Graph lowered = lower(build(options_.microbatch), options_.policy, {}, &passes);
   states_ = std::make_unique<StateStore>(lowered);
   for (const State& state : lowered.states) {
     const StateStore::Entry& entry = *states_->find(lowered.value(state.value).name);
@@ -123,13 +132,16 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_));
   compiled->program.passes = std::move(passes);
-  if (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums) {
+  if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
   }
   training_executor_ = std::make_unique<Executor>(*states_);
   other_executor_ = std::make_unique<Executor>(*states_);
-  training_executor_->prepare(compiled->program);
-  training_.emplace(options_.microbatch, std::move(compiled));
+  (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
+  Programs& programs = trains                                   ? training_
+                       : options_.use == EngineUse::kEvaluation ? evaluation_
+                                                                : prediction_;
+  programs.emplace(options_.microbatch, std::move(compiled));
 }
 
 Engine::Compiled::Compiled(Program p)
@@ -250,6 +262,7 @@ StepResult Engine::results(const Executor& executor, const Compiled& compiled) {
 }
 
 void Engine::begin_step(const StepBegin& begin) {
+  CONCORD_CHECK(options_.use == EngineUse::kTraining);
   if (begin.samples < 1 || begin.samples > options_.batch) {
     fail("a step of {} samples was asked for; expected 1 to the batch of {}", begin.samples,
          options_.batch);

@@ -39,7 +39,12 @@ struct ModelGraphs {
 // The graphs of a model from the zoo or of one's own; `options.microbatch` is set for each.
 ModelGraphs model_graphs(const nn::StepOptions& options);
 
+// What an engine is for. Only one for training holds optimizer states and compiles the training
+// program; one for evaluation can also predict.
+enum class EngineUse { kTraining, kEvaluation, kPrediction };
+
 struct EngineOptions {
+  EngineUse use = EngineUse::kTraining;
   std::int64_t batch = 0;
   std::int64_t leaves = 0;      // 0: default_leaves
   std::int64_t microbatch = 0;  // 0: a whole leaf
@@ -71,7 +76,7 @@ struct StepResult {
 
 class Engine {
  public:
-  // Compiles the training program, places the states and fills them by their initialisers.
+  // Compiles the program of its use, places the states and fills them by their initialisers.
   // Throws Error when the options do not fit each other or the model.
   Engine(ModelGraphs graphs, const EngineOptions& options);
   struct StepBegin {
@@ -129,6 +134,7 @@ class Engine {
   using Programs = std::map<std::int64_t, std::unique_ptr<Compiled>>;  // by samples
 
   std::int64_t leaf_size() const;
+  void choose_divisions();
   PinnedLayouts pinned_states() const;
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,

@@ -16,29 +16,28 @@ namespace {
 
 constexpr std::size_t kMostInputBytes = std::size_t{1} << 30;
 
-bool is_npy(const std::filesystem::path& path) { return path.extension() == ".npy"; }
-
-// The samples of a file, not yet normalized: one image, or the rows of an array.
-std::vector<float> read_samples(const std::filesystem::path& path, const Shape& sample) {
-  const std::string bytes = read_file(path, kMostInputBytes);
-  if (is_npy(path)) {
-    const data::NpyArray array = data::parse_npy(bytes, path.string());
-    std::vector<float> values = data::npy_floats(array, path.string());
-    if (values.empty() || values.size() % static_cast<std::size_t>(sample.elements()) != 0) {
-      fail("{} holds {} numbers; expected whole samples of {}", path.string(), values.size(),
-           to_string(sample));
-    }
-    if (array.type == data::NpyType::kU1 && sample.rank() == 3) {
-      for (float& value : values) value /= 255.0f;
-    }
-    return values;
+std::vector<float> read_array(const std::string& bytes, const std::string& source,
+                              const Shape& sample) {
+  const data::NpyArray array = data::parse_npy(bytes, source);
+  std::vector<float> values = data::npy_floats(array, source);
+  if (values.empty() || values.size() % static_cast<std::size_t>(sample.elements()) != 0) {
+    fail("{} holds {} numbers; expected whole samples of {}", source, values.size(),
+         to_string(sample));
   }
+  if (array.type == data::NpyType::kU1 && sample.rank() == 3) {
+    for (float& value : values) value /= 255.0f;
+  }
+  return values;
+}
+
+std::vector<float> read_image(const std::string& bytes, const std::string& source,
+                              const Shape& sample) {
   if (sample.rank() != 3 || sample[1] != sample[2] || (sample[0] != 1 && sample[0] != 3)) {
-    fail("{}: the model takes samples of {}, not square images; give a .npy file", path.string(),
+    fail("{}: the model takes samples of {}, not square images; give a .npy file", source,
          to_string(sample));
   }
   const auto side = static_cast<int>(sample[1]);
-  const data::Image image = data::decode_image(bytes, path.string(), side);
+  const data::Image image = data::decode_image(bytes, source, side);
   std::vector<float> planes(static_cast<std::size_t>(3 * side * side));
   data::resize_center_square(image, side, planes);
   if (sample[0] == 3) return planes;
@@ -48,6 +47,14 @@ std::vector<float> read_samples(const std::filesystem::path& path, const Shape& 
     grey[i] = 0.299f * planes[i] + 0.587f * planes[area + i] + 0.114f * planes[2 * area + i];
   }
   return grey;
+}
+
+// The samples of a file, not yet normalized: one image, or the rows of an array or a table.
+std::vector<float> read_samples(const std::filesystem::path& path, const data::Task& task) {
+  const std::string bytes = read_file(path, kMostInputBytes);
+  if (path.extension() == ".npy") return read_array(bytes, path.string(), task.sample);
+  if (task.table) return data::parse_csv_features(bytes, *task.table, path.string());
+  return read_image(bytes, path.string(), task.sample);
 }
 
 std::vector<double> softmax(std::span<const float> logits) {
@@ -60,13 +67,34 @@ std::vector<double> softmax(std::span<const float> logits) {
   return values;
 }
 
+// What the model's answer to one sample means.
+Prediction interpret(const data::Task& task, std::span<const float> output, std::string file) {
+  Prediction prediction{.file = std::move(file)};
+  if (task.target == data::TargetType::kClass) {
+    prediction.values = softmax(output);
+    const auto label =
+        static_cast<std::size_t>(std::max_element(output.begin(), output.end()) - output.begin());
+    prediction.label = static_cast<int>(label);
+    prediction.class_name =
+        task.class_names.empty() ? std::to_string(label) : task.class_names[label];
+    return prediction;
+  }
+  prediction.values.assign(output.begin(), output.end());
+  if (task.targets.none()) return prediction;
+  for (std::size_t i = 0; i < prediction.values.size(); ++i) {
+    prediction.values[i] = prediction.values[i] * task.targets.deviation[i] + task.targets.mean[i];
+  }
+  return prediction;
+}
+
 }  // namespace
 
-Evaluation evaluate_test_set(Job& job) {
+std::optional<Evaluation> evaluate_test_set(Job& job, const std::atomic<bool>* stop) {
   const double start = now_seconds();
   const std::unique_ptr<data::Loader> loader = job.test_loader();
   StepResult sum;
   while (loader->has_next()) {
+    if (stop != nullptr && stop->load()) return std::nullopt;
     const StepResult part = job.engine->evaluate(samples_of(loader->next()));
     sum.loss += part.loss;
     sum.correct += part.correct;
@@ -89,6 +117,13 @@ std::string hash_of_weights(const Engine& engine) {
   return weights_hash(named);
 }
 
+data::Task task_of(const Checkpoint& checkpoint) {
+  const std::string source = (checkpoint.directory / kManifestFile).string();
+  const auto found = checkpoint.info.state.find("task");
+  if (found == checkpoint.info.state.end()) fail("{} does not say what its model does", source);
+  return data::parse_task(*found, source);
+}
+
 KernelChoices choices_of(const Checkpoint& checkpoint) {
   const auto found = checkpoint.info.state.find("kernel_choices");
   if (found == checkpoint.info.state.end()) return {};
@@ -97,9 +132,9 @@ KernelChoices choices_of(const Checkpoint& checkpoint) {
 
 Summary evaluate(const Config& config, const std::filesystem::path& path) {
   const Checkpoint checkpoint = load_checkpoint(path);
-  Job job = open_job(config, choices_of(checkpoint));
+  Job job = open_evaluation(config, task_of(checkpoint), choices_of(checkpoint));
   load_weights(*job.engine, checkpoint.weights, checkpoint.directory.string());
-  const Evaluation evaluation = evaluate_test_set(job);
+  const Evaluation evaluation = *evaluate_test_set(job);
   return {.step = checkpoint.info.step,
           .epoch = checkpoint.info.epoch,
           .loss = evaluation.loss,
@@ -113,34 +148,40 @@ Summary evaluate(const Config& config, const std::filesystem::path& path) {
 std::vector<Prediction> predict(const Config& config, const std::filesystem::path& path,
                                 const std::vector<std::filesystem::path>& files) {
   const Checkpoint checkpoint = load_checkpoint(path);
-  Job job = open_job(config, choices_of(checkpoint));
-  load_weights(*job.engine, checkpoint.weights, checkpoint.directory.string());
-  const Shape& sample = job.train_set->sample_shape();
-  const auto elements = static_cast<std::size_t>(sample.elements());
-  const auto normalize = data::Augmentation::none(job.normalization, sample);
-  const std::vector<std::string>& names = job.train_set->class_names();
+  const data::Task task = task_of(checkpoint);
+  const auto elements = static_cast<std::size_t>(task.sample.elements());
+  const auto outputs = static_cast<std::size_t>(task.outputs);
+
+  std::vector<float> samples;
+  std::vector<std::string> sources;  // of each sample
+  for (const std::filesystem::path& file : files) {
+    const std::vector<float> read = read_samples(file, task);
+    samples.insert(samples.end(), read.begin(), read.end());
+    sources.resize(samples.size() / elements, file.string());
+  }
+
+  const auto count = static_cast<std::int64_t>(sources.size());
+  const std::int64_t batch = std::min(count, config.train.batch);
+  const auto engine = make_predictor(config, task, batch, choices_of(checkpoint));
+  load_weights(*engine, checkpoint.weights, checkpoint.directory.string());
+  const auto normalize = data::Augmentation::none(task.features, task.sample);
 
   std::vector<Prediction> predictions;
-  std::vector<float> features(elements);
-  for (const std::filesystem::path& file : files) {
-    const std::vector<float> raw = read_samples(file, sample);
-    for (std::size_t begin = 0; begin < raw.size(); begin += elements) {
-      normalize.apply(0, 0, std::span(raw).subspan(begin, elements), features);
-      const int outputs =
-          job.classifies() ? job.train_set->classes() : job.train_set->target_width();
-      std::vector<float> logits(static_cast<std::size_t>(outputs));
-      job.engine->predict({.count = 1, .features = features}, logits);
-      Prediction prediction{.file = file.string()};
-      if (job.classifies()) {
-        prediction.values = softmax(logits);
-        prediction.label =
-            static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-        const auto label = static_cast<std::size_t>(prediction.label);
-        prediction.class_name = names.empty() ? std::to_string(label) : names[label];
-      } else {
-        prediction.values.assign(logits.begin(), logits.end());
-      }
-      predictions.push_back(std::move(prediction));
+  std::vector<float> features(static_cast<std::size_t>(batch) * elements);
+  std::vector<float> answers(static_cast<std::size_t>(batch) * outputs);
+  for (std::int64_t first = 0; first < count; first += batch) {
+    const auto rows = static_cast<std::size_t>(std::min(batch, count - first));
+    const auto begin = static_cast<std::size_t>(first);
+    for (std::size_t i = 0; i < rows; ++i) {
+      normalize.apply(0, 0, std::span(samples).subspan((begin + i) * elements, elements),
+                      std::span(features).subspan(i * elements, elements));
+    }
+    engine->predict({.count = static_cast<std::int64_t>(rows),
+                     .features = std::span(features).first(rows * elements)},
+                    answers);
+    for (std::size_t i = 0; i < rows; ++i) {
+      predictions.push_back(
+          interpret(task, std::span(answers).subspan(i * outputs, outputs), sources[begin + i]));
     }
   }
   return predictions;

@@ -2,6 +2,8 @@
 // taken from a checkpoint, and their hash.
 #pragma once
 
+#include <atomic>
+#include <optional>
 #include <string>
 
 #include "concord/train/checkpoint.h"
@@ -11,10 +13,14 @@
 namespace concord::train {
 
 // Loss and accuracy over the whole test set, every sample once, with the states as they are.
-Evaluation evaluate_test_set(Job& job);
+// nullopt when `stop` became true before the end.
+std::optional<Evaluation> evaluate_test_set(Job& job, const std::atomic<bool>* stop = nullptr);
 
 // weights_hash (weights_hash.h) of the engine's parameters.
 std::string hash_of_weights(const Engine& engine);
+
+// What the model of the checkpoint has learned to do.
+data::Task task_of(const Checkpoint& checkpoint);
 
 // The kernel choices of the run that wrote the checkpoint.
 KernelChoices choices_of(const Checkpoint& checkpoint);

@@ -25,7 +25,7 @@ data::DataOptions data_options(const Config& config) {
   to.limit_test = from.limit_test;
   to.image_size = static_cast<int>(from.image_size);
   to.csv_header = from.has_header;
-  if (!from.target.empty()) to.csv_targets = {from.target};
+  if (!from.target.empty()) to.csv_targets = from.target;
   to.csv_categorical = from.categorical;
   to.synthetic_shape = from.shape;
   to.synthetic_train_size = from.samples;
@@ -36,15 +36,15 @@ data::DataOptions data_options(const Config& config) {
   to.normalize = from.normalize;
   to.mean.assign(from.mean.begin(), from.mean.end());
   to.deviation.assign(from.std.begin(), from.std.end());
+  to.normalize_targets = from.normalize_targets;
   to.augment = {.crop_padding = static_cast<int>(from.crop_padding),
                 .horizontal_flip = from.horizontal_flip,
                 .cutout = static_cast<int>(from.cutout)};
   return to;
 }
 
-nn::StepOptions step_options(const Job& job) {
-  const Config& from = job.config;
-  const bool classes = job.classifies();
+nn::StepOptions step_options(const Config& from, const data::Task& task) {
+  const bool classes = task.target == data::TargetType::kClass;
   return {.model = {.name = from.model.name,
                     .hidden = from.model.hidden,
                     .activation = from.model.activation,
@@ -54,8 +54,8 @@ nn::StepOptions step_options(const Job& job) {
                     .width = from.model.width,
                     .blocks = from.model.blocks,
                     .zero_residual = from.model.zero_residual},
-          .sample = job.train_set->sample_shape(),
-          .outputs = classes ? job.train_set->classes() : job.train_set->target_width(),
+          .sample = task.sample,
+          .outputs = task.outputs,
           .loss = classes ? nn::StepOptions::Loss::kCrossEntropy
                           : nn::StepOptions::Loss::kMeanSquaredError,
           .label_smoothing = from.model.label_smoothing,
@@ -70,6 +70,38 @@ nn::StepOptions step_options(const Job& job) {
                         .epsilon = from.optimizer.epsilon,
                         .clip_norm = from.optimizer.clip_norm},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
+}
+
+// The engine, with its compute threads set. `options.batch` and what follows it is the caller's.
+std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
+                                    EngineOptions options, const KernelChoices& choices) {
+  set_compute_threads(static_cast<int>(config.train.threads));
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.policy.winograd = config.train.winograd;
+  options.policy.measure = config.train.kernels == "measure";
+  options.policy.choices = choices;
+  if (options.policy.measure) {
+    options.policy.choices.merge(load_kernel_choices(kernel_cache_path()));
+  }
+  return std::make_unique<Engine>(model_graphs(step_options(config, task)), options);
+}
+
+EngineOptions batch_options(const Config& config, EngineUse use) {
+  return {.use = use,
+          .batch = config.train.batch,
+          .leaves = config.train.leaves,
+          .microbatch = config.train.microbatch};
+}
+
+// Compiles what a data set of `samples` needs, so that nothing is compiled or measured later.
+void prepare(Job& job, std::int64_t samples, void (Engine::*compile)(std::int64_t)) {
+  const std::int64_t batch = job.config.train.batch;
+  (*job.engine.*compile)(std::min(batch, samples));
+  (*job.engine.*compile)(samples % batch);
+}
+
+void save_measured_choices(const Engine& engine) {
+  if (engine.policy().measure) save_kernel_choices(kernel_cache_path(), engine.policy().choices);
 }
 
 data::LoaderOptions loader_options(const Config& config) {
@@ -111,7 +143,7 @@ std::unique_ptr<data::Loader> Job::train_loader(std::int64_t first_step,
   options.end_step = end_step;
   return std::make_unique<data::Loader>(
       *train_set, data::Sampler(train_set->size(), config.train.batch, seed, /*shuffle=*/true),
-      data::Augmentation(data_options(config).augment, normalization, train_set->sample_shape(),
+      data::Augmentation(data_options(config).augment, task.features, train_set->sample_shape(),
                          seed),
       options);
 }
@@ -121,8 +153,7 @@ std::unique_ptr<data::Loader> Job::test_loader() const {
   data::LoaderOptions options = loader_options(config);
   options.end_step = sampler.steps_per_epoch();
   return std::make_unique<data::Loader>(
-      *test_set, std::move(sampler),
-      data::Augmentation::none(normalization, test_set->sample_shape()), options);
+      *test_set, std::move(sampler), data::Augmentation::none(task.features, task.sample), options);
 }
 
 Samples samples_of(const data::Batch& batch) {
@@ -135,40 +166,36 @@ Samples samples_of(const data::Batch& batch) {
 Job open_job(const Config& config, const KernelChoices& choices) {
   Job job;
   job.config = config;
-  set_compute_threads(static_cast<int>(config.train.threads));
-  const data::DataOptions options = data_options(config);
-  job.train_set = data::open_dataset(options, data::Split::kTrain);
-  job.test_set = data::open_dataset(options, data::Split::kTest);
-  if (job.test_set->sample_shape() != job.train_set->sample_shape()) {
-    fail("samples of the training set are {}, of the test set {}; expected the same shape",
-         to_string(job.train_set->sample_shape()), to_string(job.test_set->sample_shape()));
-  }
-  job.normalization = data::choose_normalization(options, *job.train_set);
-
-  EngineOptions engine_options{.batch = config.train.batch,
-                               .leaves = config.train.leaves,
-                               .microbatch = config.train.microbatch,
-                               .seed = static_cast<std::uint64_t>(config.train.seed)};
-  engine_options.policy.threads = compute_threads();
-  engine_options.policy.winograd = config.train.winograd;
-  engine_options.policy.measure = config.train.kernels == "measure";
-  const std::filesystem::path cache = kernel_cache_path();
-  engine_options.policy.choices = choices;
-  if (engine_options.policy.measure)
-    engine_options.policy.choices.merge(load_kernel_choices(cache));
-  job.engine = std::make_unique<Engine>(model_graphs(step_options(job)), engine_options);
-  // Every program that a run needs is compiled, and its kernels are measured, before the first
-  // step.
-  job.engine->prepare_training(std::min(config.train.batch, job.train_set->size()));
-  job.engine->prepare_training(job.train_set->size() % config.train.batch);
-  job.engine->prepare_evaluation(std::min(config.train.batch, job.test_set->size()));
-  job.engine->prepare_evaluation(job.test_set->size() % config.train.batch);
-  if (engine_options.policy.measure) save_kernel_choices(cache, job.engine->policy().choices);
+  data::DataSets sets = data::open_data(data_options(config));
+  job.task = std::move(sets.task);
+  job.train_set = std::move(sets.train);
+  job.test_set = std::move(sets.test);
+  job.engine = make_engine(config, job.task, batch_options(config, EngineUse::kTraining), choices);
+  prepare(job, job.train_set->size(), &Engine::prepare_training);
+  prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
+  save_measured_choices(*job.engine);
   if (!config.model.weights.empty()) {
     load_weights(*job.engine, formats::SafetensorsFile::open(config.model.weights),
                  config.model.weights);
   }
   return job;
+}
+
+Job open_evaluation(const Config& config, const data::Task& task, const KernelChoices& choices) {
+  Job job{.config = config, .task = task};
+  job.test_set = data::open_test_set(data_options(config), task);
+  job.engine = make_engine(config, task, batch_options(config, EngineUse::kEvaluation), choices);
+  prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
+  save_measured_choices(*job.engine);
+  return job;
+}
+
+std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& task,
+                                       std::int64_t samples, const KernelChoices& choices) {
+  std::unique_ptr<Engine> engine = make_engine(
+      config, task, {.use = EngineUse::kPrediction, .batch = samples, .leaves = 1}, choices);
+  save_measured_choices(*engine);
+  return engine;
 }
 
 void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source) {

@@ -14,20 +14,21 @@ namespace concord::train {
 
 struct Job {
   Config config;
-  std::unique_ptr<data::Dataset> train_set;
+  data::Task task;
+  std::unique_ptr<data::Dataset> train_set;  // null where the job is an evaluation alone
   std::unique_ptr<data::Dataset> test_set;
-  data::Normalization normalization;
   std::unique_ptr<Engine> engine;
 
+  // Of training jobs.
   std::int64_t steps_per_epoch() const;
   // Steps of all epochs; schedules span these. train.max_steps may end the run before.
   std::int64_t schedule_steps() const { return config.train.epochs * steps_per_epoch(); }
   std::int64_t total_steps() const;
   double learning_rate(std::int64_t step) const;
-  bool classifies() const { return train_set->target_type() == data::TargetType::kClass; }
-
   // Batches of the training set from `first_step` on, shuffled and augmented.
   std::unique_ptr<data::Loader> train_loader(std::int64_t first_step, std::int64_t end_step) const;
+
+  bool classifies() const { return task.target == data::TargetType::kClass; }
   // The test set once, in order, normalized.
   std::unique_ptr<data::Loader> test_loader() const;
 };
@@ -36,6 +37,14 @@ struct Job {
 // where given. `choices`: kernel choices that are part of the run (a resumed one's); they win over
 // the machine's cache. Throws Error.
 Job open_job(const Config& config, const KernelChoices& choices = {});
+
+// For evaluating a model that has learned `task`: opens the test set alone, and compiles no
+// training program.
+Job open_evaluation(const Config& config, const data::Task& task, const KernelChoices& choices);
+
+// An engine that predicts, up to `samples` at once; no data is opened.
+std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& task,
+                                       std::int64_t samples, const KernelChoices& choices);
 
 // The batch as the engine takes it.
 Samples samples_of(const data::Batch& batch);

@@ -53,7 +53,10 @@ KernelChoices load_kernel_choices(const std::filesystem::path& path) {
 }
 
 void save_kernel_choices(const std::filesystem::path& path, const KernelChoices& choices) {
-  if (path.empty()) return;
+  if (path.empty()) {
+    log("kernel choices are not remembered: neither XDG_CACHE_HOME nor HOME is set");
+    return;
+  }
   try {
     KernelChoices all = load_kernel_choices(path);
     const std::size_t before = all.size();

@@ -2,6 +2,11 @@
 
 #include <sys/resource.h>
 
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/peak.h"
@@ -10,6 +15,7 @@
 #include "concord/train/inference.h"
 #include "concord/train/job.h"
 #include "concord/train/run_folder.h"
+#include "concord/train/speed.h"
 
 namespace concord::train {
 namespace {
@@ -78,11 +84,12 @@ class Training {
     announce();
     Engine& engine = *job_.engine;
     const auto loader = job_.train_loader(progress_.step, progress_.total_steps);
-    start_ = window_start_ = now_seconds();
+    start_ = now_seconds();
+    speed_.resume(start_);
     while (loader->has_next() && !stop_requested()) {
       const data::Batch& batch = loader->next();
       const Samples samples = samples_of(batch);
-      progress_.epoch = batch.epoch;
+      progress_.epoch = batch.epoch + 1;
       progress_.learning_rate = job_.learning_rate(batch.step);
 
       engine.begin_step({batch.step, batch.count, progress_.learning_rate});
@@ -90,14 +97,14 @@ class Training {
       const StepResult result = engine.reduce();
       if (result.finite) {
         engine.update();
+        skipped_in_a_row_ = 0;
       } else {
         handle_nonfinite(result, samples);
       }
 
       finish_step(batch, result, loader->wait_seconds());
     }
-    if (saved_step_ != progress_.step) save();
-    store_.wait();
+    save_last();
     return summarize();
   }
 
@@ -125,6 +132,7 @@ class Training {
           before, threads));
     }
     restore_state(*job_.engine, *checkpoint_);
+    restore_window();
     progress_.step = saved_step_ = checkpoint_->info.step;
     checkpoint_.reset();
     return progress_.step;
@@ -160,13 +168,19 @@ class Training {
     const std::string what = fmt::format(
         "step {} computed a number that is not finite (its loss is {}), first in {}",
         progress_.step + 1, result.loss, culprit.empty() ? "the sum over leaves" : culprit);
-    if (job_.config.train.nonfinite == "skip") {
+    constexpr int kMostSkippedInARow = 100;
+    if (job_.config.train.nonfinite == "skip" && ++skipped_in_a_row_ <= kMostSkippedInARow) {
       ++skipped_steps_;
       observer_.message(what + "; the step is skipped (train.nonfinite = \"skip\")");
       return;
     }
-    if (saved_step_ != progress_.step) save();
-    store_.wait();
+    save_last();
+    if (skipped_in_a_row_ > kMostSkippedInARow) {
+      fail(
+          "{}; as in the {} steps before it, which were skipped: training no longer moves. Lower "
+          "optimizer.learning_rate, or look for data that is not finite",
+          what, kMostSkippedInARow);
+    }
     fail(
         "{}. The weights before this step are saved in {}; lower optimizer.learning_rate, clip "
         "gradients (optimizer.clip_norm), or pass over such steps with train.nonfinite = \"skip\"",
@@ -180,43 +194,45 @@ class Training {
     window_.samples += samples;
     window_.loss += result.loss * samples;
     window_.correct += result.correct;
-    progress_.loss = last_loss_ = result.loss;
+    progress_.loss = result.loss;
     progress_.accuracy = job_.classifies() ? result.correct / samples : -1;
-    measure_speed(wait_seconds);
+    measure_speed(batch.count, wait_seconds);
     observer_.stepped(progress_);
 
     const TrainConfig& config = job_.config.train;
     const bool last = progress_.step == progress_.total_steps;
-    const bool epoch_ends = progress_.step % job_.steps_per_epoch() == 0;
     if ((config.log_every > 0 && progress_.step % config.log_every == 0) || last) record_window();
-    const std::int64_t epochs = progress_.step / job_.steps_per_epoch();
-    const bool evaluation_due =
-        epoch_ends && config.eval_every_epochs > 0 && epochs % config.eval_every_epochs == 0;
-    if (evaluation_due || last) evaluate();
+    if (last || evaluation_due(progress_.step)) evaluate();
     const std::int64_t every = config.checkpoint_every_steps;
-    if (every > 0 ? progress_.step % every == 0 : epoch_ends) save();
+    const std::int64_t period = every > 0 ? every : job_.steps_per_epoch();
+    if (progress_.step % period == 0) save();
+    if (const auto saved = store_.poll()) report(*saved);
   }
 
-  // Speed over the last seconds: a window is closed when it is 2 s long.
-  void measure_speed(double wait_seconds) {
-    const double now = now_seconds();
-    ++speed_steps_;
-    speed_samples_ = samples_ - speed_samples_before_;
-    const double elapsed = now - window_start_;
-    if (elapsed > 0 && (elapsed >= 2.0 || progress_.samples_per_second == 0)) {
-      progress_.samples_per_second = static_cast<double>(speed_samples_) / elapsed;
-      progress_.flops_per_second = progress_.samples_per_second * flops_per_sample_;
-      progress_.data_wait_fraction = (wait_seconds - wait_before_) / elapsed;
-      const double left = static_cast<double>(progress_.total_steps - progress_.step);
-      progress_.eta_seconds = left * elapsed / static_cast<double>(speed_steps_);
-      restart_speed_window(wait_seconds);
-    }
+  bool evaluation_due(std::int64_t step) const {
+    const std::int64_t every = job_.config.train.eval_every_epochs;
+    return every > 0 && step % (every * job_.steps_per_epoch()) == 0;
   }
-  void restart_speed_window(double wait_seconds) {
-    window_start_ = now_seconds();
-    wait_before_ = wait_seconds;
-    speed_samples_before_ = samples_;
-    speed_steps_ = 0;
+
+  void measure_speed(std::int64_t samples, double wait_seconds) {
+    speed_.step(now_seconds(), samples, wait_seconds - waited_before_);
+    waited_before_ = wait_seconds;
+    progress_.samples_per_second = speed_.samples_per_second();
+    progress_.flops_per_second = progress_.samples_per_second * flops_per_sample_;
+    progress_.data_wait_fraction = speed_.waited_fraction();
+    const double steps_left = static_cast<double>(progress_.total_steps - progress_.step);
+    progress_.eta_seconds = steps_left / speed_.steps_per_second();
+    if (evaluation_) progress_.eta_seconds += evaluations_left() * evaluation_->seconds;
+  }
+
+  // From the step in progress on; at least the last step is followed by one.
+  double evaluations_left() const {
+    const std::int64_t every =
+        std::max<std::int64_t>(1, job_.config.train.eval_every_epochs) * job_.steps_per_epoch();
+    const bool at_end_alone = job_.config.train.eval_every_epochs == 0;
+    const std::int64_t last = progress_.total_steps;
+    if (at_end_alone) return 1;
+    return static_cast<double>(last / every - (progress_.step - 1) / every + (last % every != 0));
   }
 
   void record_window() {
@@ -224,21 +240,41 @@ class Training {
     Progress mean = progress_;
     mean.loss = window_.loss / window_.samples;
     if (job_.classifies()) mean.accuracy = window_.correct / window_.samples;
-    folder_.record_training(mean);
+    record([&] { folder_.record_training(mean); });
     window_ = {};
   }
 
+  // A record that cannot be written is lost, and the training is not.
+  template <typename Write>
+  void record(Write write) {
+    try {
+      write();
+      records_fail_ = false;
+    } catch (const Error& error) {
+      if (!std::exchange(records_fail_, true)) {
+        observer_.message(fmt::format(
+            "{}; records of the metrics are lost until it can be written again", error.what()));
+      }
+    }
+  }
+
+  // Left out when a stop is requested meanwhile.
   void evaluate() {
     const double start = now_seconds();
-    evaluation_ = evaluate_test_set(job_);
-    evaluated_step_ = progress_.step;
-    folder_.record_evaluation(progress_, *evaluation_);
-    observer_.evaluated(progress_, *evaluation_);
-    pause_ += now_seconds() - start;
-    window_start_ += now_seconds() - start;
+    speed_.pause(start);
+    if (const auto evaluation = evaluate_test_set(job_, request_.stop)) {
+      evaluation_ = evaluation;
+      evaluated_step_ = progress_.step;
+      record([&] { folder_.record_evaluation(progress_, *evaluation_); });
+      observer_.evaluated(progress_, *evaluation_);
+    }
+    const double end = now_seconds();
+    pause_ += end - start;
+    speed_.resume(end);
   }
 
   void save() {
+    if (const auto before = store_.wait()) report(*before);
     Engine& engine = *job_.engine;
     Snapshot snapshot = store_.take_snapshot();
     snapshot.info = {};
@@ -252,6 +288,8 @@ class Training {
     }
     snapshot.info.state = {{"config", to_toml(job_.config)},
                            {"train_samples", job_.train_set->size()},
+                           {"task", data::to_json(job_.task)},
+                           {"window", {window_.samples, window_.loss, window_.correct}},
                            {"threads", engine.policy().threads},
                            {"kernel_choices", engine.policy().choices}};
     copy_state(engine, snapshot);
@@ -259,17 +297,49 @@ class Training {
     saved_step_ = progress_.step;
   }
 
+  void report(const SaveResult& save) {
+    if (save.error.empty()) return;
+    observer_.message(save.error + "; training goes on, and saves again when it is next due");
+  }
+
+  // Makes sure that the newest weights are saved.
+  void save_last() {
+    std::optional<SaveResult> result = store_.wait();
+    if (saved_step_ != progress_.step) {
+      if (result) report(*result);
+      save();
+      result = store_.wait();
+    }
+    if (result && !result->error.empty()) fail("{}", result->error);
+  }
+
+  // The means of metrics.jsonl go on where they were.
+  void restore_window() {
+    const auto found = checkpoint_->info.state.find("window");
+    if (found == checkpoint_->info.state.end()) return;
+    try {
+      const auto sums = found->get<std::array<double, 3>>();
+      window_ = {.samples = sums[0], .loss = sums[1], .correct = sums[2]};
+    } catch (const nlohmann::json::exception& error) {
+      fail("checkpoint {}: \"window\": {}", checkpoint_->directory.string(), error.what());
+    }
+  }
+
   Summary summarize() {
+    if (progress_.step == progress_.total_steps && evaluated_step_ != progress_.step) evaluate();
     const double seconds = now_seconds() - start_;
-    const bool interrupted = progress_.step < progress_.total_steps;
-    if (!evaluation_ || evaluated_step_ != progress_.step) {
-      evaluation_ = interrupted ? Evaluation{.loss = last_loss_} : evaluate_test_set(job_);
+    const bool interrupted = evaluated_step_ != progress_.step;
+    const Evaluation evaluation =
+        interrupted ? Evaluation{.loss = progress_.loss} : evaluation_.value();
+    if (!std::isfinite(evaluation.loss)) {
+      fail("the loss on the test set is {}; the weights of step {} are saved in {}",
+           evaluation.loss, progress_.step, RunFolder::checkpoints(job_.config).string());
     }
     return {.step = progress_.step,
             .epoch = progress_.step / job_.steps_per_epoch(),
-            .loss = evaluation_->loss,
-            .accuracy = evaluation_->accuracy,
-            .train_loss = last_loss_,
+            .loss = evaluation.loss,
+            .accuracy = evaluation.accuracy,
+            .train_loss = samples_ > 0 ? std::optional(progress_.loss) : std::nullopt,
             .samples_per_second =
                 seconds - pause_ > 0 ? static_cast<double>(samples_) / (seconds - pause_) : 0,
             .seconds = seconds,
@@ -281,30 +351,29 @@ class Training {
 
   const TrainRequest& request_;
   TrainObserver& observer_;
+  // What resume() sets, before what calls it.
   Progress progress_;
   std::int64_t saved_step_ = -1;
+  struct {
+    double samples = 0, loss = 0, correct = 0;
+  } window_;  // since the last record
+
   std::int64_t skipped_steps_ = 0;
+  int skipped_in_a_row_ = 0;
   RunLock lock_;
   std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
   CheckpointStore store_;                 // refuses a folder that holds another run
   Job job_;
-  RunFolder folder_;  // last: the first to change what is there
-  std::optional<Evaluation> evaluation_;
+  RunFolder folder_;                      // last: the first to change what is there
+  std::optional<Evaluation> evaluation_;  // the last one
   std::int64_t evaluated_step_ = -1;
+  bool records_fail_ = false;
   double flops_per_sample_ = 0;
-  double last_loss_ = 0;
   double start_ = 0;
   double pause_ = 0;  // seconds spent evaluating, which speed does not count
-
-  struct {
-    double samples = 0, loss = 0, correct = 0;
-  } window_;  // since the last record
-  std::int64_t samples_ = 0;
-  double window_start_ = 0;  // of the speed window
-  double wait_before_ = 0;
-  std::int64_t speed_samples_before_ = 0;
-  std::int64_t speed_samples_ = 0;
-  std::int64_t speed_steps_ = 0;
+  SpeedMeter speed_;
+  double waited_before_ = 0;  // for data, up to the last step
+  std::int64_t samples_ = 0;  // of this run's steps
 };
 
 }  // namespace

@@ -40,14 +40,14 @@ struct RunStart {
 struct Progress {
   std::int64_t step = 0;  // steps completed
   std::int64_t total_steps = 0;
-  std::int64_t epoch = 0;  // of the last step, from 0
+  std::int64_t epoch = 0;  // of the last step, from 1
   double loss = 0;         // mean over the samples of the last step
   double accuracy = -1;  // fraction of them classified correctly; negative where it does not apply
   double learning_rate = 0;
   double samples_per_second = 0;  // over the last seconds
   double flops_per_second = 0;
   double data_wait_fraction = 0;  // share of the time in which compute waited for data
-  double eta_seconds = 0;
+  double eta_seconds = 0;         // until the end, evaluations included
 };
 
 struct Evaluation {
@@ -69,10 +69,10 @@ class TrainObserver {
 
 struct Summary {
   std::int64_t step = 0;
-  std::int64_t epoch = 0;  // completed epochs
-  double loss = 0;         // on the test set where there is one, else of the last step
-  double accuracy = -1;    // on the test set; negative where it does not apply
-  double train_loss = 0;   // of the last step
+  std::int64_t epoch = 0;            // completed epochs
+  double loss = 0;                   // on the test set; of the last step when interrupted
+  double accuracy = -1;              // on the test set; negative where it does not apply
+  std::optional<double> train_loss;  // of the last step; nullopt where none was done
   double samples_per_second = 0;
   double seconds = 0;
   std::size_t peak_rss_bytes = 0;
@@ -102,7 +102,9 @@ struct Prediction {
   std::vector<double> values;  // probabilities of the classes, or the predicted values
 };
 
-// Predicts from image files (JPEG, PNG) or .npy arrays, prepared as the test set is.
+// Predicts from image files (JPEG, PNG), .npy arrays or, for a model of tables, CSV tables with or
+// without their target columns; every sample is prepared as the test set is, by what the checkpoint
+// says. No data set is opened.
 std::vector<Prediction> predict(const Config& config, const std::filesystem::path& checkpoint,
                                 const std::vector<std::filesystem::path>& files);
 

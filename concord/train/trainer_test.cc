@@ -2,7 +2,9 @@
 #include "concord/train/trainer.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <fstream>
 
 #include "concord/base/error.h"
@@ -46,6 +48,15 @@ name = "one_cycle"
 [output]
 keep_checkpoints = 3
 )";
+
+// Without a norm that would hide it, the second step overflows.
+const std::vector<std::string> kExplode = {"model.name=mlp",
+                                           "model.width=16",
+                                           "model.blocks=[3, 3, 3]",
+                                           "optimizer.name=sgd",
+                                           "optimizer.clip_norm=0",
+                                           "schedule.name=constant",
+                                           "optimizer.learning_rate=1e30"};
 
 class TrainerTest : public testing::Test {
  protected:
@@ -169,11 +180,7 @@ TEST_F(TrainerTest, StartsFromGivenWeights) {
 }
 
 TEST_F(TrainerTest, NumberThatIsNotFiniteStopsWithStepAndOpAndKeepsTheWeights) {
-  // Without a norm that would hide it, the second step overflows.
-  const std::vector<std::string> explode = {"model.name=mlp", "optimizer.name=sgd",
-                                            "optimizer.clip_norm=0", "schedule.name=constant",
-                                            "optimizer.learning_rate=1e30"};
-  const std::string error = error_of(config("a", explode));
+  const std::string error = error_of(config("a", kExplode));
   EXPECT_NE(error.find("step 2"), std::string::npos) << error;
   EXPECT_NE(error.find("of layer fc"), std::string::npos) << error;
   EXPECT_NE(error.find("train.nonfinite"), std::string::npos) << error;
@@ -181,14 +188,111 @@ TEST_F(TrainerTest, NumberThatIsNotFiniteStopsWithStepAndOpAndKeepsTheWeights) {
 }
 
 TEST_F(TrainerTest, NumberThatIsNotFiniteCanBeSkipped) {
-  Config skipping = config("a", {"model.name=mlp", "optimizer.name=sgd", "optimizer.clip_norm=0",
-                                 "schedule.name=constant", "optimizer.learning_rate=1e30",
-                                 "train.nonfinite=skip", "train.max_steps=4"});
+  std::vector<std::string> skip = kExplode;
+  skip.insert(skip.end(), {"train.nonfinite=skip", "train.max_steps=4"});
   Observer observer;
-  const Summary summary = train(skipping, {}, observer);
-  EXPECT_EQ(summary.step, 4);
+  // The weights of the first step are finite, but what they compute is not.
+  try {
+    train(config("a", skip), {}, observer);
+    ADD_FAILURE() << "a test loss that is not finite is an error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("the loss on the test set is"), std::string::npos);
+  }
+  EXPECT_EQ(load_latest(checkpoints("a"))->info.step, 4);
   ASSERT_EQ(observer.messages.size(), 3u);
   EXPECT_NE(observer.messages[0].find("skipped"), std::string::npos);
+}
+
+TEST_F(TrainerTest, SkippingEveryStepEnds) {
+  std::vector<std::string> skip = kExplode;
+  skip.insert(skip.end(), {"train.nonfinite=skip", "train.epochs=100"});
+  const std::string error = error_of(config("a", skip));
+  EXPECT_NE(error.find("step 102"), std::string::npos) << error;
+  EXPECT_NE(error.find("training no longer moves"), std::string::npos) << error;
+}
+
+TEST_F(TrainerTest, StopDuringAnEvaluationSavesAtOnce) {
+  // Stops in the evaluation of the first epoch: the observer's last step of it is the sixth.
+  const Summary stopped = run(config("a"), 6);
+  EXPECT_TRUE(stopped.interrupted);
+  EXPECT_EQ(load_latest(checkpoints("a"))->info.step, 6);
+  const std::string metrics = read_file(directory_ / "a" / "metrics.jsonl");
+  EXPECT_EQ(metrics.find("\"test\""), std::string::npos);
+  EXPECT_EQ(run(config("a"), -1, /*resume=*/true).weights_hash, run(config("b")).weights_hash);
+}
+
+TEST_F(TrainerTest, StopDuringTheLastEvaluationIsMadeGoodByResuming) {
+  EXPECT_TRUE(run(config("a"), 12).interrupted);
+  const Summary resumed = run(config("a"), -1, /*resume=*/true);
+  EXPECT_FALSE(resumed.interrupted);
+  EXPECT_FALSE(resumed.train_loss);
+  EXPECT_EQ(resumed.loss, run(config("b")).loss);
+}
+
+TEST_F(TrainerTest, MetricsOfAResumedRunAreThoseOfAnUnbrokenOne) {
+  const auto losses = [&](const std::string& run) {
+    std::ifstream metrics(directory_ / run / "metrics.jsonl");
+    std::vector<std::string> result;
+    for (std::string line; std::getline(metrics, line);) {
+      if (line.find("\"train\"") == std::string::npos) continue;
+      result.push_back(line.substr(0, line.find("\"learning_rate\"")));
+    }
+    return result;
+  };
+  const std::vector<std::string> every_four = {"train.log_every=4"};
+  run(config("a", every_four));
+  run(config("b", every_four), 6);
+  run(config("b", every_four), -1, /*resume=*/true);
+  EXPECT_EQ(losses("a").size(), 3u);
+  EXPECT_EQ(losses("a"), losses("b"));
+}
+
+// Limits the size of files from step 1 to step `until`, as a full disk would.
+class FullDisk : public TrainObserver {
+ public:
+  explicit FullDisk(std::int64_t until) : until_(until), handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+  }
+  ~FullDisk() override {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  void stepped(const Progress& progress) override {
+    const rlimit limit{100, before_.rlim_max};
+    if (progress.step == 1) ::setrlimit(RLIMIT_FSIZE, &limit);
+    if (progress.step == until_) ::setrlimit(RLIMIT_FSIZE, &before_);
+  }
+  void message(const std::string& text) override { messages.push_back(text); }
+
+  std::vector<std::string> messages;
+
+ private:
+  std::int64_t until_;
+  void (*handler_)(int);
+  rlimit before_;
+};
+
+TEST_F(TrainerTest, TrainingOutlivesADiskThatIsFullForAWhile) {
+  FullDisk disk(9);
+  const std::vector<std::string> overrides = {"train.checkpoint_every_steps=4",
+                                              "output.tensorboard=false"};
+  EXPECT_EQ(train(config("a", overrides), {}, disk).weights_hash, run(config("b")).weights_hash);
+  ASSERT_EQ(disk.messages.size(), 3u);
+  EXPECT_NE(disk.messages[0].find("records of the metrics are lost"), std::string::npos);
+  EXPECT_NE(disk.messages[1].find("step 4 was not saved"), std::string::npos);
+  EXPECT_NE(disk.messages[1].find("training goes on"), std::string::npos);
+  EXPECT_NE(disk.messages[2].find("step 8 was not saved"), std::string::npos);
+  EXPECT_EQ(load_latest(checkpoints("a"))->info.step, 12);
+}
+
+TEST_F(TrainerTest, WeightsThatCannotBeSavedAtTheEndAreAnError) {
+  FullDisk disk(-1);
+  try {
+    train(config("a"), {}, disk);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("step 12 was not saved"), std::string::npos);
+  }
 }
 
 TEST_F(TrainerTest, ResumeRefusesWhatWouldChangeTheBits) {

@@ -1,0 +1,36 @@
+// Task: what a data set asks of a model, apart from the samples. Whoever knows it can read further
+// samples as those the model learned from were read, and understand the answers; so it is saved
+// with each checkpoint, and evaluation and prediction need no training data.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/data/csv.h"
+#include "concord/data/dataset.h"
+#include "concord/data/normalization.h"
+
+namespace concord::data {
+
+struct Task {
+  Shape sample;  // [C, H, W] or [features]
+  TargetType target = TargetType::kClass;
+  int outputs = 0;                       // classes, or numbers in a target
+  std::vector<std::string> class_names;  // empty where the data names none
+  Normalization features;
+  Normalization targets;           // of values
+  std::optional<CsvSchema> table;  // csv: the columns and their categories
+};
+
+// Throws Error when a name (of a class, a column, a category) is not UTF-8, as JSON must be.
+void check_names(const Task& task);
+
+nlohmann::json to_json(const Task& task);
+
+// Throws Error naming `source` when `json` is no task, or one that contradicts itself.
+Task parse_task(const nlohmann::json& json, std::string_view source);
+
+}  // namespace concord::data
