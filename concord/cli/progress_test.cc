@@ -18,7 +18,7 @@ train::RunStart run() {
 train::Progress progress() {
   return {.step = 300,
           .total_steps = 600,
-          .epoch = 1,
+          .epoch = 2,
           .loss = 0.4321,
           .accuracy = 0.875,
           .samples_per_second = 12345,
