@@ -222,17 +222,17 @@ class Training {
     progress_.data_wait_fraction = speed_.waited_fraction();
     const double steps_left = static_cast<double>(progress_.total_steps - progress_.step);
     progress_.eta_seconds = steps_left / speed_.steps_per_second();
-    if (evaluation_) progress_.eta_seconds += evaluations_left() * evaluation_->seconds;
+    if (evaluation_) {
+      progress_.eta_seconds += static_cast<double>(evaluations_left()) * evaluation_->seconds;
+    }
   }
 
-  // From the step in progress on; at least the last step is followed by one.
-  double evaluations_left() const {
-    const std::int64_t every =
-        std::max<std::int64_t>(1, job_.config.train.eval_every_epochs) * job_.steps_per_epoch();
-    const bool at_end_alone = job_.config.train.eval_every_epochs == 0;
+  // From the step just done on; the last step is followed by one.
+  std::int64_t evaluations_left() const {
+    const std::int64_t every = job_.config.train.eval_every_epochs * job_.steps_per_epoch();
     const std::int64_t last = progress_.total_steps;
-    if (at_end_alone) return 1;
-    return static_cast<double>(last / every - (progress_.step - 1) / every + (last % every != 0));
+    if (every == 0) return 1;
+    return last / every - (progress_.step - 1) / every + (last % every != 0 ? 1 : 0);
   }
 
   void record_window() {
