@@ -8,6 +8,7 @@
 #include "concord/kernels/cpu/registry.h"
 #include "concord/passes/dead_code.h"
 #include "concord/passes/fuse_batch_norm_relu.h"
+#include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
@@ -97,6 +98,12 @@ class Compiler {
   int end_of_microbatch() const { return begins_[2] - 1; }
   int end() const { return static_cast<int>(order_.size()); }
 
+  // Whether the memory of this value holds another value after the step.
+  bool is_overwritten(ValueId id) const {
+    const ValueId next = next_[index(id)];
+    return next != kNoValue && next != id;
+  }
+
   void place_states() {
     for (const State& state : graph().states) {
       const Value& value = graph().value(state.value);
@@ -108,21 +115,21 @@ class Compiler {
     }
   }
 
-  // A leaf_sum's input and output share an address: the region is summed over leaves in place.
+  // A leaf_sum's input and output share an address: the region is summed over leaves in place. A
+  // value that several leaf_sums read is summed once.
   void place_sums() {
     for (const Node& node : graph().nodes) {
       if (node.op != "leaf_sum") continue;
       const ValueId input = node.inputs[0];
       CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
-      CONCORD_CHECK(graph().value(input).producer != kNoNode && !address_[index(input)],
-                    "a leaf_sum reads an input, a state, or a value that another leaf_sum reads");
-      const Address address{Region::kSums, program_.sums_bytes};
-      address_[index(input)] = address;
-      address_[index(node.outputs[0])] = address;
       const Layout& layout = graph().value(input).layout;
-      program_.sums.push_back({"", graph().type(input), address});
+      if (!address_[index(input)]) {
+        address_[index(input)] = {Region::kSums, program_.sums_bytes};
+        program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
+      }
+      address_[index(node.outputs[0])] = address_[index(input)];
+      program_.sums.push_back({"", graph().type(input), *address_[index(input)]});
       program_.sums_layouts.push_back(layout);
-      program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
     }
   }
 
@@ -292,11 +299,14 @@ class Compiler {
     }
   }
 
+  // The copies may run in any order: none reads what another writes.
   void copy_next_states() {
     for (const State& state : graph().states) {
-      if (state.next == kNoValue || state.next == state.value) continue;
+      if (!is_overwritten(state.value)) continue;
       const Address from = address_of(state.next), to = address_of(state.value);
       if (from == to) continue;
+      CONCORD_CHECK(!is_overwritten(state.next), "the next value of state \"{}\"",
+                    graph().value(state.value).name);
       ProgramStep copy{.op = "copy", .layer = graph().value(state.value).name};
       copy.kernel = std::make_unique<Copy>(bytes_of(state.value));
       copy.operands = {from, to};
@@ -347,6 +357,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinne
   return run_passes(graph,
                     {{"dead code", remove_dead_code},
                      {"fuse batch norm and relu", fuse_batch_norm_relu},
+                     {"keep old states", keep_old_states},
                      {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, pinned); }}},
                     records);
 }

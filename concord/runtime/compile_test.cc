@@ -1,8 +1,12 @@
-// What a compiled program computes, against the reference.
+// What a compiled program computes, against the reference: states and outputs that are each
+// other.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "concord/base/error.h"
 #include "concord/base/philox.h"
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/convolution.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/step.h"
 #include "concord/runtime/test_step.h"
@@ -60,6 +64,118 @@ TestStep expect_reference(Sketch& sketch) {
     }
   }
   return step;
+}
+
+std::string refusal(const Sketch& sketch) {
+  try {
+    TestStep step(sketch.graph);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(LeafSum, OfOneValueTwice) {
+  Sketch s;
+  const ValueId x = ops::exp(s.builder, s.input("x", {5}));
+  const ValueId a = s.state("a", {5}), b = s.state("b", {5});
+  s.builder.set_next(a, ops::sub(s.builder, a, ops::leaf_sum(s.builder, x)));
+  s.builder.set_next(b, ops::sub(s.builder, b, ops::leaf_sum(s.builder, x)));
+  expect_reference(s);
+}
+
+TEST(LeafSum, OfAStateIsRefusedByName) {
+  Sketch s;
+  ops::leaf_sum(s.builder, s.state("w", {5}));
+  EXPECT_THAT(refusal(s), testing::HasSubstr("leaf_sum reads \"w\""));
+}
+
+// The convolution's weights lie in blocks, `b` row by row.
+TEST(NextState, OfTwoStatesInTwoLayoutsAndAnOutput) {
+  Sketch s;
+  const ValueId x = s.input("x", {2, 16, 5, 5});
+  const ValueId a = s.state("a", {16, 16, 3, 3}), b = s.state("b", {16, 16, 3, 3});
+  const ValueId y = ops::conv2d(s.builder, x, a);
+  const ValueId sum = ops::leaf_sum(s.builder, ops::reduce_mean(s.builder, y, {}));
+  const ValueId next = ops::mul(s.builder, a, sum);
+  s.builder.set_next(a, next);
+  s.builder.set_next(b, next);
+  s.builder.output("next", next);
+  TestStep step = expect_reference(s);
+  EXPECT_NE(step.states().find("a")->layout, step.states().find("b")->layout);
+}
+
+TEST(NextState, StatesTradePlaces) {
+  Sketch s;
+  const ValueId a = s.state("a", {4}), b = s.state("b", {4}), c = s.state("c", {4});
+  s.builder.set_next(a, b);
+  s.builder.set_next(b, c);
+  s.builder.set_next(c, a);
+  s.builder.output("a", a);
+  expect_reference(s);
+}
+
+TEST(NextState, IsTheOldValueOfAStateThatChanges) {
+  for (const bool changes_first : {true, false}) {
+    Sketch s;
+    ValueId now = s.state(changes_first ? "a" : "z", {4});
+    const ValueId before = s.state("m", {4});
+    const ValueId sum = ops::leaf_sum(s.builder, ops::exp(s.builder, s.input("x", {4})));
+    s.builder.set_next(now, ops::sub(s.builder, now, sum));
+    s.builder.set_next(before, now);
+    if (!changes_first) std::swap(s.graph.states[0], s.graph.states[1]);
+    expect_reference(s);
+  }
+}
+
+TEST(NextState, IsItselfOrAnInput) {
+  Sketch s;
+  const ValueId kept = s.state("kept", {4}), given = s.state("given", {4});
+  const ValueId x = s.input("x", {4}, Input::Kind::kStep);
+  s.builder.set_next(kept, kept);
+  s.builder.set_next(given, x);
+  s.builder.output("kept", kept);
+  s.builder.output("given", given);
+  const TestStep step = expect_reference(s);
+  EXPECT_EQ(step.count("copy"), 1);
+}
+
+TEST(NextState, OfABatchInputIsRefusedByName) {
+  Sketch s;
+  s.builder.set_next(s.state("w", {4}), s.input("x", {4}));
+  EXPECT_THAT(refusal(s), testing::AllOf(testing::HasSubstr("next value of state \"w\" is \"x\""),
+                                         testing::HasSubstr("put a leaf_sum before it")));
+}
+
+TEST(Output, IsAStateOrAnInput) {
+  Sketch s;
+  const ValueId x = s.input("x", {4}), rate = s.input("rate", {4}, Input::Kind::kStep);
+  const ValueId weights = s.state("weights", {16, 16, 3, 3});
+  ops::conv2d(s.builder, s.input("image", {1, 16, 5, 5}), weights);
+  s.builder.output("state", weights);
+  s.builder.output("batch input", x);
+  s.builder.output("the same", x);
+  s.builder.output("step input", rate);
+  expect_reference(s);
+}
+
+TEST(Output, OfABatchInputBesideLeavesIsRefusedByName) {
+  Sketch s;
+  const ValueId x = s.input("x", {4});
+  s.builder.output("sum", ops::leaf_sum(s.builder, ops::exp(s.builder, x)));
+  s.builder.output("echo", x);
+  EXPECT_THAT(refusal(s), testing::AllOf(testing::HasSubstr("output \"echo\" is \"x\""),
+                                         testing::HasSubstr("put a leaf_sum before it")));
+}
+
+TEST(UnusedInput, HarmsNothing) {
+  Sketch s;
+  s.input("unused", {1000});
+  s.input("unused too", {1000}, Input::Kind::kStep);
+  const ValueId w = s.state("w", {1000});
+  const ValueId y = ops::mul(s.builder, s.input("x", {1000}), ops::exp(s.builder, w));
+  s.builder.set_next(w, ops::leaf_sum(s.builder, y));
+  expect_reference(s);
 }
 
 // The prologue's intermediate values do not lie where batch inputs are written before it runs.
