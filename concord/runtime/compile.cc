@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 #include <optional>
 
 #include "concord/base/error.h"
@@ -42,8 +43,9 @@ class Copy final : public Kernel {
   std::size_t bytes_;
 };
 
-// Gives every value an address. Vocabulary: a *slot* is a piece of planned memory that one value,
-// or several that follow each other in place, occupy; *time* is the index of a node in the order of
+// Gives every value an address. Vocabulary: a value's *storage* is the value whose memory it
+// shares, itself unless it is a *view*; a *slot* is a piece of planned memory that one storage, or
+// several that follow each other in place, occupy; *time* is the index of a node in the order of
 // execution (prologue, microbatch, update).
 class Compiler {
  public:
@@ -52,6 +54,7 @@ class Compiler {
     program_.graph = std::move(graph);
     const std::size_t values = program_.graph.values.size();
     next_.assign(values, kNoValue);
+    storage_.resize(values);
     address_.resize(values);
     slot_.assign(values, kNoSlot);
     last_use_.assign(values, -1);
@@ -60,6 +63,7 @@ class Compiler {
   Program run() {
     order_nodes();
     place_states();
+    find_views();
     place_sums();
     find_last_uses();
     make_steps();
@@ -98,10 +102,11 @@ class Compiler {
   int end_of_microbatch() const { return begins_[2] - 1; }
   int end() const { return static_cast<int>(order_.size()); }
 
+  ValueId storage(ValueId id) const { return storage_[index(id)]; }
   // Whether the memory of this value holds another value after the step.
   bool is_overwritten(ValueId id) const {
-    const ValueId next = next_[index(id)];
-    return next != kNoValue && next != id;
+    const ValueId next = next_[index(storage(id))];
+    return next != kNoValue && next != storage(id);
   }
 
   void place_states() {
@@ -112,6 +117,26 @@ class Compiler {
                     "state \"{}\"", value.name);
       address_[index(state.value)] = {Region::kStates, entry->offset};
       next_[index(state.value)] = state.next;
+    }
+  }
+
+  // Nothing is run for a view. What a leaf_sum reads lies among the sums, so it is none; nor is
+  // what is read after the step where that would be a state's memory.
+  void find_views() {
+    std::iota(storage_.begin(), storage_.end(), ValueId{0});
+    std::vector<bool> summed(storage_.size()), read_after(storage_.size());
+    for (const State& state : graph().states) {
+      if (state.next != kNoValue) read_after[index(state.next)] = true;
+    }
+    for (const Output& output : graph().outputs) read_after[index(output.value)] = true;
+    for (const Node& node : graph().nodes) {
+      if (node.op == "leaf_sum") summed[index(node.inputs[0])] = true;
+    }
+    for (const Node& node : graph().nodes) {
+      if (node.op == "leaf_sum" || !cpu::find_kernel_rule(node.op).view) continue;
+      const ValueId input = node.inputs[0], output = node.outputs[0];
+      if (summed[index(output)] || (read_after[index(output)] && is_overwritten(input))) continue;
+      storage_[index(output)] = storage(input);
     }
   }
 
@@ -135,12 +160,12 @@ class Compiler {
 
   void find_last_uses() {
     for (int time = 0; time < end(); ++time) {
-      for (const ValueId input : node_at(time).inputs) last_use_[index(input)] = time;
+      for (const ValueId input : node_at(time).inputs) last_use_[index(storage(input))] = time;
     }
     // Outputs and next states are read after the last step.
-    for (const Output& output : graph().outputs) last_use_[index(output.value)] = end();
+    for (const Output& output : graph().outputs) last_use_[index(storage(output.value))] = end();
     for (const State& state : graph().states) {
-      if (state.next != kNoValue) last_use_[index(state.next)] = end();
+      if (state.next != kNoValue) last_use_[index(storage(state.next))] = end();
     }
   }
 
@@ -170,7 +195,7 @@ class Compiler {
     }
     for (int time = 0; time < end(); ++time) {
       const Node& node = node_at(time);
-      if (node.op == "leaf_sum") continue;
+      if (node.op == "leaf_sum" || storage(node.outputs[0]) != node.outputs[0]) continue;
       make_step(time, node);
     }
   }
@@ -200,7 +225,7 @@ class Compiler {
   // States have an address, inputs a slot.
   bool reads_inputs(const Node& node) const {
     return std::ranges::any_of(node.inputs, [&](ValueId id) {
-      return slot_[index(id)] != kNoSlot && graph().value(id).producer == kNoNode;
+      return slot_[index(storage(id))] != kNoSlot && graph().value(storage(id)).producer == kNoNode;
     });
   }
 
@@ -218,14 +243,14 @@ class Compiler {
 
   // Whether nothing else reads the input's memory from here on, neither a later node nor this one.
   bool is_read_last(int time, ValueId input) const {
-    const auto lies_there = [&](ValueId other) { return other == input; };
-    return last_use_[index(input)] <= time &&
+    const auto lies_there = [&](ValueId other) { return storage(other) == storage(input); };
+    return last_use_[index(storage(input))] <= time &&
            std::ranges::count_if(node_at(time).inputs, lies_there) == 1;
   }
 
   // A next state is computed over its state.
   bool take_state(int time, ValueId output, ValueId input) {
-    const ValueId state = input;
+    const ValueId state = storage(input);
     if (phase_at(time) != Phase::kUpdate || next_[index(state)] != output) return false;
     address_[index(output)] = address_[index(state)];
     return true;
@@ -234,7 +259,7 @@ class Compiler {
   // An intermediate value is computed over an input that was made in the same phase: a microbatch
   // is repeated, what it reads from before is not. Inputs of the graph are only read.
   bool take_slot(int time, ValueId output, ValueId input) {
-    const ValueId source = input;
+    const ValueId source = storage(input);
     const int slot = slot_[index(source)];
     if (slot == kNoSlot || bytes_of(source) < bytes_of(output)) return false;
     const NodeId producer = graph().value(source).producer;
@@ -277,7 +302,7 @@ class Compiler {
   }
 
   Address address_of(ValueId id) const {
-    const ValueId value = id;
+    const ValueId value = storage(id);
     return address_[index(value)] ? *address_[index(value)] : address_in(slot_[index(value)]);
   }
   Address address_in(int slot) const {
@@ -334,9 +359,10 @@ class Compiler {
   std::vector<NodeId> order_;                    // by time
   std::array<int, 3> begins_{};                  // time at which each phase begins
   std::vector<ValueId> next_;                    // by value: of states, what they become
+  std::vector<ValueId> storage_;                 // by value
   std::vector<std::optional<Address>> address_;  // by value: of states and sums
-  std::vector<int> slot_;                        // by value: of others
-  std::vector<int> last_use_;                    // by value
+  std::vector<int> slot_;                        // by value: of other storages
+  std::vector<int> last_use_;                    // by storage
   std::vector<Slot> slots_;
   std::vector<int> scratchpads_;  // slot of each step's scratchpad, in order
 };

@@ -1,13 +1,15 @@
-// What a compiled program computes, against the reference: states and outputs that are each
-// other.
+// What a compiled program computes, against the reference: views, and states and outputs that are
+// each other.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "concord/base/error.h"
 #include "concord/base/philox.h"
+#include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/convolution.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/shape_ops.h"
 #include "concord/ops/step.h"
 #include "concord/runtime/test_step.h"
 
@@ -73,6 +75,78 @@ std::string refusal(const Sketch& sketch) {
     return error.what();
   }
   return "";
+}
+
+TEST(View, ReshapeOfAnInputMovesNothing) {
+  Sketch s;
+  const ValueId x = s.input("x", {4, 2, 3});
+  s.builder.output("y", ops::scale(s.builder, ops::reshape(s.builder, x, {4, 6}), 2));
+  TestStep step = expect_reference(s);
+  EXPECT_EQ(step.count("reshape"), 0);
+  EXPECT_EQ(step.program().microbatch[0].operands[0], step.program().batch_inputs[0].address);
+}
+
+TEST(View, NeverLetsAnInputBeOverwritten) {
+  for (const Input::Kind kind : {Input::Kind::kBatch, Input::Kind::kStep}) {
+    Sketch s;
+    const ValueId x = s.input("x", {4, 2, 3}, kind);
+    const ValueId view = ops::reshape(s.builder, ops::reshape(s.builder, x, {24}), {4, 6});
+    s.builder.output("read last through the view", ops::relu(s.builder, view));
+    TestStep step = expect_reference(s);
+    EXPECT_EQ(step.count("reshape"), 0);
+    const Program& program = step.program();
+    const Binding& input =
+        kind == Input::Kind::kBatch ? program.batch_inputs[0] : program.step_inputs[0];
+    for (std::size_t i = 0; i < 24; ++i) {
+      EXPECT_EQ(step.executor().at<float>(program, input)[i], s.bindings["x"].data[i]);
+    }
+  }
+}
+
+TEST(View, SharesItsMemoryWithNothingThatIsWrittenBeforeItsLastReader) {
+  for (const bool view_is_read_first : {true, false}) {
+    Sketch s;
+    const ValueId y = ops::scale(s.builder, s.input("x", {24}), 3);
+    const ValueId view = ops::reshape(s.builder, y, {4, 6});
+    s.builder.output("first", ops::relu(s.builder, view_is_read_first ? view : y));
+    s.builder.output("last", ops::exp(s.builder, view_is_read_first ? y : view));
+    EXPECT_EQ(expect_reference(s).count("reshape"), 0);
+  }
+}
+
+TEST(View, LetsItsReaderComputeInPlaceWhereNothingElseReads) {
+  Sketch s;
+  const ValueId y = ops::scale(s.builder, s.input("x", {4, 6}), 3);
+  s.builder.output("y", ops::relu(s.builder, ops::reshape(s.builder, y, {24})));
+  TestStep step = expect_reference(s);
+  const ProgramStep& relu = step.program().microbatch[1];
+  EXPECT_EQ(relu.operands[0], relu.operands[1]);
+}
+
+TEST(View, OutlivesThePhaseOfWhatItViews) {
+  Sketch s;
+  const ValueId x = s.input("x", {4, 6});
+  const ValueId rate = s.input("rate", {3, 2}, Input::Kind::kStep);
+  const ValueId w = s.state("w", {2, 3});
+  const ValueId factor = ops::mul(s.builder, ops::reshape(s.builder, ops::exp(s.builder, w), {6}),
+                                  ops::reshape(s.builder, rate, {6}));
+  const ValueId sum = ops::leaf_sum(
+      s.builder,
+      ops::reshape(s.builder, ops::reduce_sum(s.builder, ops::mul(s.builder, x, factor), {0}),
+                   {2, 3}));
+  s.builder.output("sum", ops::reshape(s.builder, sum, {6}));
+  s.builder.set_next(w, ops::sub(s.builder, w, sum));
+  expect_reference(s);
+}
+
+TEST(View, OfAStateThatChangesIsAnOutputOfItsOldValue) {
+  Sketch s;
+  const ValueId w = s.state("w", {2, 3});
+  const ValueId next = ops::scale(s.builder, w, 2);
+  s.builder.set_next(w, next);
+  s.builder.output("old", ops::reshape(s.builder, w, {6}));
+  s.builder.output("new", ops::reshape(s.builder, next, {6}));
+  expect_reference(s);
 }
 
 TEST(LeafSum, OfOneValueTwice) {

@@ -6,7 +6,7 @@
 // is one pass over flat memory); the prologue's memory (the step inputs and what the prologue
 // computes), which is the program's own and keeps its values when other programs run; and the
 // arena, which holds everything else by lifetime. The sums region is rebound from leaf to leaf; the
-// others stay.
+// others stay. A view, such as a reshape, has the address of what it views and no step.
 // A program is immutable after compilation except for its kernels' inner state, so it is run by one
 // thread at a time.
 #pragma once
