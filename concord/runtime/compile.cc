@@ -153,7 +153,9 @@ class Compiler {
         program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
       }
       address_[index(node.outputs[0])] = address_[index(input)];
-      program_.sums.push_back({"", graph().type(input), *address_[index(input)]});
+      program_.sums.push_back({graph().type(input),
+                               layout.stored_elements(graph().type(input).shape),
+                               *address_[index(input)]});
       program_.sums_layouts.push_back(layout);
     }
   }

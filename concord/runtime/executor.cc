@@ -94,11 +94,11 @@ void Executor::finish_leaf() { sums_.finish_leaf(); }
 void Executor::reduce() { sums_base_ = sums_.finish(); }
 
 bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
-  for (const Binding& sum : program.sums) {
-    const std::int64_t elements = sum.type.shape.elements();
-    if (elements <= largest && first_nonfinite(at<float>(program, sum), elements) >= 0) {
-      return false;
-    }
+  const Bases bases = this->bases(program);
+  for (const Sum& sum : program.sums) {
+    if (sum.type.shape.elements() > largest) continue;
+    const auto* data = reinterpret_cast<const float*>(resolve(bases, sum.address));
+    if (first_nonfinite(data, sum.stored_elements) >= 0) return false;
   }
   return true;
 }

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
+#include "concord/autodiff/backpropagate.h"
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/convolution.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/step.h"
 #include "concord/runtime/test_step.h"
@@ -116,6 +120,29 @@ TEST(Executor, RunsAPrologueOfStepInputsInEachStep) {
   step.set_states(numbers(0, 4));
   EXPECT_EQ(runs_of_a_step(step), 2);
   EXPECT_EQ(runs_of_a_step(step), 2);
+}
+
+// The weights lie in blocks of channels that three channels do not fill.
+TEST(Executor, SeesASumThatIsNotFiniteWhateverItsLayout) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const ValueId x = b.input("x", {DType::kF32, {1, 3, 4, 4}});
+  const ValueId w = b.state("w", {DType::kF32, {3, 3, 3, 3}}, State::Role::kParameter, {});
+  const ValueId loss = ops::reduce_sum(b, ops::conv2d(b, x, w), {});
+  b.output("gradient", ops::leaf_sum(b, backpropagate(b, loss, std::vector{w})[0]));
+  TestStep step(graph);
+  const auto finite_with = [&](double element) {
+    ref::Bindings bindings{{"x", ref::Array({1, 3, 4, 4})}};
+    bindings["x"][47] = element;
+    step.executor().begin_step();
+    step.microbatch(bindings);
+    step.executor().finish_leaf();
+    step.executor().reduce();
+    return step.executor().sums_are_finite(step.program(), 1000);
+  };
+  EXPECT_TRUE(step.program().sums_layouts[0].has_padding({3, 3, 3, 3}));
+  EXPECT_TRUE(finite_with(1));
+  EXPECT_FALSE(finite_with(std::numeric_limits<double>::infinity()));
 }
 
 }  // namespace

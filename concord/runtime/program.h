@@ -49,6 +49,13 @@ struct Binding {
   Address address;
 };
 
+// What a leaf_sum reads and, once the leaves are in, returns.
+struct Sum {
+  TensorType type;
+  std::int64_t stored_elements = 0;  // padding included
+  Address address;
+};
+
 struct Program {
   Graph graph;  // after all passes
   std::vector<ProgramStep> prologue;
@@ -62,7 +69,7 @@ struct Program {
   std::size_t arena_bytes = 0;
   std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
   std::size_t sums_bytes = 0;
-  std::vector<Binding> sums;         // in order of the leaf_sum nodes; their names are empty
+  std::vector<Sum> sums;             // in order of the leaf_sum nodes
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
 };
