@@ -25,6 +25,8 @@ class ByteDataset final : public Dataset {
     }
   }
 
+  bool scaled_bytes() const override { return true; }
+
  private:
   std::vector<std::uint8_t> pixels_;
 };
@@ -68,6 +70,7 @@ class WithTargets final : public Dataset {
     CONCORD_CHECK(index >= 0 && index < size(), "{} of {}", index, size());
     whole_->read(index, features);
   }
+  bool scaled_bytes() const override { return whole_->scaled_bytes(); }
 
  private:
   std::unique_ptr<Dataset> whole_;

@@ -56,6 +56,8 @@ class Dataset {
   int target_width() const { return targets_.width; }
   const std::vector<std::string>& class_names() const { return targets_.class_names; }
   const Targets& targets() const { return targets_; }
+  // Whether the samples are bytes, which read() scales to [0, 1].
+  virtual bool scaled_bytes() const { return false; }
 
   // Writes sample `index` to `features`, which holds sample_shape().elements() floats. Throws Error
   // naming the file when a sample that is decoded on demand is corrupt.

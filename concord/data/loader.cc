@@ -1,6 +1,7 @@
 #include "concord/data/loader.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
@@ -61,9 +62,9 @@ Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentatio
     for (std::size_t i = 0; i < threads; ++i) {
       threads_.emplace_back([this, i] { work(std::span(raw_).subspan(i * elements_, elements_)); });
     }
-  } catch (...) {
+  } catch (const std::system_error& error) {
     stop();
-    throw;
+    fail("cannot start {} loader threads (data.loader_threads): {}", threads, error.what());
   }
 }
 

@@ -24,10 +24,10 @@ fs::path path_of(const DataOptions& options, const std::string& name, const char
 // As above; the usual file may be compressed.
 fs::path idx_path(const DataOptions& options, const std::string& name, const char* usual) {
   const fs::path path = path_of(options, name, usual);
-  if (!name.empty() || fs::exists(path)) return path;
+  if (!name.empty() || file_exists(path)) return path;
   fs::path compressed = path;
   compressed += ".gz";
-  if (!fs::exists(compressed)) {
+  if (!file_exists(compressed)) {
     fail("found neither {} nor {}: set data.dir to the folder that holds the IDX files",
          path.string(), compressed.string());
   }
@@ -67,7 +67,7 @@ std::unique_ptr<Dataset> open_cifar_split(const DataOptions& options, CifarKind 
   }
   const fs::path names =
       directory / (kind == CifarKind::k10 ? "batches.meta.txt" : "fine_label_names.txt");
-  return open_cifar(files, kind, fs::exists(names) ? names : fs::path());
+  return open_cifar(files, kind, file_exists(names) ? names : fs::path());
 }
 
 std::unique_ptr<Dataset> open_images_split(const DataOptions& options, Split split,
@@ -94,8 +94,10 @@ std::unique_ptr<Dataset> open_npy_split(const DataOptions& options, Split split,
                                 ? path_of(options, options.train, "train_features.npy")
                                 : path_of(options, options.test, "test_features.npy");
   const fs::path targets = npy_targets(options, split);
-  if (task.target == TargetType::kValues) return open_npy_values(features, targets);
-  return open_npy_classes(features, targets, task.outputs);
+  const bool numbers = split == Split::kTest && !task.scaled_bytes;
+  const NpyBytes bytes = numbers ? NpyBytes::kNumbers : NpyBytes::kPixels;
+  if (task.target == TargetType::kValues) return open_npy_values(features, targets, bytes);
+  return open_npy_classes(features, targets, task.outputs, bytes);
 }
 
 std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, Split split) {
@@ -225,6 +227,7 @@ DataSets open_data(const DataOptions& options) {
   task.sample = sets.train->sample_shape();
   task.outputs = outputs_of(*sets.train);
   task.class_names = sets.train->class_names();
+  task.scaled_bytes = sets.train->scaled_bytes();
   check_names(task);
   task.features = choose_normalization(options, *sets.train);
   task.targets = choose_target_normalization(options, *sets.train);

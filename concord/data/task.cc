@@ -110,6 +110,7 @@ json to_json(const Task& task) {
           {"target", task.target == TargetType::kClass ? "class" : "values"},
           {"outputs", task.outputs},
           {"class_names", task.class_names},
+          {"scaled_bytes", task.scaled_bytes},
           {"features", to_json(task.features)},
           {"targets", to_json(task.targets)},
           {"table", task.table ? to_json(*task.table) : json()}};
@@ -124,6 +125,7 @@ Task parse_task(const json& from, std::string_view source) {
     task.target = target == "class" ? TargetType::kClass : TargetType::kValues;
     task.outputs = from.at("outputs").get<int>();
     task.class_names = from.at("class_names").get<std::vector<std::string>>();
+    task.scaled_bytes = from.at("scaled_bytes").get<bool>();
     task.features = parse_normalization(from.at("features"));
     task.targets = parse_normalization(from.at("targets"));
     if (!from.at("table").is_null()) task.table = parse_table(from.at("table"), source);

@@ -20,6 +20,7 @@ struct Task {
   TargetType target = TargetType::kClass;
   int outputs = 0;                       // classes, or numbers in a target
   std::vector<std::string> class_names;  // empty where the data names none
+  bool scaled_bytes = false;             // samples were bytes, scaled to [0, 1]
   Normalization features;
   Normalization targets;           // of values
   std::optional<CsvSchema> table;  // csv: the columns and their categories

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "concord/data/idx.h"
 #include "concord/data/image.h"
 #include "concord/data/npy.h"
+#include "concord/data/task.h"
 
 namespace concord::data {
 
@@ -163,6 +165,19 @@ inline ParserTarget csv_target() {
             options.target_type = TargetType::kValues;
             options.targets = {"0", "-1"};
             parse_csv(bytes, csv_schema(bytes, options, "input"), "input");
+          }};
+}
+
+inline ParserTarget task_target() {
+  CsvOptions options;
+  options.categorical = {"colour"};
+  Task table{.sample = {3}, .outputs = 2, .class_names = {"a", "b"}};
+  table.features = {{0, 1, 2}, {1, 1, 1}};
+  table.table = csv_schema("size,colour,kind\n1,red,a\n2,blue,b\n", options, "input");
+  const Task image{.sample = {1, 28, 28}, .outputs = 10, .scaled_bytes = true};
+  return {"task", {to_json(table).dump(), to_json(image).dump()}, [](std::string_view bytes) {
+            const auto json = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
+            if (!json.is_discarded()) (void)to_json(parse_task(json, "input"));
           }};
 }
 

@@ -7,10 +7,12 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <new>
 
 #include "concord/nn/step.h"
 #include "concord/train/engine.h"
+#include "concord/train/trainer.h"
 
 namespace {
 
@@ -86,6 +88,24 @@ TEST(SteadyState, TrainingStepAllocatesNothing) {
   for (const char* model : {"mlp", "lenet", "cnn", "resnet_small"}) {
     EXPECT_EQ(allocations_of_steps(model), 0) << model;
   }
+}
+
+// Nor does what the trainer does around a step: the loader, the schedule, measuring the speed.
+TEST(SteadyState, TrainerAllocatesNothingBetweenRecords) {
+  class Counting : public TrainObserver {
+    void stepped(const Progress& progress) override {
+      counting = progress.step >= 10 && progress.step < 30;
+    }
+  } observer;
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / "concord_trainer_allocations";
+  std::filesystem::remove_all(folder);
+  train(parse_config("[data]\nkind = \"synthetic\"\nsamples = 320\n"
+                     "[train]\nbatch = 8\nmax_steps = 35\nlog_every = 0\nkernels = \"default\"\n",
+                     "test.toml", std::vector{"output.dir=" + folder.string()}),
+        {}, observer);
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(allocations.exchange(0), 0);
 }
 
 TEST(SteadyState, CountingSeesAnAllocation) {

@@ -106,7 +106,7 @@ std::vector<ConfigKey> make_keys() {
                          "the feature columns that hold categories, by name or index: each "
                          "category becomes a feature that is 0 or 1"),
       CONCORD_CONFIG_KEY(data.has_header, kAny, "the first line of the table names its columns"),
-      CONCORD_CONFIG_KEY(data.image_size, between(1, kMaximumPixels),
+      CONCORD_CONFIG_KEY(data.image_size, between(1, 8192),
                          "width and height in pixels to which every picture is brought"),
       CONCORD_CONFIG_KEY(data.normalize, one_of({"auto", "none", "given"}),
                          "features become (x - mean) / std: `auto` measures mean and std of each "
@@ -541,6 +541,9 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
                                       shortened(format_value(value)), expectation(key));
     if (key.limit.maximum == kMaximumCount && above_every_count(value)) {
       message += fmt::format(" of at most {}", kMaximumCount);
+    }
+    if (std::holds_alternative<std::vector<std::string>>(value)) {
+      message += " without control characters";
     }
     if (const auto* word = std::get_if<std::string>(&value)) {
       message += key.limit.choices.empty() ? " without control characters"

@@ -43,6 +43,13 @@ void check_divisions(const EngineOptions& options) {
     fail("train.leaves = {}: expected a power of two of at most train.batch = {}", options.leaves,
          options.batch);
   }
+  const std::int64_t leaf = (options.batch + options.leaves - 1) / options.leaves;
+  if (const std::int64_t whole = (options.batch + leaf - 1) / leaf; whole < options.leaves) {
+    fail(
+        "train.leaves = {}: a batch of {} makes only {} leaves of {} samples each; expected a "
+        "train.batch that makes {}, such as {}",
+        options.leaves, options.batch, whole, leaf, options.leaves, leaf * options.leaves);
+  }
 }
 
 // Copies rows of `rows`, which holds `count` of them, into an input, from row `first` on.
@@ -312,7 +319,17 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
-std::string Engine::find_nonfinite(const Samples& samples) {
+bool is_finite(const StateStore& states, const StateStore::Entry& entry) {
+  if (entry.type.dtype != DType::kF32) return true;
+  const OwnedTensor values = states.read(entry);
+  return std::ranges::all_of(values.as<float>(), [](float value) { return std::isfinite(value); });
+}
+
+Engine::Culprit Engine::find_nonfinite(const Samples& samples) {
+  for (const StateStore::Entry& entry : states_->entries()) {
+    if (is_finite(*states_, entry)) continue;
+    return {fmt::format("\"{}\", as the step before left it", entry.name), /*is_state=*/true};
+  }
   std::string found;
   training_executor_->begin_step();
   for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
@@ -322,7 +339,7 @@ std::string Engine::find_nonfinite(const Samples& samples) {
     set_batch_inputs(*training_executor_, compiled, samples, offset, offset);
     found = training_executor_->find_nonfinite(compiled.program);
   });
-  return found;
+  return {found};
 }
 
 StepResult Engine::evaluate(const Samples& samples) {

@@ -90,10 +90,14 @@ class Engine {
   StepResult reduce();
   void update();
 
-  // After a reduce() that was not finite: computes the leaves of the step again, watching
-  // every op, and describes the first that makes a number that is not finite. `samples`: the whole
-  // batch.
-  std::string find_nonfinite(const Samples& samples);
+  // After a reduce() that was not finite: the first state that is not finite, if there is one; else
+  // computes the leaves of the step again, watching every op, and describes the first that makes a
+  // number that is not finite. `samples`: the whole batch.
+  struct Culprit {
+    std::string description;  // empty where none was found
+    bool is_state = false;
+  };
+  Culprit find_nonfinite(const Samples& samples);
 
   // Sums over `samples` with the states as they are: loss is the sum, not the mean.
   StepResult evaluate(const Samples& samples);
@@ -156,5 +160,8 @@ class Engine {
   StepBegin step_;
   std::int64_t accumulated_ = 0;  // samples of the step so far
 };
+
+// Whether all numbers of a state are finite.
+bool is_finite(const StateStore& states, const StateStore::Entry& entry);
 
 }  // namespace concord::train
