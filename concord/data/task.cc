@@ -80,8 +80,12 @@ void check(const Task& task, std::string_view source) {
       task.class_names.size() != static_cast<std::size_t>(task.outputs)) {
     fail("{}: {} names for {} classes", source, task.class_names.size(), task.outputs);
   }
-  check_normalization(task.features, task.sample);
-  check_normalization(task.targets, {task.outputs});
+  try {
+    check_normalization(task.features, task.sample);
+    check_normalization(task.targets, {task.outputs});
+  } catch (const Error& error) {
+    fail("{}: {}", source, error.what());
+  }
 }
 
 }  // namespace
