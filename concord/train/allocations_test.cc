@@ -38,23 +38,25 @@ void* not_null(void* memory) {
 
 }  // namespace
 
-// Every form that pairs with a form of delete below: the sanitizers' own would not.
-void* operator new(std::size_t bytes) {
+// Every form that pairs with a form of delete below: the sanitizers' own would not. None is
+// inlined: the return address would be another caller's, and the compiler would see only one half
+// of a pair.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   return not_null(allocate(bytes, __builtin_return_address(0)));
 }
-void* operator new[](std::size_t bytes) {
+[[gnu::noinline]] void* operator new[](std::size_t bytes) {
   return not_null(allocate(bytes, __builtin_return_address(0)));
 }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   return allocate(bytes, __builtin_return_address(0));
 }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
   return allocate(bytes, __builtin_return_address(0));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace concord::train {
 namespace {
