@@ -68,7 +68,7 @@ std::string format_progress(const train::Progress& progress, const train::RunSta
   const bool with_bar = width >= kLeastWidthWithBar;
   std::string text = with_bar ? bar(progress) : "";
   for (const std::string& piece : pieces(progress, run)) {
-    const std::string longer = text.empty() ? piece : text + "  " + piece;
+    const std::string longer = text.empty() ? piece : fmt::format("{}  {}", text, piece);
     if (static_cast<int>(longer.size()) > width) break;
     text = longer;
   }
