@@ -23,7 +23,7 @@ fs::path path_of(const DataOptions& options, const std::string& name, const char
 
 // As above; the usual file may be compressed.
 fs::path idx_path(const DataOptions& options, const std::string& name, const char* usual) {
-  const fs::path path = path_of(options, name, usual);
+  fs::path path = path_of(options, name, usual);
   if (!name.empty() || file_exists(path)) return path;
   fs::path compressed = path;
   compressed += ".gz";

@@ -127,8 +127,8 @@ ValueId mean_squared_error(GraphBuilder& builder, ValueId prediction, ValueId ta
   }
   const ValueId squares = square(builder, sub(builder, prediction, target));
   const ValueId sum = sum_to_shape(builder, squares, Shape{});
-  const double of_one_sample = static_cast<double>(shape.elements() / shape[0]);
-  return mul(builder, scale(builder, sum, 1.0 / of_one_sample), weight);
+  const std::int64_t of_one_sample = shape.elements() / shape[0];
+  return mul(builder, scale(builder, sum, 1.0 / static_cast<double>(of_one_sample)), weight);
 }
 
 ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels) {

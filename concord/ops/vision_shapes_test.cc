@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "concord/base/error.h"
 #include "concord/graph/op.h"
 #include "concord/ops/convolution.h"
@@ -15,7 +17,8 @@ namespace {
 class VisionShapes : public testing::Test {
  protected:
   ValueId value(Shape shape) {
-    return builder_.input(fmt::format("x{}", graph_.inputs.size()), {DType::kF32, shape});
+    return builder_.input(fmt::format("x{}", graph_.inputs.size()),
+                          {DType::kF32, std::move(shape)});
   }
   // The message of the Error that adding the layer "conv1" throws.
   template <typename Add>

@@ -306,7 +306,7 @@ std::string format_number(std::int64_t number) { return fmt::format("{}", number
 
 // The interval in words, around the noun: "positive integer", "numbers in [0, 1)".
 std::string describe_interval(const ConfigLimit& limit, bool integer, bool plural) {
-  const std::string noun = fmt::format("{}{}", integer ? "integer" : "number", plural ? "s" : "");
+  std::string noun = fmt::format("{}{}", integer ? "integer" : "number", plural ? "s" : "");
   const bool capped = std::isfinite(limit.maximum) && !(integer && limit.maximum == kMaximumCount);
   if (!capped) {
     if (!std::isfinite(limit.minimum)) return noun;
@@ -553,7 +553,7 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
     }
     return ConfigProblem{key.name, message};
   }
-  if (const auto unused = find_unused(config)) return unused;
+  if (auto unused = find_unused(config)) return unused;
   return find_contradiction(config);
 }
 

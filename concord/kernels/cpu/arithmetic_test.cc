@@ -83,7 +83,7 @@ TEST(CpuKernel, UnaryArithmetic) {
 TEST(CpuKernel, ExponentialAndLogarithmAtTheirLimits) {
   const double infinity = std::numeric_limits<double>::infinity();
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const auto check = [](auto function, std::vector<double> x) {
+  const auto check = [](auto function, const std::vector<double>& x) {
     const Shape shape = {static_cast<std::int64_t>(x.size())};
     return check_kernels({.inputs = {{DType::kF32, shape}},
                           .build = [=](GraphBuilder& g, const Inputs& in) { function(g, in[0]); },

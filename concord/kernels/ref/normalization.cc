@@ -13,7 +13,10 @@ void for_each_channel_element(const Shape& shape, Visit visit) {
   for (std::int64_t i = 0; i < shape.elements(); ++i) visit(i, i / positions % shape[1]);
 }
 
-double per_channel(const Shape& shape) { return static_cast<double>(shape.elements() / shape[1]); }
+double per_channel(const Shape& shape) {
+  const std::int64_t elements = shape.elements() / shape[1];
+  return static_cast<double>(elements);
+}
 
 bool has_relu(const Call& c) { return c.node.attributes.integer("relu") != 0; }
 
