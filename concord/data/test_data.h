@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "concord/base/error.h"
 #include "concord/data/cifar.h"
 #include "concord/data/csv.h"
 #include "concord/data/idx.h"
@@ -177,7 +178,8 @@ inline ParserTarget task_target() {
   const Task image{.sample = {1, 28, 28}, .outputs = 10, .scaled_bytes = true};
   return {"task", {to_json(table).dump(), to_json(image).dump()}, [](std::string_view bytes) {
             const auto json = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
-            if (!json.is_discarded()) (void)to_json(parse_task(json, "input"));
+            if (json.is_discarded()) fail("input: not JSON");
+            (void)to_json(parse_task(json, "input"));
           }};
 }
 
