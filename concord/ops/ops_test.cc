@@ -6,6 +6,7 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/gather.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/shape_ops.h"
@@ -53,6 +54,12 @@ TEST_F(Refusal, ShapeOps) {
   expect([&] { slice(b, matrix, 1, 2, 4); }, "[2, 4) does not lie in dim 1");
   expect([&] { slice(b, matrix, 2, 0, 1); }, "no dim 2");
   expect([&] { pad_slice(b, matrix, 1, 2, 4); }, "does not fit 4 indices");
+}
+
+TEST_F(Refusal, Gather) {
+  expect([&] { gather(b, matrix, vector, 0); }, "the indices are f32[2]; expected i32");
+  expect([&] { gather(b, matrix, labels, 2); }, "no dim 2");
+  expect([&] { embedding(b, vector, labels); }, "the table is f32[2]; expected");
 }
 
 TEST_F(Refusal, Reductions) {

@@ -6,6 +6,7 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/gather.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
@@ -94,6 +95,23 @@ TEST(Gradient, ShapeOps) {
   EXPECT_EQ("", check({{2, 3}}, [](auto& b, auto& x) {
               return ops::cast(b, ops::cast(b, x[0], DType::kF64), DType::kF32);
             }));
+}
+
+TEST(Gradient, GatherAndEmbedding) {
+  const Bindings fixed = {{"indices", Array({2, 3}, {2, 0, 2, 2, 1, -1})}};
+  const auto gather = [](std::int64_t dim) {
+    return [=](GraphBuilder& b, const Inputs& x) {
+      return ops::gather(b, x[0], b.input("indices", {DType::kI32, {2, 3}}), dim);
+    };
+  };
+  EXPECT_EQ("", check({{3, 2, 4}}, gather(0), fixed));
+  EXPECT_EQ("", check({{2, 3, 4}}, gather(1), fixed));
+  EXPECT_EQ("", check({{4, 3}}, gather(-1), fixed));
+  EXPECT_EQ("", check({{6, 4}},
+                      [](GraphBuilder& b, const Inputs& x) {
+                        return ops::embedding(b, x[0], b.input("ids", {DType::kI32, {5}}));
+                      },
+                      {{"ids", Array({5}, {5, 0, 5, 2, 5})}}));
 }
 
 TEST(Gradient, Softmax) {
