@@ -53,6 +53,9 @@ TEST_F(Refusal, ShapeOps) {
   expect([&] { concat(b, {}, 0); }, "at least one value");
   expect([&] { slice(b, matrix, 1, 2, 4); }, "[2, 4) does not lie in dim 1");
   expect([&] { slice(b, matrix, 2, 0, 1); }, "no dim 2");
+  expect([&] { split(b, matrix, 1, {1, 1}); }, "[1, 1] do not fill dim 1 of [2, 3]");
+  expect([&] { split(b, matrix, 1, {4, -1}); }, "do not fill");
+  expect([&] { split(b, matrix, 1, {}); }, "do not fill");
   expect([&] { pad_slice(b, matrix, 1, 2, 4); }, "does not fit 4 indices");
 }
 

@@ -97,6 +97,13 @@ TEST(Gradient, ShapeOps) {
             }));
 }
 
+TEST(Gradient, Split) {
+  EXPECT_EQ("", check({{2, 6, 3}}, [](auto& b, auto& x) {
+              const std::vector<ValueId> parts = ops::split(b, x[0], 1, {2, 2, 2});
+              return ops::mul(b, parts[0], parts[2]);
+            }));
+}
+
 TEST(Gradient, GatherAndEmbedding) {
   const Bindings fixed = {{"indices", Array({2, 3}, {2, 0, 2, 2, 1, -1})}};
   const auto gather = [](std::int64_t dim) {
