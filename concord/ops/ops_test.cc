@@ -9,6 +9,7 @@
 #include "concord/ops/gather.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
 
@@ -63,6 +64,11 @@ TEST_F(Refusal, Gather) {
   expect([&] { gather(b, matrix, vector, 0); }, "the indices are f32[2]; expected i32");
   expect([&] { gather(b, matrix, labels, 2); }, "no dim 2");
   expect([&] { embedding(b, vector, labels); }, "the table is f32[2]; expected");
+}
+
+TEST_F(Refusal, RotaryEmbedding) {
+  expect([&] { rotary_embedding(b, matrix, 10000); }, "[2, 3]; expected [..., T, D] with D even");
+  expect([&] { rotary_embedding(b, input(DType::kF32, {3, 4}), 0); }, "base = 0");
 }
 
 TEST_F(Refusal, Reductions) {

@@ -8,6 +8,7 @@
 #include "concord/ops/dropout.h"
 #include "concord/ops/gather.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
@@ -119,6 +120,11 @@ TEST(Gradient, GatherAndEmbedding) {
                         return ops::embedding(b, x[0], b.input("ids", {DType::kI32, {5}}));
                       },
                       {{"ids", Array({5}, {5, 0, 5, 2, 5})}}));
+}
+
+TEST(Gradient, RotaryEmbedding) {
+  EXPECT_EQ("", check({{2, 3, 6}},
+                      [](auto& b, auto& x) { return ops::rotary_embedding(b, x[0], 100, 5); }));
 }
 
 TEST(Gradient, Softmax) {
