@@ -133,15 +133,18 @@ TEST(Gradient, Softmax) {
 
 TEST(Gradient, SoftmaxCrossEntropy) {
   const Bindings fixed = {{"labels", Array({3}, {4, 0, 2})}, {"weight", Array({}, {0.5})}};
-  for (const double smoothing : {0.0, 0.1}) {
-    EXPECT_EQ("", check(
-                      {{3, 5}},
-                      [=](GraphBuilder& b, const Inputs& x) {
-                        const ValueId labels = b.input("labels", {DType::kI32, {3}});
-                        const ValueId weight = b.input("weight", {DType::kF32, {}});
-                        return ops::softmax_cross_entropy(b, x[0], labels, weight, smoothing);
-                      },
-                      fixed));
+  for (const std::optional<std::int32_t> ignored : {std::optional<std::int32_t>(), {0}}) {
+    for (const double smoothing : {0.0, 0.1}) {
+      EXPECT_EQ("", check(
+                        {{3, 5}},
+                        [=](GraphBuilder& b, const Inputs& x) {
+                          const ValueId labels = b.input("labels", {DType::kI32, {3}});
+                          const ValueId weight = b.input("weight", {DType::kF32, {}});
+                          return ops::softmax_cross_entropy(b, x[0], labels, weight, smoothing,
+                                                            ignored);
+                        },
+                        fixed));
+    }
   }
 }
 
