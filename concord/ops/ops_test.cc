@@ -7,6 +7,7 @@
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
 #include "concord/ops/gather.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/rotary_embedding.h"
@@ -81,6 +82,11 @@ TEST_F(Refusal, Losses) {
   expect([&] { softmax_cross_entropy(b, matrix, labels, vector); }, "weight must be f32[]");
   expect([&] { softmax_cross_entropy(b, matrix, labels, scalar, 1.0); }, "label_smoothing = 1");
   expect([&] { mean_squared_error(b, matrix, vector, scalar); }, "f32[2, 3] and target f32[2]");
+  expect([&] { l1_loss(b, scalar, scalar, scalar); }, "f32[]: expected [N, ...]");
+  expect([&] { huber_loss(b, matrix, matrix, scalar, 0); }, "delta = 0: expected a positive");
+  expect([&] { binary_cross_entropy_with_logits(b, vector, labels, scalar); },
+         "f32[2] and target i32[2]");
+  expect([&] { clamp(b, matrix, 1, 0); }, "low = 1 and high = 0");
   expect([&] { dropout(b, matrix, labels, {}); }, "i64[2], given i32[2]");
 }
 

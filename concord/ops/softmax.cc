@@ -1,6 +1,5 @@
 #include "concord/ops/softmax.h"
 
-#include "concord/ops/arithmetic.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -122,20 +121,6 @@ ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId lab
   }
   return builder.node("softmax_cross_entropy", {logits, labels, weight},
                       with_ignored({{"label_smoothing", label_smoothing}}, ignore_label))[0];
-}
-
-ValueId mean_squared_error(GraphBuilder& builder, ValueId prediction, ValueId target,
-                           ValueId weight) {
-  const Shape shape = builder.shape(prediction);
-  if (builder.type(prediction) != builder.type(target) || shape.rank() < 1 ||
-      shape.elements() == 0) {
-    fail("mean_squared_error: prediction {} and target {}: expected [N, ...] of one type",
-         to_string(builder.type(prediction)), to_string(builder.type(target)));
-  }
-  const ValueId squares = square(builder, sub(builder, prediction, target));
-  const ValueId sum = sum_to_shape(builder, squares, Shape{});
-  const std::int64_t of_one_sample = shape.elements() / shape[0];
-  return mul(builder, scale(builder, sum, 1.0 / static_cast<double>(of_one_sample)), weight);
 }
 
 ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels,

@@ -1,5 +1,5 @@
-// Softmax, losses and the count of correct predictions. Logits are [..., C]: one row of C class
-// scores for each sample (or position); labels are i32 [...], one class index for each row.
+// Softmax, its cross-entropy and the count of correct predictions. Logits are [..., C]: one row of
+// C class scores for each sample (or position); labels are i32 [...], one class index for each row.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,6 @@ ValueId softmax(GraphBuilder& builder, ValueId x);
 ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId labels, ValueId weight,
                               double label_smoothing = 0,
                               std::optional<std::int32_t> ignore_label = std::nullopt);
-
-// weight * sum_i mean_k (prediction_ik - target_ik)^2, a scalar, where i counts dim 0 and k
-// everything else. Both are f32 [N, ...] of one shape; `weight` is an f32 scalar.
-ValueId mean_squared_error(GraphBuilder& builder, ValueId prediction, ValueId target,
-                           ValueId weight);
 
 // How many rows have their largest logit at the label, as an f32 scalar. The first of equal logits
 // wins; a row with NaN, and a label outside [0, C), is never correct, nor is a row whose label is

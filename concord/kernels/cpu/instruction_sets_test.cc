@@ -6,9 +6,12 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/normalization.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/rotary_embedding.h"
+#include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
 
@@ -30,6 +33,8 @@ std::string check_families() {
              ops::adam_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
              ops::sgd_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.momentum = 0.9});
              ops::sum_of_squares(b, {x[0], x[1]});
+             ops::rotary_embedding(b, ops::concat(b, {x[0], x[1]}, 1), 10000);
+             ops::binary_cross_entropy_with_logits(b, ops::abs(b, x[0]), x[1], one);
              const ValueId y = ops::add(b, ops::gelu(b, x[0]), ops::tanh(b, ops::log(b, positive)));
              const ValueId row = ops::reduce_max(b, x[1], {0});
              const ValueId z = ops::add(b, ops::silu(b, y), row);

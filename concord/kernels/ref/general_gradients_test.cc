@@ -7,6 +7,7 @@
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
 #include "concord/ops/gather.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
@@ -153,6 +154,25 @@ TEST(Gradient, MeanSquaredError) {
       "", check({{3, 2, 2}, {3, 2, 2}}, [](GraphBuilder& b, const Inputs& x) {
         return ops::mean_squared_error(b, x[0], x[1], ops::constant(b, {DType::kF32, {}}, 0.25));
       }));
+}
+
+TEST(Gradient, LossesOfElements) {
+  const auto loss = [](auto function) {
+    return [=](GraphBuilder& b, const Inputs& x) {
+      return function(b, x[0], x[1], ops::constant(b, {DType::kF32, {}}, 0.25));
+    };
+  };
+  const auto huber = [](GraphBuilder& b, ValueId x, ValueId t, ValueId weight) {
+    return ops::huber_loss(b, x, t, weight, 0.7);
+  };
+  EXPECT_EQ("", check({{3, 4}, {3, 4}}, loss(ops::l1_loss)));
+  EXPECT_EQ("", check({{3, 4}, {3, 4}}, loss(huber)));
+  EXPECT_EQ("", check({{3, 4}, {3, 4}}, loss(ops::binary_cross_entropy_with_logits)));
+}
+
+TEST(Gradient, AbsAndClamp) {
+  EXPECT_EQ("", check({{3, 5}}, [](auto& b, auto& x) { return ops::abs(b, x[0]); }));
+  EXPECT_EQ("", check({{4, 5}}, [](auto& b, auto& x) { return ops::clamp(b, x[0], -0.4, 0.8); }));
 }
 
 TEST(Gradient, Dropout) {
