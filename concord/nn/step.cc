@@ -2,6 +2,7 @@
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
 

@@ -104,5 +104,20 @@ TEST_F(VisionShapes, BatchNormWantsOneParameterForEachChannel) {
               testing::HasSubstr("expected [N, C, H, W] or [N, C]"));
 }
 
+TEST_F(VisionShapes, NormsOfSamplesWantParametersAndEqualGroups) {
+  EXPECT_THAT(message([&] {
+                layer_norm(builder_, value({2, 3}), value({3}), value({2}), 1e-5);
+              }),
+              testing::HasSubstr("a parameter is f32[2]; 3 channels need f32[3]"));
+  EXPECT_THAT(message([&] {
+                rms_norm(builder_, value({2, 0}), value({0}), 1e-5);
+              }),
+              testing::HasSubstr("[2, 0]; expected [..., C] with at least one channel"));
+  EXPECT_THAT(message([&] {
+                group_norm(builder_, value({2, 6, 4}), 4, value({6}), value({6}), 1e-5);
+              }),
+              testing::HasSubstr("4 groups of [2, 6, 4]; expected [N, C, ...]"));
+}
+
 }  // namespace
 }  // namespace concord::ops
