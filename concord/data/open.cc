@@ -102,7 +102,8 @@ std::unique_ptr<Dataset> open_npy_split(const DataOptions& options, Split split,
 
 std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, Split split) {
   const bool train = split == Split::kTrain;
-  return open_synthetic({.sample_shape = Shape(options.synthetic_shape),
+  return open_synthetic({.sample_type = options.synthetic_samples,
+                         .sample_shape = Shape(options.synthetic_shape),
                          .size = train ? options.synthetic_train_size : options.synthetic_test_size,
                          .target_type = target_type(options),
                          .classes = options.classes == 0 ? 10 : options.classes,
@@ -175,7 +176,7 @@ int outputs_of(const Dataset& dataset) {
 
 // Throws unless the test split asks the same of a model.
 void check_fits(const Dataset& test, const Task& task) {
-  if (test.sample_shape() != task.sample) {
+  if (test.sample_type() != task.sample_type || test.sample_shape() != task.sample) {
     fail("samples of the training set are {}, of the test set {}; expected the same shape",
          to_string(task.sample), to_string(test.sample_shape()));
   }
@@ -196,7 +197,7 @@ Normalization choose_normalization(const DataOptions& options, const Dataset& tr
         "takes them",
         options.normalize, options.mean.size(), options.deviation.size());
   }
-  if (options.normalize == "none") return {};
+  if (options.normalize == "none" || train.sample_type() == SampleType::kTokens) return {};
   if (options.normalize == "auto") return measure_normalization(train);
   if (!given) fail("normalize = '{}': expected none, auto or given", options.normalize);
   Normalization normalization{options.mean, options.deviation};
@@ -224,6 +225,7 @@ DataSets open_data(const DataOptions& options) {
   DataSets sets{.task = learn_vocabulary(options)};
   Task& task = sets.task;
   sets.train = open_split(options, Split::kTrain, task);
+  task.sample_type = sets.train->sample_type();
   task.sample = sets.train->sample_shape();
   task.outputs = outputs_of(*sets.train);
   task.class_names = sets.train->class_names();

@@ -110,7 +110,8 @@ void check_names(const Task& task) {
 }
 
 json to_json(const Task& task) {
-  return {{"sample", task.sample.dims()},
+  return {{"sample_type", task.sample_type == SampleType::kTokens ? "tokens" : "values"},
+          {"sample", task.sample.dims()},
           {"target", task.target == TargetType::kClass ? "class" : "values"},
           {"outputs", task.outputs},
           {"class_names", task.class_names},
@@ -123,6 +124,9 @@ json to_json(const Task& task) {
 Task parse_task(const json& from, std::string_view source) {
   try {
     Task task;
+    const auto type = from.at("sample_type").get<std::string>();
+    if (type != "values" && type != "tokens") fail("{}: samples of {:?}", source, type);
+    task.sample_type = type == "tokens" ? SampleType::kTokens : SampleType::kValues;
     task.sample = Shape(from.at("sample").get<std::vector<std::int64_t>>());
     const auto target = from.at("target").get<std::string>();
     if (target != "class" && target != "values") fail("{}: a target of {:?}", source, target);

@@ -154,6 +154,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
 Engine::Compiled::Compiled(Program p)
     : program(std::move(p)),
       features(find_binding(program.batch_inputs, "features")),
+      tokens(find_binding(program.batch_inputs, "tokens")),
       labels(find_binding(program.batch_inputs, "labels")),
       targets(find_binding(program.batch_inputs, "targets")),
       position(find_binding(program.batch_inputs, "position")),
@@ -257,6 +258,7 @@ void Engine::set_batch_inputs(Executor& executor, const Compiled& compiled, cons
     copy_rows(executor.at<T>(compiled.program, *input), *input, rows, samples.count, first);
   };
   copy(compiled.features, samples.features);
+  copy(compiled.tokens, samples.tokens);
   copy(compiled.labels, samples.labels);
   copy(compiled.targets, samples.targets);
   if (compiled.position == nullptr) return;

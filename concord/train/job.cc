@@ -54,6 +54,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                     .width = from.model.width,
                     .blocks = from.model.blocks,
                     .zero_residual = from.model.zero_residual},
+          .tokens = task.sample_type == data::SampleType::kTokens,
           .sample = task.sample,
           .outputs = task.outputs,
           .loss = classes ? nn::StepOptions::Loss::kCrossEntropy
@@ -159,6 +160,7 @@ std::unique_ptr<data::Loader> Job::test_loader() const {
 Samples samples_of(const data::Batch& batch) {
   return {.count = batch.count,
           .features = batch.features,
+          .tokens = batch.tokens,
           .labels = batch.labels,
           .targets = batch.targets};
 }
