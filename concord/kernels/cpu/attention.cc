@@ -1,6 +1,8 @@
-// Attention in blocks of 64 queries by 64 keys (FlashAttention: Dao et al. 2022; the order of the
-// loops forward is that of Dao 2023): scores exist for one block at a time and are computed anew
-// backward, from the logarithm of their sums. Memory is linear in the number of positions.
+// Attention in blocks of 64 queries by 64 keys (FlashAttention: Dao et al. 2022; queries outside
+// and keys inside, as in Dao 2023): scores exist for one block at a time and are computed anew
+// backward, from the logarithm of their sums. Memory is linear in the number of positions. Where
+// causality hides a part of a block, the block is cut into strips of 16 keys, and queries that see
+// none of a strip are left out.
 //
 // A block's scores lie transposed, [keys, queries]. So the vectors' lanes are queries: the maxima
 // and sums of softmax need no operation across lanes, keys and values are read where they lie, and
@@ -31,6 +33,8 @@ namespace concord::cpu {
 
 // Queries, and keys, of a block. A multiple of every instruction set's lanes.
 inline constexpr std::int64_t kBlock = 64;
+// Keys of a strip. A multiple of every instruction set's lanes, too.
+inline constexpr std::int64_t kStrip = 16;
 
 struct Range {
   std::int64_t begin, end;
@@ -57,7 +61,7 @@ struct AttentionProblem {
   std::int64_t keys_seen(std::int64_t query_end) const {
     return causal ? sizes.keys - sizes.queries + query_end : sizes.keys;
   }
-  // The first query that sees the key.
+  // The first query that sees the key and those after it.
   std::int64_t first_query(std::int64_t key) const {
     return causal ? std::max<std::int64_t>(0, key - (sizes.keys - sizes.queries)) : 0;
   }
@@ -228,6 +232,20 @@ LeftFactor as_columns(const HeadRows& heads, std::int64_t n, Range positions, st
   return {heads.at(n, positions.begin, head), 1, heads.stride()};
 }
 
+// The next keys before `end` to meet a block of queries: a block, or a strip where some of these
+// queries do not see all of the block.
+Range next_keys(const AttentionProblem& problem, std::int64_t begin, std::int64_t end,
+                Range queries) {
+  const bool all_seen = problem.first_query(begin + kBlock - 1) <= queries.begin;
+  return {begin, std::min(begin + (all_seen ? kBlock : kStrip), end)};
+}
+
+// The columns of a block of queries that see any of these keys, rounded to whole vectors.
+Range columns_seeing(const AttentionProblem& problem, Range keys, Range queries) {
+  const std::int64_t hidden = problem.first_query(keys.begin) - queries.begin;
+  return {std::max<std::int64_t>(0, hidden) / kStrip * kStrip, whole_vectors(queries.size())};
+}
+
 // Scores of keys that a query does not see become minus infinity.
 void mask(const AttentionProblem& problem, Range keys, Range queries, float* scores) {
   for (std::int64_t i = 0; i < keys.size(); ++i) {
@@ -240,10 +258,10 @@ void mask(const AttentionProblem& problem, Range keys, Range queries, float* sco
 
 // One more block of keys (Milakov, Gimelshein 2018): turns scores into e^(score - largest so far),
 // adds them to the queries' sums, and rescales these and the outputs where the largest has grown.
-void update_softmax(std::int64_t keys, std::int64_t queries, std::int64_t head_size,
+void update_softmax(std::int64_t keys, Range columns, std::int64_t head_size,
                     const ForwardScratch& s) {
   const D d;
-  for (std::int64_t q = 0; q < queries; q += lanes()) {
+  for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
     const V before = hn::Load(d, s.largest + q);
     V largest = before;
     for (std::int64_t k = 0; k < keys; ++k) {
@@ -285,23 +303,24 @@ void AttentionForward(const AttentionProblem& problem, const AttentionOperands& 
                       std::int64_t head, Range queries, float* scratch) {
   const std::int64_t head_size = problem.sizes.head_size;
   const std::int64_t group = problem.sizes.group_of(head);
-  const std::int64_t columns = whole_vectors(queries.size());
   const ForwardScratch s(Scratch(scratch), head_size);
   load_columns(x.q, n, queries, head, problem.scale, s.q);
   std::fill_n(s.o, head_size * kBlock, 0.0f);
   std::fill_n(s.sums, kBlock, 0.0f);
   std::fill_n(s.largest, kBlock, -std::numeric_limits<float>::infinity());
   const std::int64_t seen = problem.keys_seen(queries.end);
-  for (std::int64_t key = 0; key < seen; key += kBlock) {
-    const Range keys{key, std::min(key + kBlock, seen)};
-    multiply(as_rows(x.k, n, keys, group), {s.q, kBlock}, {s.scores, kBlock},
-             {keys.size(), head_size, columns}, false);
+  for (Range keys = next_keys(problem, 0, seen, queries); keys.size() > 0;
+       keys = next_keys(problem, keys.end, seen, queries)) {
+    const Range columns = columns_seeing(problem, keys, queries);
+    const std::int64_t c = columns.begin;
+    multiply(as_rows(x.k, n, keys, group), {s.q + c, kBlock}, {s.scores + c, kBlock},
+             {keys.size(), head_size, columns.size()}, false);
     mask(problem, keys, queries, s.scores);
     update_softmax(keys.size(), columns, head_size, s);
-    multiply(as_columns(x.v, n, keys, group), {s.scores, kBlock}, {s.o, kBlock},
-             {head_size, keys.size(), columns}, true);
+    multiply(as_columns(x.v, n, keys, group), {s.scores + c, kBlock}, {s.o + c, kBlock},
+             {head_size, keys.size(), columns.size()}, true);
   }
-  finish_softmax(columns, head_size, s);
+  finish_softmax(whole_vectors(queries.size()), head_size, s);
   store_columns(s.o, 1.0f, x.o, n, queries, head);
   std::copy_n(s.sums, queries.size(), problem.row_of(x.logsumexp, n, head) + queries.begin);
 }
@@ -335,9 +354,9 @@ void load_queries(const AttentionProblem& problem, const AttentionOperands& x, c
 }
 
 // p = e^(score - logsumexp), in place.
-void probabilities(std::int64_t keys, std::int64_t queries, const BackwardScratch& s) {
+void probabilities(std::int64_t keys, Range columns, const BackwardScratch& s) {
   const D d;
-  for (std::int64_t q = 0; q < queries; q += lanes()) {
+  for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
     const V logsumexp = hn::Load(d, s.logsumexp + q);
     for (std::int64_t k = 0; k < keys; ++k) {
       float* p = s.p + k * kBlock + q;
@@ -347,9 +366,9 @@ void probabilities(std::int64_t keys, std::int64_t queries, const BackwardScratc
 }
 
 // ds = p * (dp - delta), in place of dp.
-void score_gradients(std::int64_t keys, std::int64_t queries, const BackwardScratch& s) {
+void score_gradients(std::int64_t keys, Range columns, const BackwardScratch& s) {
   const D d;
-  for (std::int64_t q = 0; q < queries; q += lanes()) {
+  for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
     const V delta = hn::Load(d, s.delta + q);
     for (std::int64_t k = 0; k < keys; ++k) {
       const std::int64_t at = k * kBlock + q;
@@ -359,49 +378,59 @@ void score_gradients(std::int64_t keys, std::int64_t queries, const BackwardScra
   }
 }
 
-// Dao et al. 2022, algorithm 4, with the loop over queries outside and that over keys inside. The
-// factor `scale` is in the loaded queries, and so in the scores and in dk.
-void AttentionBackward(const AttentionProblem& problem, const AttentionOperands& x,
-                       const AttentionGradients& dx, const BackwardPart& part, float* scratch) {
+// One pass of the inner loop of algorithm 4 (Dao et al. 2022): what a block of loaded queries and
+// these keys add to each other's gradients. The factor `scale` is in the loaded queries, and so in
+// the scores and in dk.
+void add_gradients(const AttentionProblem& problem, const AttentionOperands& x,
+                   const BackwardPart& part, Range queries, Range keys, const BackwardScratch& s) {
   const std::int64_t n = part.sample, group = problem.sizes.group_of(part.heads.begin);
   const std::int64_t head_size = problem.sizes.head_size, width = padded_size(head_size);
+  const Range columns = columns_seeing(problem, keys, queries);
+  const std::int64_t c = columns.begin;
+  const ProductSizes of_scores{keys.size(), head_size, columns.size()};
+  multiply(as_rows(x.k, n, keys, group), {s.q_columns + c, kBlock}, {s.p + c, kBlock}, of_scores,
+           false);
+  mask(problem, keys, queries, s.p);
+  probabilities(keys.size(), columns, s);
+  multiply(as_rows(x.v, n, keys, group), {s.do_columns + c, kBlock}, {s.ds + c, kBlock}, of_scores,
+           false);
+  score_gradients(keys.size(), columns, s);
+  if (part.of_keys) {
+    const std::int64_t row = (keys.begin - part.keys.begin) * width, first = c * width;
+    const ProductSizes of_keys{keys.size(), queries.size() - c, width};
+    multiply({s.p + c, kBlock, 1}, {s.do_rows + first, width}, {s.dv + row, width}, of_keys, true);
+    multiply({s.ds + c, kBlock, 1}, {s.q_rows + first, width}, {s.dk + row, width}, of_keys, true);
+  }
+  if (part.of_queries) {
+    multiply(as_columns(x.k, n, keys, group), {s.ds + c, kBlock}, {s.dq_columns + c, kBlock},
+             {head_size, keys.size(), columns.size()}, true);
+  }
+}
+
+// Algorithm 4 with the loop over queries outside and that over keys inside.
+void AttentionBackward(const AttentionProblem& problem, const AttentionOperands& x,
+                       const AttentionGradients& dx, const BackwardPart& part, float* scratch) {
+  const std::int64_t n = part.sample, head_size = problem.sizes.head_size;
   const BackwardScratch s(Scratch(scratch), head_size, part.keys.size());
   if (part.of_keys) {
-    std::fill_n(s.dk, part.keys.size() * width, 0.0f);
-    std::fill_n(s.dv, part.keys.size() * width, 0.0f);
+    std::fill_n(s.dk, part.keys.size() * padded_size(head_size), 0.0f);
+    std::fill_n(s.dv, part.keys.size() * padded_size(head_size), 0.0f);
   }
   for (std::int64_t head = part.heads.begin; head < part.heads.end; ++head) {
     for (std::int64_t query = part.queries.begin; query < part.queries.end; query += kBlock) {
       const Range queries{query, std::min(query + kBlock, part.queries.end)};
-      const std::int64_t columns = whole_vectors(queries.size());
       const std::int64_t seen = std::min(part.keys.end, problem.keys_seen(queries.end));
       load_queries(problem, x, dx.o, n, head, queries, s);
       std::fill_n(s.dq_columns, head_size * kBlock, 0.0f);
-      for (std::int64_t key = part.keys.begin; key < seen; key += kBlock) {
-        const Range keys{key, std::min(key + kBlock, seen)};
-        const std::int64_t row = (key - part.keys.begin) * width;
-        multiply(as_rows(x.k, n, keys, group), {s.q_columns, kBlock}, {s.p, kBlock},
-                 {keys.size(), head_size, columns}, false);
-        mask(problem, keys, queries, s.p);
-        probabilities(keys.size(), columns, s);
-        multiply(as_rows(x.v, n, keys, group), {s.do_columns, kBlock}, {s.ds, kBlock},
-                 {keys.size(), head_size, columns}, false);
-        score_gradients(keys.size(), columns, s);
-        if (part.of_keys) {
-          multiply({s.p, kBlock, 1}, {s.do_rows, width}, {s.dv + row, width},
-                   {keys.size(), queries.size(), width}, true);
-          multiply({s.ds, kBlock, 1}, {s.q_rows, width}, {s.dk + row, width},
-                   {keys.size(), queries.size(), width}, true);
-        }
-        if (part.of_queries) {
-          multiply(as_columns(x.k, n, keys, group), {s.ds, kBlock}, {s.dq_columns, kBlock},
-                   {head_size, keys.size(), columns}, true);
-        }
+      for (Range keys = next_keys(problem, part.keys.begin, seen, queries); keys.size() > 0;
+           keys = next_keys(problem, keys.end, seen, queries)) {
+        add_gradients(problem, x, part, queries, keys, s);
       }
       if (part.of_queries) store_columns(s.dq_columns, problem.scale, dx.q, n, queries, head);
     }
   }
   if (part.of_keys) {
+    const std::int64_t group = problem.sizes.group_of(part.heads.begin);
     store_rows(s.dk, dx.k, n, part.keys, group);
     store_rows(s.dv, dx.v, n, part.keys, group);
   }

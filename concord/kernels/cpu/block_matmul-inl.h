@@ -90,21 +90,16 @@ HWY_NOINLINE void multiply_columns(LeftFactor a, RightFactor b, Product c, std::
 }
 
 // C = A B, or C += A B. `sizes.columns` is a multiple of the vectors' lanes.
-inline void multiply(LeftFactor a, RightFactor b, Product c, const ProductSizes& sizes,
-                     bool accumulate) {
+template <int kVectors = kTileVectors>
+void multiply(LeftFactor a, RightFactor b, Product c, ProductSizes sizes, bool accumulate) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<float>()));
-  std::int64_t columns = sizes.columns;
-  for (; columns >= kTileVectors * lanes; columns -= kTileVectors * lanes) {
-    multiply_columns<kTileVectors>(a, b, c, sizes.rows, sizes.inner, accumulate);
-    b.data += kTileVectors * lanes;
-    c.data += kTileVectors * lanes;
+  const auto width = static_cast<std::int64_t>(kVectors * hn::Lanes(hn::ScalableTag<float>()));
+  for (; sizes.columns >= width; sizes.columns -= width) {
+    multiply_columns<kVectors>(a, b, c, sizes.rows, sizes.inner, accumulate);
+    b.data += width;
+    c.data += width;
   }
-  for (; columns > 0; columns -= lanes) {
-    multiply_columns<1>(a, b, c, sizes.rows, sizes.inner, accumulate);
-    b.data += lanes;
-    c.data += lanes;
-  }
+  if constexpr (kVectors > 1) multiply<kVectors / 2>(a, b, c, sizes, accumulate);
 }
 
 }  // namespace concord::cpu::HWY_NAMESPACE
