@@ -198,11 +198,13 @@ void load_columns(const HeadRows& heads, std::int64_t n, Range positions, std::i
   }
 }
 
-// The reverse.
+// The reverse, a few positions at a time: they may lie so that a cache holds only a few.
 void store_columns(const float* from, float scale, const HeadRows& heads, std::int64_t n,
                    Range positions, std::int64_t head) {
-  transpose(from, kBlock, heads.head_size, positions.size(), scale,
-            heads.at(n, positions.begin, head), heads.stride());
+  for (std::int64_t i = 0; i < positions.size(); i += 4) {
+    transpose(from + i, kBlock, heads.head_size, std::min<std::int64_t>(4, positions.size() - i),
+              scale, heads.at(n, positions.begin + i, head), heads.stride());
+  }
 }
 
 // Positions of a head as rows [positions, padded head size], with zeros in the padding.
