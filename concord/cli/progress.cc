@@ -94,8 +94,8 @@ std::string joined(const std::vector<std::string>& pieces, std::string_view sepa
 std::string format_progress(const train::Progress& progress, const train::RunStart& run,
                             int width) {
   const auto room = static_cast<std::size_t>(std::max(width, 0));
-  const std::string all = joined(pieces(progress, run), "  ");
-  const std::string with_bar = bar(progress) + "  " + all;
+  std::string all = joined(pieces(progress, run), "  ");
+  std::string with_bar = bar(progress) + "  " + all;
   if (with_bar.size() <= room) return with_bar;
   if (all.size() <= room) return all;
   std::vector<std::string> few = short_pieces(progress, run);

@@ -5,6 +5,7 @@
 #include "concord/base/error.h"
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/attention.h"
 #include "concord/ops/dropout.h"
 #include "concord/ops/gather.h"
 #include "concord/ops/loss.h"
@@ -88,6 +89,17 @@ TEST_F(Refusal, Losses) {
          "f32[2] and target i32[2]");
   expect([&] { clamp(b, matrix, 1, 0); }, "low = 1 and high = 0");
   expect([&] { dropout(b, matrix, labels, {}); }, "i64[2], given i32[2]");
+}
+
+TEST_F(Refusal, Attention) {
+  const ValueId q = input(DType::kF32, {2, 5, 6, 8}), k = input(DType::kF32, {2, 4, 3, 8});
+  expect([&] { attention(b, matrix, k, k); }, "q is f32[2, 3]; expected [samples, positions");
+  expect([&] { attention(b, q, k, q); }, "v f32[2, 5, 6, 8]; expected q [N, T, H, D] and k and v");
+  expect([&] { attention(b, q, k, k, {.causal = true}); }, "5 queries to 4 keys");
+  const ValueId four = input(DType::kF32, {2, 5, 4, 8});
+  expect([&] { attention(b, q, four, four); }, "6 heads of queries and 4 of keys");
+  expect([&] { packed_attention(b, q, 3); }, "qkv is f32[2, 5, 6, 8]; with 3 groups");
+  expect([&] { packed_attention(b, q, 0); }, "with 0 groups");
 }
 
 TEST_F(Refusal, Updates) {

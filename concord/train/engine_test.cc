@@ -156,7 +156,7 @@ TEST(Engine, RejectsABatchThatMakesFewerLeaves) {
   options.sample = {4};
   options.outputs = 2;
   try {
-    Engine(model_graphs(options), {.batch = 17, .leaves = 16});
+    const Engine engine(model_graphs(options), {.batch = 17, .leaves = 16});
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("makes only 9 leaves of 2 samples"), std::string::npos)
