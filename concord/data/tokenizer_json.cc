@@ -177,18 +177,18 @@ class Reader {
 
   void read_pre_tokenizer(const json& step) {
     const std::string type = text(step, "type");
+    // ByteLevel and Metaspace change the text, so that no other step may follow.
+    const bool ended = parts_.byte_level || !parts_.metaspace.empty();
     if (type == "Sequence") {
       for (const json& inner : step.at("pretokenizers")) {
         if (text(inner, "type") == "Sequence") refuse_pre_tokenizer(inner);
         read_pre_tokenizer(inner);
       }
-    } else if (parts_.byte_level || !parts_.metaspace.empty()) {
-      refuse_pre_tokenizer(step);  // only the last one changes the text
-    } else if (type == "Split") {
+    } else if (type == "Split" && !ended) {
       read_split(step);
-    } else if (type == "ByteLevel") {
+    } else if (type == "ByteLevel" && !ended) {
       read_byte_level(step);
-    } else if (type == "Metaspace") {
+    } else if (type == "Metaspace" && !ended) {
       read_metaspace(step);
     } else {
       refuse_pre_tokenizer(step);

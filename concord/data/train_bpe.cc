@@ -147,8 +147,7 @@ class PairCounts {
   // Pairs whose count rose become candidates; one whose count falls is found out by best().
   void offer_changed() {
     std::ranges::sort(changed_);
-    const auto repeated = std::ranges::unique(changed_);
-    changed_.erase(repeated.begin(), repeated.end());
+    changed_.erase(std::unique(changed_.begin(), changed_.end()), changed_.end());
     for (const Pair& pair : changed_) {
       const auto found = occurrences_.find(pair);
       if (found != occurrences_.end()) candidates_.push({found->second.count, pair});
