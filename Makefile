@@ -1,7 +1,7 @@
 # The developer's front door. CMake does the work; see CMakePresets.json for the variants.
 PRESET ?= release
 
-.PHONY: build test demo deps check format clean
+.PHONY: build test demo deps check tidy format clean
 
 deps:
 	@tools/install_dependencies
@@ -19,6 +19,9 @@ demo: build
 
 check:
 	@tools/check
+
+tidy:
+	@tools/tidy
 
 format:
 	@tools/format

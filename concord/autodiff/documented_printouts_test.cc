@@ -3,6 +3,7 @@
 
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/file.h"
@@ -50,7 +51,7 @@ ValueId layer(GraphBuilder& builder, const char* name, ValueId x, std::int64_t u
   const auto scope = builder.scope(name);
   const std::int64_t features = builder.shape(x)[1];
   const auto state = [&](const char* state_name, Shape shape) {
-    return builder.state(state_name, {DType::kF32, shape}, State::Role::kParameter, {});
+    return builder.state(state_name, {DType::kF32, std::move(shape)}, State::Role::kParameter, {});
   };
   const ValueId w = state("weight", {units, features});
   const ValueId b = state("bias", {units});

@@ -113,11 +113,13 @@ int run(int argc, char** argv) {
   secure_standard_streams();
   const std::unique_ptr<CLI::App> app = make_app();
   try {
-    app->parse(argc, argv);
+    try {
+      app->parse(argc, argv);
+    } catch (const CLI::Success& wanted) {  // --help, --version
+      app->exit(wanted);
+    }
     if (std::fflush(stdout) != 0) fail("cannot write to standard output: {}", std::strerror(errno));
     return 0;
-  } catch (const CLI::Success& wanted) {  // --help, --version
-    return app->exit(wanted);
   } catch (const CLI::ParseError& error) {
     log("{}\ntry \"{} --help\"", usage_message(*app, error), full_name(named_command(*app)));
     return 2;

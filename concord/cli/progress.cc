@@ -1,10 +1,11 @@
 #include "concord/cli/progress.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 #include <vector>
 
 #include "concord/base/clock.h"
@@ -16,7 +17,6 @@ namespace {
 constexpr double kRedrawSeconds = 0.1;
 constexpr double kDataWaitShown = 0.01;  // less is noise
 constexpr int kBarColumns = 16;
-constexpr int kLeastWidthWithBar = 70;
 
 std::int64_t epochs(const train::RunStart& run) {
   const std::int64_t each = std::max<std::int64_t>(run.steps_per_epoch, 1);
@@ -61,26 +61,50 @@ std::vector<std::string> pieces(const train::Progress& progress, const train::Ru
   return result;
 }
 
+// The same in few columns: all of it fits a terminal of 80.
+std::vector<std::string> short_pieces(const train::Progress& progress, const train::RunStart& run) {
+  std::vector<std::string> result;
+  result.push_back(
+      fmt::format("{}/{} {}/{}", progress.epoch, epochs(run), progress.step, progress.total_steps));
+  result.push_back(fmt::format("loss {:.3g}", progress.loss));
+  if (progress.accuracy >= 0) {
+    result.push_back(fmt::format("acc {}", format_percent(progress.accuracy)));
+  }
+  if (progress.step < progress.total_steps) {
+    result.push_back(fmt::format("ETA {}", format_duration(progress.eta_seconds)));
+  }
+  result.push_back(fmt::format("{}/s", format_count(progress.samples_per_second)));
+  if (progress.flops_per_second > 0) {
+    std::string speed = fmt::format("{:.0f} GFLOP/s", progress.flops_per_second / 1e9);
+    if (run.peak_flops_per_second > 0) {
+      speed +=
+          fmt::format(" ({:.0f} %)", 100 * progress.flops_per_second / run.peak_flops_per_second);
+    }
+    result.push_back(speed);
+  }
+  return result;
+}
+
+std::string joined(const std::vector<std::string>& pieces, std::string_view separator) {
+  return fmt::format("{}", fmt::join(pieces, separator));
+}
+
 }  // namespace
 
 std::string format_progress(const train::Progress& progress, const train::RunStart& run,
                             int width) {
-  const bool with_bar = width >= kLeastWidthWithBar;
-  std::string text = with_bar ? bar(progress) : "";
-  for (const std::string& piece : pieces(progress, run)) {
-    const std::string longer = text.empty() ? piece : text + "  " + piece;
-    if (static_cast<int>(longer.size()) > width) break;
-    text = longer;
-  }
-  return text;
+  const auto room = static_cast<std::size_t>(std::max(width, 0));
+  const std::string all = joined(pieces(progress, run), "  ");
+  const std::string with_bar = bar(progress) + "  " + all;
+  if (with_bar.size() <= room) return with_bar;
+  if (all.size() <= room) return all;
+  std::vector<std::string> few = short_pieces(progress, run);
+  while (few.size() > 1 && joined(few, " ").size() > room) few.pop_back();
+  return joined(few, " ").substr(0, room);
 }
 
 std::string format_log_line(const train::Progress& progress, const train::RunStart& run) {
-  std::string text;
-  for (const std::string& piece : pieces(progress, run)) {
-    text += text.empty() ? piece : ", " + piece;
-  }
-  return text;
+  return joined(pieces(progress, run), ", ");
 }
 
 std::string format_evaluation(const train::Progress& progress,

@@ -11,8 +11,8 @@
 
 namespace concord::cli {
 
-// The live line: at most `width` columns, pieces left out from the right when the terminal is
-// narrow, the bar first.
+// The live line, of at most `width` columns. Where it does not fit, the bar is left out, then words
+// are shortened, then pieces are left out from the right.
 std::string format_progress(const train::Progress& progress, const train::RunStart& run, int width);
 
 // "epoch 2/12 step 500/5628, loss 0.4123, ...": the same pieces, all of them, for logs.

@@ -39,17 +39,31 @@ TEST(Progress, LineNeverExceedsTheWidth) {
   }
 }
 
+TEST(Progress, EightyColumnsHoldEverything) {
+  train::Progress long_run = progress();
+  long_run.step = 4800;
+  long_run.total_steps = 5628;
+  long_run.epoch = 11;
+  train::RunStart run_of_twelve = run();
+  run_of_twelve.steps_per_epoch = 469;
+  run_of_twelve.total_steps = 5628;
+  long_run.loss = 0.12984;
+  EXPECT_EQ(format_progress(long_run, run_of_twelve, 79),
+            "11/12 4800/5628 loss 0.13 acc 87.5 % ETA 42.0 s 12.3 k/s 25 GFLOP/s (25 %)");
+}
+
 TEST(Progress, NarrowTerminalKeepsWhatMattersMost) {
-  EXPECT_EQ(format_progress(progress(), run(), 40), "epoch 2/3 step 300/600  loss 0.4321");
+  EXPECT_EQ(format_progress(progress(), run(), 40), "2/3 300/600 loss 0.432 acc 87.5 %");
+  EXPECT_EQ(format_progress(progress(), run(), 8), "2/3 300/");
 }
 
 TEST(Progress, BarIsEmptyAtTheStartAndFullAtTheEnd) {
   train::Progress at = progress();
   at.step = 0;
-  EXPECT_THAT(format_progress(at, run(), 100), StartsWith("[................]"));
+  EXPECT_THAT(format_progress(at, run(), 200), StartsWith("[................]"));
   at.step = 600;
-  EXPECT_THAT(format_progress(at, run(), 100), StartsWith("[################]"));
-  EXPECT_THAT(format_progress(at, run(), 100), Not(HasSubstr("ETA")));
+  EXPECT_THAT(format_progress(at, run(), 200), StartsWith("[################]"));
+  EXPECT_THAT(format_progress(at, run(), 200), Not(HasSubstr("ETA")));
 }
 
 TEST(Progress, DataWaitIsShownAboveOnePercentAlone) {

@@ -58,8 +58,11 @@ class QuietObserver : public train::TrainObserver {
 
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    // A parent that had it ignored meant it.
+    if (std::signal(signal, request_stop) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
+  std::signal(SIGPIPE, SIG_IGN);  // whoever read the progress is gone; training goes on
   const train::TrainRequest request{.resume = arguments.resume, .stop = &stop_requested};
 
   train::Summary summary;

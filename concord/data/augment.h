@@ -1,9 +1,9 @@
-// Augmentation: the random changes made to a training sample, and normalisation. What happens to a
+// Augmentation: the random changes made to a training sample, and normalization. What happens to a
 // sample is a pure function of (seed, epoch, sample index), whichever thread or rank does it.
 //
 // In this order: crop at a random place of the image padded with zeros on each side, as in He,
 // Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016, section 4.2; horizontal
-// flip with probability 1/2; normalisation; cutout of one square around a random pixel, set to zero
+// flip with probability 1/2; normalization; cutout of one square around a random pixel, set to zero
 // (the mean), cut at the border, as in DeVries, Taylor, "Improved regularization of convolutional
 // neural networks with cutout", 2017. Thread safety: const.
 #pragma once
@@ -30,7 +30,7 @@ class Augmentation {
   Augmentation(const AugmentOptions& options, Normalization normalization, Shape sample_shape,
                std::uint64_t seed);
 
-  // Normalisation alone, as evaluation needs it.
+  // Normalization alone, as evaluation needs it.
   static Augmentation none(Normalization normalization, Shape sample_shape);
 
   const Shape& sample_shape() const { return sample_shape_; }

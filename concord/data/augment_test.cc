@@ -61,8 +61,8 @@ TEST(Augmentation, CropShiftsTheImageAndPadsWithZeros) {
     for (int down = -padding; down <= padding; ++down) {
       for (int right = -padding; right <= padding; ++right) {
         std::vector<float> expected;
-        for (int y = down; y < down + 4; ++y) {
-          for (int x = right; x < right + 5; ++x) {
+        for (std::int64_t y = down; y < down + 4; ++y) {
+          for (std::int64_t x = right; x < right + 5; ++x) {
             const bool inside = y >= 0 && y < 4 && x >= 0 && x < 5;
             expected.push_back(((inside ? raw[static_cast<std::size_t>(y * 5 + x)] : 0) - 1) / 2);
           }

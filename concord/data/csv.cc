@@ -89,6 +89,12 @@ std::vector<CsvColumn> named_columns(const std::vector<std::string>& first_row,
   for (std::size_t i = 0; i < columns.size(); ++i) {
     columns[i].name = options.header ? first_row[i] : std::to_string(i);
   }
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const auto same = std::ranges::find(columns, columns[i].name, &CsvColumn::name);
+    if (static_cast<std::size_t>(same - columns.begin()) < i) {
+      fail("{}: two columns are named '{}': expected different names", source, columns[i].name);
+    }
+  }
   const bool classes = options.target_type == TargetType::kClass;
   if (options.targets.empty() || (classes && options.targets.size() != 1)) {
     fail("{}: {} target columns given: expected {}", source, options.targets.size(),

@@ -25,6 +25,8 @@ class ByteDataset final : public Dataset {
     }
   }
 
+  bool scaled_bytes() const override { return true; }
+
  private:
   std::vector<std::uint8_t> pixels_;
 };
@@ -67,6 +69,22 @@ class WithTargets final : public Dataset {
   void read(std::int64_t index, std::span<float> features) const override {
     CONCORD_CHECK(index >= 0 && index < size(), "{} of {}", index, size());
     whole_->read(index, features);
+  }
+  bool scaled_bytes() const override { return whole_->scaled_bytes(); }
+
+ private:
+  std::unique_ptr<Dataset> whole_;
+};
+
+class FirstSequences final : public Dataset {
+ public:
+  FirstSequences(std::unique_ptr<Dataset> whole, std::int64_t count)
+      : Dataset(count, whole->sample_shape()[0], whole->classes()), whole_(std::move(whole)) {}
+
+  void read_tokens(std::int64_t index, std::span<std::int32_t> tokens,
+                   std::span<std::int32_t> labels) const override {
+    CONCORD_CHECK(index >= 0 && index < size(), "{} of {}", index, size());
+    whole_->read_tokens(index, tokens, labels);
   }
 
  private:
@@ -116,8 +134,23 @@ Dataset::Dataset(Shape sample_shape, Targets targets)
   CONCORD_CHECK(size_ > 0 && sample_shape_.elements() > 0 && sample_shape_.rank() > 0);
 }
 
+Dataset::Dataset(std::int64_t size, std::int64_t length, int vocabulary)
+    : sample_type_(SampleType::kTokens), sample_shape_{length}, size_(size) {
+  CONCORD_CHECK(size > 0 && length > 0 && vocabulary > 0);
+  targets_.classes = vocabulary;
+}
+
+void Dataset::read(std::int64_t, std::span<float>) const {
+  CONCORD_CHECK(false, "samples of tokens have no values");
+}
+
+void Dataset::read_tokens(std::int64_t, std::span<std::int32_t>, std::span<std::int32_t>) const {
+  CONCORD_CHECK(false, "samples of values have no tokens");
+}
+
 std::int32_t Dataset::label(std::int64_t index) const {
-  CONCORD_CHECK(target_type() == TargetType::kClass && index >= 0 && index < size());
+  CONCORD_CHECK(target_type() == TargetType::kClass && sample_type_ == SampleType::kValues);
+  CONCORD_CHECK(index >= 0 && index < size());
   return targets_.labels[static_cast<std::size_t>(index)];
 }
 
@@ -144,6 +177,9 @@ std::unique_ptr<Dataset> float_dataset(Shape sample_shape, std::vector<float> fe
 std::unique_ptr<Dataset> first_samples(std::unique_ptr<Dataset> dataset, std::int64_t count) {
   if (count <= 0) fail("asked for the first {} samples: expected a positive number", count);
   if (count >= dataset->size()) return dataset;
+  if (dataset->sample_type() == SampleType::kTokens) {
+    return std::make_unique<FirstSequences>(std::move(dataset), count);
+  }
   Targets targets = first_targets(dataset->targets(), count);
   return with_targets(std::move(dataset), std::move(targets));
 }

@@ -1,6 +1,7 @@
 // Dataset: numbered samples and what is to be predicted from each.
 // A sample is a row of floats in row-major order: an image [C, H, W] with values in [0, 1], or a
-// vector [features]. Its target is a class label or a row of numbers (regression).
+// vector [features]; or a sequence of tokens [length]. Its target is a class label, one label for
+// each token, or a row of numbers (regression).
 // Targets are always in memory; features may be read or decoded on demand.
 // Thread safety: a data set does not change, so every const member may be called from any thread.
 #pragma once
@@ -15,6 +16,8 @@
 #include "concord/tensor/shape.h"
 
 namespace concord::data {
+
+enum class SampleType { kValues, kTokens };
 
 enum class TargetType {
   kClass,   // one label in [0, classes)
@@ -48,27 +51,42 @@ class Dataset {
   virtual ~Dataset() = default;
 
   std::int64_t size() const { return size_; }
+  SampleType sample_type() const { return sample_type_; }
   const Shape& sample_shape() const { return sample_shape_; }
   TargetType target_type() const { return targets_.type; }
-  // Number of classes; 0 unless the targets are classes.
+  // Number of classes; 0 unless the targets are classes. Of tokens: the vocabulary.
   int classes() const { return targets_.classes; }
   // Numbers in each target; 0 unless the targets are values.
   int target_width() const { return targets_.width; }
   const std::vector<std::string>& class_names() const { return targets_.class_names; }
   const Targets& targets() const { return targets_; }
+  // Whether the samples are bytes, which read() scales to [0, 1].
+  virtual bool scaled_bytes() const { return false; }
+
+  // Labels of a sample: 1, or one for each of its tokens.
+  std::int64_t labels_per_sample() const {
+    return sample_type_ == SampleType::kTokens ? sample_shape_.elements() : 1;
+  }
 
   // Writes sample `index` to `features`, which holds sample_shape().elements() floats. Throws Error
-  // naming the file when a sample that is decoded on demand is corrupt.
-  virtual void read(std::int64_t index, std::span<float> features) const = 0;
-  // The class of sample `index`.
+  // naming the file when a sample that is decoded on demand is corrupt. For samples of values.
+  virtual void read(std::int64_t index, std::span<float> features) const;
+  // Writes the tokens of sample `index` and the label of each. For samples of tokens.
+  virtual void read_tokens(std::int64_t index, std::span<std::int32_t> tokens,
+                           std::span<std::int32_t> labels) const;
+  // The class of sample `index`, which is of values.
   std::int32_t label(std::int64_t index) const;
   // Writes the target_width() numbers to be predicted from sample `index`.
   void read_target(std::int64_t index, std::span<float> target) const;
 
  protected:
+  // Samples of values.
   Dataset(Shape sample_shape, Targets targets);
+  // `size` samples of `length` tokens out of `vocabulary`.
+  Dataset(std::int64_t size, std::int64_t length, int vocabulary);
 
  private:
+  SampleType sample_type_ = SampleType::kValues;
   Shape sample_shape_;
   Targets targets_;
   std::int64_t size_;

@@ -27,6 +27,8 @@ class ImageFolder final : public Dataset {
     resize_center_square(image, side_, features);
   }
 
+  bool scaled_bytes() const override { return true; }
+
  private:
   int side_;
   std::vector<std::string> files_;

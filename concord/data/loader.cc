@@ -1,6 +1,7 @@
 #include "concord/data/loader.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
@@ -46,6 +47,7 @@ Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentatio
       augmentation_(std::move(augmentation)),
       options_(checked(options)),
       elements_(static_cast<std::size_t>(dataset.sample_shape().elements())),
+      labels_(static_cast<std::size_t>(dataset.labels_per_sample())),
       chunk_(std::max<std::int64_t>(1, kChunkElements / dataset.sample_shape().elements())),
       slot_count_(options.threads == 0 ? 1 : options.prefetch + 1),
       slots_(std::make_unique<Slot[]>(static_cast<std::size_t>(slot_count_))),
@@ -61,9 +63,9 @@ Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentatio
     for (std::size_t i = 0; i < threads; ++i) {
       threads_.emplace_back([this, i] { work(std::span(raw_).subspan(i * elements_, elements_)); });
     }
-  } catch (...) {
+  } catch (const std::system_error& error) {
     stop();
-    throw;
+    fail("cannot start {} loader threads (data.loader_threads): {}", threads, error.what());
   }
 }
 
@@ -80,9 +82,13 @@ void Loader::stop() {
 
 void Loader::allocate(Slot& slot) const {
   const auto batch = static_cast<std::size_t>(sampler_.batch());
-  slot.features = Buffer(batch * elements_ * sizeof(float));
+  if (dataset_.sample_type() == SampleType::kTokens) {
+    slot.tokens = Buffer(batch * elements_ * sizeof(std::int32_t));
+  } else {
+    slot.features = Buffer(batch * elements_ * sizeof(float));
+  }
   if (dataset_.target_type() == TargetType::kClass) {
-    slot.labels = Buffer(batch * sizeof(std::int32_t));
+    slot.labels = Buffer(batch * labels_ * sizeof(std::int32_t));
   } else {
     slot.targets =
         Buffer(batch * static_cast<std::size_t>(dataset_.target_width()) * sizeof(float));
@@ -99,9 +105,13 @@ void Loader::open(Slot& slot, std::int64_t step) {
   batch.step = step;
   batch.epoch = sampler_.epoch(step);
   batch.count = static_cast<std::int64_t>(count);
-  batch.features = view_and_clear_rest<float>(slot.features, count * elements_);
+  if (dataset_.sample_type() == SampleType::kTokens) {
+    batch.tokens = view_and_clear_rest<std::int32_t>(slot.tokens, count * elements_);
+  } else {
+    batch.features = view_and_clear_rest<float>(slot.features, count * elements_);
+  }
   if (dataset_.target_type() == TargetType::kClass) {
-    batch.labels = view_and_clear_rest<std::int32_t>(slot.labels, count);
+    batch.labels = view_and_clear_rest<std::int32_t>(slot.labels, count * labels_);
   } else {
     batch.targets = view_and_clear_rest<float>(
         slot.targets, count * static_cast<std::size_t>(dataset_.target_width()));
@@ -116,6 +126,11 @@ void Loader::read_samples(const Chunk& chunk, std::span<float> raw) const {
   for (auto i = static_cast<std::size_t>(chunk.begin); i < static_cast<std::size_t>(chunk.end);
        ++i) {
     const std::int64_t index = batch.indices[i];
+    if (dataset_.sample_type() == SampleType::kTokens) {
+      dataset_.read_tokens(index, batch.tokens.subspan(i * elements_, elements_),
+                           batch.labels.subspan(i * labels_, labels_));
+      continue;
+    }
     dataset_.read(index, raw);
     augmentation_.apply(batch.epoch, index, raw, batch.features.subspan(i * elements_, elements_));
     if (dataset_.target_type() == TargetType::kClass) {

@@ -26,14 +26,15 @@
 namespace concord::data {
 
 // The samples of one step. Spans begin at 64-byte boundaries. The memory behind `features`,
-// `labels` and `targets` has room for a full batch; after a shorter one the rest is zero. It
-// belongs to the loader; the consumer may overwrite it.
+// `tokens`, `labels` and `targets` has room for a full batch; after a shorter one the rest is zero.
+// It belongs to the loader; the consumer may overwrite it.
 struct Batch {
   std::int64_t step = 0;
   std::int64_t epoch = 0;
   std::int64_t count = 0;          // samples: the sampler's batch size, or less at an epoch's end
-  std::span<float> features;       // [count, sample shape]
-  std::span<std::int32_t> labels;  // [count]; empty unless targets are classes
+  std::span<float> features;       // [count, sample shape]; empty unless samples are values
+  std::span<std::int32_t> tokens;  // [count, length]; empty unless samples are tokens
+  std::span<std::int32_t> labels;  // [count, labels of a sample]; empty unless targets are classes
   std::span<float> targets;        // [count, width]; empty unless targets are values
   std::span<const std::int64_t> indices;  // [count], which samples
 };
@@ -67,7 +68,7 @@ class Loader {
   // A place for one batch in the ring. Its owner is a stage of its life: filled by the threads
   // until `ready`, then read by the consumer until released_ passes it.
   struct Slot {
-    Buffer features, labels, targets;
+    Buffer features, tokens, labels, targets;
     std::vector<std::int64_t> indices;
     Batch batch;
     std::atomic<std::int64_t> left = 0;  // chunks not yet filled
@@ -97,7 +98,8 @@ class Loader {
   Sampler sampler_;
   Augmentation augmentation_;
   LoaderOptions options_;
-  std::size_t elements_;  // floats of a sample
+  std::size_t elements_;  // floats or tokens of a sample
+  std::size_t labels_;    // of a sample
   std::int64_t chunk_;    // samples that a thread claims at once
   std::int64_t slot_count_;
   std::unique_ptr<Slot[]> slots_;

@@ -61,6 +61,7 @@ void expect_harmless_mutants(const ParserTarget& target) {
 
 TEST(MutatedInput, IdxParsesOrIsRefused) { expect_harmless_mutants(idx_target()); }
 TEST(MutatedInput, CifarParsesOrIsRefused) { expect_harmless_mutants(cifar_target()); }
+TEST(MutatedInput, TaskParsesOrIsRefused) { expect_harmless_mutants(task_target()); }
 TEST(MutatedInput, CsvParsesOrIsRefused) { expect_harmless_mutants(csv_target()); }
 TEST(MutatedInput, NpyParsesOrIsRefused) { expect_harmless_mutants(npy_target()); }
 TEST(MutatedInput, TokenizerParsesOrIsRefused) { expect_harmless_mutants(tokenizer_target()); }

@@ -56,13 +56,13 @@ void check_normalization(const Normalization& normalization, const Shape& sample
   if (mean.empty() && deviation.empty()) return;
   const auto channels = static_cast<std::size_t>(sample_shape[0]);
   if (mean.size() != channels || deviation.size() != channels) {
-    fail("normalisation with {} means and {} deviations: expected {} of each for samples {}",
+    fail("normalization with {} means and {} deviations: expected {} of each for samples {}",
          mean.size(), deviation.size(), channels, to_string(sample_shape));
   }
   for (std::size_t c = 0; c < channels; ++c) {
     if (!std::isfinite(mean[c]) || !std::isfinite(deviation[c]) || deviation[c] <= 0) {
       fail(
-          "normalisation of channel {} by mean {} and deviation {}: expected finite numbers and a "
+          "normalization of channel {} by mean {} and deviation {}: expected finite numbers and a "
           "positive deviation",
           c, mean[c], deviation[c]);
     }

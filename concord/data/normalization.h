@@ -1,4 +1,4 @@
-// Normalisation of samples: (x - mean) / deviation, channel by channel. The channels of an image
+// Normalization of samples: (x - mean) / deviation, channel by channel. The channels of an image
 // [C, H, W] are its C planes; those of a vector are its features.
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace concord::data {
 
-// One number per channel, or none at all for no normalisation.
+// One number per channel, or none at all for no normalization.
 struct Normalization {
   std::vector<float> mean;
   std::vector<float> deviation;  // standard deviation

@@ -160,33 +160,18 @@ std::vector<Result> converted(const NpyArray& array) {
   return result;
 }
 
-Shape sample_shape_of(const Shape& shape, std::string_view source) {
-  switch (shape.rank()) {
-    case 1:
-      return {1};
-    case 2:
-      return {shape[1]};
-    case 3:
-      return {1, shape[1], shape[2]};
-    case 4:
-      return {shape[1], shape[2], shape[3]};
-    default:
-      fail("{}: expected features [N], [N, F], [N, H, W] or [N, C, H, W], found {}", source,
-           to_string(shape));
-  }
-}
-
 std::unique_ptr<Dataset> with_targets(const std::filesystem::path& features, Targets targets,
-                                      const std::string& target_source) {
+                                      const std::string& target_source, NpyBytes bytes_are) {
   const std::string source = features.string();
   const std::string bytes = read_file(features);
   const NpyArray array = parse_npy(bytes, source);
-  const Shape sample_shape = sample_shape_of(array.shape, source);
+  const Shape sample_shape = npy_sample_shape(array.shape, source);
   if (array.shape[0] != targets.size()) {
     fail("{} has {} samples but {} has {} targets: expected one for each sample", source,
          array.shape[0], target_source, targets.size());
   }
-  if (array.type == NpyType::kU1 && array.shape.rank() >= 3) {
+  const bool pixels = bytes_are == NpyBytes::kPixels && array.shape.rank() >= 3;
+  if (array.type == NpyType::kU1 && pixels) {
     return byte_dataset(sample_shape, converted<std::uint8_t>(array), std::move(targets));
   }
   return float_dataset(sample_shape, npy_floats(array, source), std::move(targets));
@@ -226,6 +211,22 @@ NpyArray parse_npy(std::string_view bytes, std::string_view source) {
   return {type->type, shape, data};
 }
 
+Shape npy_sample_shape(const Shape& shape, std::string_view source) {
+  switch (shape.rank()) {
+    case 1:
+      return {1};
+    case 2:
+      return {shape[1]};
+    case 3:
+      return {1, shape[1], shape[2]};
+    case 4:
+      return {shape[1], shape[2], shape[3]};
+    default:
+      fail("{}: expected features [N], [N, F], [N, H, W] or [N, C, H, W], found {}", source,
+           to_string(shape));
+  }
+}
+
 std::vector<float> npy_floats(const NpyArray& array, std::string_view source) {
   std::vector<float> values = converted<float>(array);
   const std::size_t row = values.size() / static_cast<std::size_t>(array.shape[0]);
@@ -255,16 +256,17 @@ std::vector<std::int64_t> read_npy_labels(const std::filesystem::path& path) {
 }
 
 std::unique_ptr<Dataset> open_npy_classes(const std::filesystem::path& features,
-                                          const std::filesystem::path& labels, int classes) {
+                                          const std::filesystem::path& labels, int classes,
+                                          NpyBytes bytes) {
   return with_targets(features, class_targets(read_npy_labels(labels), classes, labels.string()),
-                      labels.string());
+                      labels.string(), bytes);
 }
 
 std::unique_ptr<Dataset> open_npy_values(const std::filesystem::path& features,
-                                         const std::filesystem::path& values) {
+                                         const std::filesystem::path& values, NpyBytes bytes) {
   const std::string source = values.string();
-  const std::string bytes = read_file(values);
-  const NpyArray array = parse_npy(bytes, source);
+  const std::string text = read_file(values);
+  const NpyArray array = parse_npy(text, source);
   if (array.shape.rank() > 2) {
     fail("{}: expected targets [N] or [N, width], found {}", source, to_string(array.shape));
   }
@@ -272,7 +274,7 @@ std::unique_ptr<Dataset> open_npy_values(const std::filesystem::path& features,
   targets.type = TargetType::kValues;
   targets.width = array.shape.rank() == 1 ? 1 : static_cast<int>(array.shape[1]);
   targets.values = npy_floats(array, source);
-  return with_targets(features, std::move(targets), source);
+  return with_targets(features, std::move(targets), source, bytes);
 }
 
 }  // namespace concord::data

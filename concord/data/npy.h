@@ -33,12 +33,21 @@ std::vector<std::int64_t> npy_integers(const NpyArray& array, std::string_view s
 // The labels of a one-dimensional .npy file of integers.
 std::vector<std::int64_t> read_npy_labels(const std::filesystem::path& path);
 
-// Features [N], [N, F], images [N, H, W] (samples [1, H, W]) or [N, C, H, W]; images of u1 are
-// scaled to [0, 1], other numbers stay as they are. Class targets: integers [N] in [0, classes).
+// What u1 stands for in images: pixels, scaled to [0, 1], or plain numbers.
+enum class NpyBytes { kPixels, kNumbers };
+
+// The shape of the samples in an array of features: [N], [N, F], images [N, H, W] (samples [1, H,
+// W]) or [N, C, H, W]. Throws Error naming `source` for another array.
+Shape npy_sample_shape(const Shape& array, std::string_view source);
+
+// Features as above. Numbers that are not pixels stay as they are. Class targets: integers [N] in
+// [0, classes).
 std::unique_ptr<Dataset> open_npy_classes(const std::filesystem::path& features,
-                                          const std::filesystem::path& labels, int classes);
+                                          const std::filesystem::path& labels, int classes,
+                                          NpyBytes bytes = NpyBytes::kPixels);
 // As above with numbers to predict, [N] or [N, width].
 std::unique_ptr<Dataset> open_npy_values(const std::filesystem::path& features,
-                                         const std::filesystem::path& values);
+                                         const std::filesystem::path& values,
+                                         NpyBytes bytes = NpyBytes::kPixels);
 
 }  // namespace concord::data

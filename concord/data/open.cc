@@ -23,11 +23,11 @@ fs::path path_of(const DataOptions& options, const std::string& name, const char
 
 // As above; the usual file may be compressed.
 fs::path idx_path(const DataOptions& options, const std::string& name, const char* usual) {
-  const fs::path path = path_of(options, name, usual);
-  if (!name.empty() || fs::exists(path)) return path;
+  fs::path path = path_of(options, name, usual);
+  if (!name.empty() || file_exists(path)) return path;
   fs::path compressed = path;
   compressed += ".gz";
-  if (!fs::exists(compressed)) {
+  if (!file_exists(compressed)) {
     fail("found neither {} nor {}: set data.dir to the folder that holds the IDX files",
          path.string(), compressed.string());
   }
@@ -67,7 +67,7 @@ std::unique_ptr<Dataset> open_cifar_split(const DataOptions& options, CifarKind 
   }
   const fs::path names =
       directory / (kind == CifarKind::k10 ? "batches.meta.txt" : "fine_label_names.txt");
-  return open_cifar(files, kind, fs::exists(names) ? names : fs::path());
+  return open_cifar(files, kind, file_exists(names) ? names : fs::path());
 }
 
 std::unique_ptr<Dataset> open_images_split(const DataOptions& options, Split split,
@@ -94,13 +94,16 @@ std::unique_ptr<Dataset> open_npy_split(const DataOptions& options, Split split,
                                 ? path_of(options, options.train, "train_features.npy")
                                 : path_of(options, options.test, "test_features.npy");
   const fs::path targets = npy_targets(options, split);
-  if (task.target == TargetType::kValues) return open_npy_values(features, targets);
-  return open_npy_classes(features, targets, task.outputs);
+  const bool numbers = split == Split::kTest && !task.scaled_bytes;
+  const NpyBytes bytes = numbers ? NpyBytes::kNumbers : NpyBytes::kPixels;
+  if (task.target == TargetType::kValues) return open_npy_values(features, targets, bytes);
+  return open_npy_classes(features, targets, task.outputs, bytes);
 }
 
 std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, Split split) {
   const bool train = split == Split::kTrain;
-  return open_synthetic({.sample_shape = Shape(options.synthetic_shape),
+  return open_synthetic({.sample_type = options.synthetic_samples,
+                         .sample_shape = Shape(options.synthetic_shape),
                          .size = train ? options.synthetic_train_size : options.synthetic_test_size,
                          .target_type = target_type(options),
                          .classes = options.classes == 0 ? 10 : options.classes,
@@ -173,7 +176,7 @@ int outputs_of(const Dataset& dataset) {
 
 // Throws unless the test split asks the same of a model.
 void check_fits(const Dataset& test, const Task& task) {
-  if (test.sample_shape() != task.sample) {
+  if (test.sample_type() != task.sample_type || test.sample_shape() != task.sample) {
     fail("samples of the training set are {}, of the test set {}; expected the same shape",
          to_string(task.sample), to_string(test.sample_shape()));
   }
@@ -194,7 +197,7 @@ Normalization choose_normalization(const DataOptions& options, const Dataset& tr
         "takes them",
         options.normalize, options.mean.size(), options.deviation.size());
   }
-  if (options.normalize == "none") return {};
+  if (options.normalize == "none" || train.sample_type() == SampleType::kTokens) return {};
   if (options.normalize == "auto") return measure_normalization(train);
   if (!given) fail("normalize = '{}': expected none, auto or given", options.normalize);
   Normalization normalization{options.mean, options.deviation};
@@ -222,9 +225,11 @@ DataSets open_data(const DataOptions& options) {
   DataSets sets{.task = learn_vocabulary(options)};
   Task& task = sets.task;
   sets.train = open_split(options, Split::kTrain, task);
+  task.sample_type = sets.train->sample_type();
   task.sample = sets.train->sample_shape();
   task.outputs = outputs_of(*sets.train);
   task.class_names = sets.train->class_names();
+  task.scaled_bytes = sets.train->scaled_bytes();
   check_names(task);
   task.features = choose_normalization(options, *sets.train);
   task.targets = choose_target_normalization(options, *sets.train);

@@ -49,7 +49,9 @@ struct DataOptions {
   std::vector<std::string> csv_targets = {"-1"};
   std::vector<std::string> csv_categorical;
 
-  // synthetic: shape and number of samples, numbers in a target of "values", and the seed.
+  // synthetic: whether samples are values or tokens, shape and number of samples, numbers in a
+  // target of "values", and the seed.
+  SampleType synthetic_samples = SampleType::kValues;
   std::vector<std::int64_t> synthetic_shape = {3, 32, 32};
   std::int64_t synthetic_train_size = 1024;
   std::int64_t synthetic_test_size = 256;

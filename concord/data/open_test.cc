@@ -146,6 +146,23 @@ TEST(OpenData, TargetsAreNormalizedInBothSplitsByTheTrainingSplit) {
               HasSubstr("expected targets that are values"));
 }
 
+TEST(OpenData, BytesMeanInBothSplitsWhatTheyMeanInTheTrainingSplit) {
+  const ScratchFolder folder;
+  folder.write("train_targets.npy", npy_bytes<std::int32_t>("<i4", "(1,)", {0}));
+  folder.write("test_targets.npy", npy_bytes<std::int32_t>("<i4", "(1,)", {0}));
+  folder.write("test_features.npy", npy_bytes("|u1", "(1, 1, 2)", "\xff\x33"));
+  const auto test_sample = [&] {
+    const DataSets sets = open_data({.kind = "npy", .directory = folder.path()});
+    std::vector<float> sample(2);
+    sets.test->read(0, sample);
+    return sample;
+  };
+  folder.write("train_features.npy", npy_bytes<float>("<f4", "(1, 1, 2)", {1, 2}));
+  EXPECT_THAT(test_sample(), ElementsAre(255, 51));
+  folder.write("train_features.npy", npy_bytes("|u1", "(1, 1, 2)", "ab"));
+  EXPECT_THAT(test_sample(), ElementsAre(1, testing::FloatEq(0.2f)));
+}
+
 TEST(OpenData, NamesAreUtf8) {
   const ScratchFolder folder;
   folder.write("train.csv", "x,kind\n1,caf\xe9\n");

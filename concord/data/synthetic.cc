@@ -5,6 +5,7 @@
 #include "concord/base/error.h"
 #include "concord/base/philox.h"
 #include "concord/data/streams.h"
+#include "concord/data/token_windows.h"
 
 namespace concord::data {
 namespace {
@@ -60,6 +61,16 @@ Targets synthetic_targets(const SyntheticOptions& options) {
   return targets;
 }
 
+std::unique_ptr<Dataset> random_windows(const SyntheticOptions& options) {
+  const RandomStream stream{options.seed, kSyntheticLabelStream, options.split};
+  const auto vocabulary = static_cast<std::uint32_t>(options.classes);
+  WideTokenRow row(static_cast<std::size_t>(options.size * options.sample_shape[0] + 1));
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    row[i] = static_cast<std::int32_t>(uniform_below(stream.bits(i), vocabulary));
+  }
+  return token_windows(std::move(row), options.sample_shape[0], options.classes, "synthetic data");
+}
+
 }  // namespace
 
 std::unique_ptr<Dataset> open_synthetic(const SyntheticOptions& options) {
@@ -80,6 +91,13 @@ std::unique_ptr<Dataset> open_synthetic(const SyntheticOptions& options) {
   if (targets <= 0 || targets > kMaxElements / options.size) {
     fail("synthetic data with {} {}: expected a positive number", targets,
          options.target_type == TargetType::kClass ? "classes" : "target values per sample");
+  }
+  if (options.sample_type == SampleType::kTokens) {
+    if (options.sample_shape.rank() != 1 || elements > kMaxElements / options.size) {
+      fail("{} synthetic samples of {} tokens: expected [length], and at most {} tokens in all",
+           options.size, to_string(options.sample_shape), kMaxElements);
+    }
+    return random_windows(options);
   }
   return std::make_unique<Synthetic>(options, synthetic_targets(options));
 }

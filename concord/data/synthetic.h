@@ -1,5 +1,5 @@
 // Made-up data for benchmarks and tests: standard normal features, and targets that have nothing to
-// do with them. Needs no file. A pure function of its options.
+// do with them; or windows of random tokens. Needs no file. A pure function of its options.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,11 @@
 namespace concord::data {
 
 struct SyntheticOptions {
-  Shape sample_shape = {3, 32, 32};
+  SampleType sample_type = SampleType::kValues;
+  Shape sample_shape = {3, 32, 32};  // of tokens: [length]
   std::int64_t size = 1024;
   TargetType target_type = TargetType::kClass;
-  int classes = 10;      // kClass: uniformly distributed labels
+  int classes = 10;      // kClass: uniformly distributed labels; of tokens: the vocabulary
   int target_width = 1;  // kValues: standard normal numbers
   std::uint64_t seed = 0;
   std::uint32_t split = 0;  // samples of different splits differ

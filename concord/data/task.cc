@@ -80,8 +80,12 @@ void check(const Task& task, std::string_view source) {
       task.class_names.size() != static_cast<std::size_t>(task.outputs)) {
     fail("{}: {} names for {} classes", source, task.class_names.size(), task.outputs);
   }
-  check_normalization(task.features, task.sample);
-  check_normalization(task.targets, {task.outputs});
+  try {
+    check_normalization(task.features, task.sample);
+    check_normalization(task.targets, {task.outputs});
+  } catch (const Error& error) {
+    fail("{}: {}", source, error.what());
+  }
 }
 
 }  // namespace
@@ -106,10 +110,12 @@ void check_names(const Task& task) {
 }
 
 json to_json(const Task& task) {
-  return {{"sample", task.sample.dims()},
+  return {{"sample_type", task.sample_type == SampleType::kTokens ? "tokens" : "values"},
+          {"sample", task.sample.dims()},
           {"target", task.target == TargetType::kClass ? "class" : "values"},
           {"outputs", task.outputs},
           {"class_names", task.class_names},
+          {"scaled_bytes", task.scaled_bytes},
           {"features", to_json(task.features)},
           {"targets", to_json(task.targets)},
           {"table", task.table ? to_json(*task.table) : json()}};
@@ -118,12 +124,16 @@ json to_json(const Task& task) {
 Task parse_task(const json& from, std::string_view source) {
   try {
     Task task;
+    const auto type = from.at("sample_type").get<std::string>();
+    if (type != "values" && type != "tokens") fail("{}: samples of {:?}", source, type);
+    task.sample_type = type == "tokens" ? SampleType::kTokens : SampleType::kValues;
     task.sample = Shape(from.at("sample").get<std::vector<std::int64_t>>());
     const auto target = from.at("target").get<std::string>();
     if (target != "class" && target != "values") fail("{}: a target of {:?}", source, target);
     task.target = target == "class" ? TargetType::kClass : TargetType::kValues;
     task.outputs = from.at("outputs").get<int>();
     task.class_names = from.at("class_names").get<std::vector<std::string>>();
+    task.scaled_bytes = from.at("scaled_bytes").get<bool>();
     task.features = parse_normalization(from.at("features"));
     task.targets = parse_normalization(from.at("targets"));
     if (!from.at("table").is_null()) task.table = parse_table(from.at("table"), source);

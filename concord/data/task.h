@@ -16,10 +16,12 @@
 namespace concord::data {
 
 struct Task {
-  Shape sample;  // [C, H, W] or [features]
+  SampleType sample_type = SampleType::kValues;
+  Shape sample;  // [C, H, W], [features] or, of tokens, [length]
   TargetType target = TargetType::kClass;
-  int outputs = 0;                       // classes, or numbers in a target
+  int outputs = 0;  // classes, tokens of the vocabulary, or numbers in a target
   std::vector<std::string> class_names;  // empty where the data names none
+  bool scaled_bytes = false;             // samples were bytes, scaled to [0, 1]
   Normalization features;
   Normalization targets;           // of values
   std::optional<CsvSchema> table;  // csv: the columns and their categories

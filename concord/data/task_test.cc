@@ -53,6 +53,7 @@ TEST(Task, RefusesWhatContradictsItself) {
   EXPECT_THAT(error("/sample", {3, -1}), HasSubstr("manifest: samples of [3, -1]"));
   EXPECT_THAT(error("/sample", {1 << 30, 1 << 30, 1 << 30}), HasSubstr("manifest: samples of"));
   EXPECT_THAT(error("/sample", "3"), HasSubstr("manifest: not the description of a task"));
+  EXPECT_THAT(error("/sample_type", "words"), HasSubstr("\"words\""));
   EXPECT_THAT(error("/outputs", 0), HasSubstr("0 outputs"));
   EXPECT_THAT(error("/outputs", 4), HasSubstr("3 names for 4 classes"));
   EXPECT_THAT(error("/target", "ranks"), HasSubstr("\"ranks\""));

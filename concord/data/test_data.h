@@ -15,11 +15,13 @@
 #include <string_view>
 #include <vector>
 
+#include "concord/base/error.h"
 #include "concord/data/cifar.h"
 #include "concord/data/csv.h"
 #include "concord/data/idx.h"
 #include "concord/data/image.h"
 #include "concord/data/npy.h"
+#include "concord/data/task.h"
 #include "concord/data/tokenizer.h"
 
 namespace concord::data {
@@ -165,6 +167,20 @@ inline ParserTarget csv_target() {
             options.target_type = TargetType::kValues;
             options.targets = {"0", "-1"};
             parse_csv(bytes, csv_schema(bytes, options, "input"), "input");
+          }};
+}
+
+inline ParserTarget task_target() {
+  CsvOptions options;
+  options.categorical = {"colour"};
+  Task table{.sample = {3}, .outputs = 2, .class_names = {"a", "b"}};
+  table.features = {{0, 1, 2}, {1, 1, 1}};
+  table.table = csv_schema("size,colour,kind\n1,red,a\n2,blue,b\n", options, "input");
+  const Task image{.sample = {1, 28, 28}, .outputs = 10, .scaled_bytes = true};
+  return {"task", {to_json(table).dump(), to_json(image).dump()}, [](std::string_view bytes) {
+            const auto json = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
+            if (json.is_discarded()) fail("input: not JSON");
+            (void)to_json(parse_task(json, "input"));
           }};
 }
 

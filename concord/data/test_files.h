@@ -28,7 +28,7 @@ class ScratchFolder {
   const std::filesystem::path& path() const { return path_; }
   // Writes a file, and the folders it needs; returns its path.
   std::filesystem::path write(std::string_view name, std::string_view bytes) const {
-    const std::filesystem::path file = path_ / name;
+    std::filesystem::path file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
     OutputFile(file).write(bytes);
     return file;

@@ -1,5 +1,6 @@
 #include "concord/graph/verifier.h"
 
+#include <algorithm>
 #include <set>
 
 #include "concord/base/error.h"
@@ -26,6 +27,10 @@ class Verifier {
  private:
   std::string describe(const Node& node) const {
     return node.name.empty() ? node.op : fmt::format("{} ({})", node.op, node.name);
+  }
+  std::string describe(ValueId id) const {
+    const std::string& name = graph_.value(id).name;
+    return name.empty() ? fmt::format("value %{}", id) : fmt::format("\"{}\" (%{})", name, id);
   }
 
   void check_id(ValueId id, std::string_view user) const {
@@ -78,53 +83,75 @@ class Verifier {
     for (const Output& output : graph_.outputs) unique(outputs, output.name);
   }
 
-  void check_phases() const {
-    const std::vector<Phase> phase = phases(graph_);
-    bool has_leaf_sum = false;
-    for (const Node& node : graph_.nodes) has_leaf_sum |= node.op == "leaf_sum";
-    const auto is_of_one_microbatch = [&](ValueId id) {
-      const NodeId producer = graph_.value(id).producer;
-      if (producer != kNoNode)
-        return phase[static_cast<std::size_t>(producer)] == Phase::kMicrobatch;
-      for (const Input& input : graph_.inputs) {
-        if (input.value == id) return input.kind == Input::Kind::kBatch;
-      }
-      return false;
-    };
+  void check_phases() {
+    phase_ = phases(graph_);
+    for (const Node& node : graph_.nodes) has_leaf_sum_ = has_leaf_sum_ || node.op == "leaf_sum";
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      if (phase[i] != Phase::kUpdate || node.op == "leaf_sum") continue;
-      for (const ValueId input : node.inputs) {
-        if (is_of_one_microbatch(input)) {
-          fail(
-              "{} is computed after the leaves but reads value %{} of a single microbatch; put a "
-              "leaf_sum between them",
-              describe(node), input);
-        }
-      }
+      if (phase_[i] == Phase::kUpdate) check_update(graph_.nodes[i]);
     }
     for (const State& state : graph_.states) {
-      if (state.next == kNoValue) continue;
-      check_id(state.next, graph_.value(state.value).name);
-      if (graph_.type(state.next) != graph_.type(state.value) ||
-          graph_.value(state.next).layout != graph_.value(state.value).layout) {
-        fail("the next value of state \"{}\" has another type or layout",
-             graph_.value(state.value).name);
-      }
-      if (is_of_one_microbatch(state.next)) {
-        fail("state \"{}\" would be set by a single microbatch", graph_.value(state.value).name);
-      }
+      if (state.next != kNoValue) check_next(state);
     }
     for (const Output& output : graph_.outputs) {
       check_id(output.value, output.name);
-      if (has_leaf_sum && is_of_one_microbatch(output.value)) {
-        fail("output \"{}\" belongs to a single microbatch of a graph with leaves", output.name);
+      if (has_leaf_sum_ && is_of_one_microbatch(output.value)) {
+        fail(
+            "output \"{}\" is {}, which belongs to a single microbatch of a graph with leaves; put "
+            "a leaf_sum before it",
+            output.name, describe(output.value));
       }
+    }
+  }
+
+  bool is_batch_input(ValueId id) const {
+    return std::ranges::any_of(graph_.inputs, [&](const Input& input) {
+      return input.value == id && input.kind == Input::Kind::kBatch;
+    });
+  }
+  bool is_of_one_microbatch(ValueId id) const {
+    const NodeId producer = graph_.value(id).producer;
+    if (producer == kNoNode) return is_batch_input(id);
+    return phase_[static_cast<std::size_t>(producer)] == Phase::kMicrobatch;
+  }
+
+  void check_update(const Node& node) const {
+    if (node.op == "leaf_sum") {
+      const ValueId input = node.inputs[0];
+      if (graph_.value(input).producer != kNoNode && is_of_one_microbatch(input)) return;
+      fail("{} reads {}; it sums what nodes compute from batch inputs", describe(node),
+           describe(input));
+    }
+    for (const ValueId input : node.inputs) {
+      if (is_of_one_microbatch(input)) {
+        fail(
+            "{} is computed after the leaves but reads {} of a single microbatch; put a leaf_sum "
+            "between them",
+            describe(node), describe(input));
+      }
+    }
+  }
+
+  void check_next(const State& state) const {
+    const std::string& name = graph_.value(state.value).name;
+    check_id(state.next, name);
+    const Value &now = graph_.value(state.value), &next = graph_.value(state.next);
+    if (next.type != now.type || next.layout != now.layout) {
+      fail("state \"{}\" is {} in layout {}; its next value, {}, is {} in layout {}", name,
+           to_string(now.type), to_string(now.layout), describe(state.next), to_string(next.type),
+           to_string(next.layout));
+    }
+    if (is_of_one_microbatch(state.next)) {
+      fail(
+          "the next value of state \"{}\" is {}, which belongs to a single microbatch; put a "
+          "leaf_sum before it",
+          name, describe(state.next));
     }
   }
 
   const Graph& graph_;
   std::vector<bool> defined_;
+  std::vector<Phase> phase_;  // by node
+  bool has_leaf_sum_ = false;
 };
 
 }  // namespace

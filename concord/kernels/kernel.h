@@ -69,6 +69,9 @@ struct KernelRule {
 
   std::unique_ptr<Kernel> (*make)(const Signature& signature, KernelPolicy& policy) = nullptr;
 
+  // Output 0 is input 0 byte for byte: where they can share memory, no kernel is run.
+  bool view = false;
+
   // Whether output `o` may occupy the memory of input `i`. Null: never.
   bool (*in_place)(const Signature& signature, std::size_t o, std::size_t i) = nullptr;
 };

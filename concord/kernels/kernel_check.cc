@@ -135,6 +135,13 @@ Outputs run_node(const Signature& signature, const std::vector<ref::Array>& valu
   return outputs;
 }
 
+std::string bytes_of_input_0(const Signature& signature, const std::vector<ref::Array>& values) {
+  const Operand& input = signature.inputs[0];
+  Buffer buffer(stored_bytes(input.type, input.layout));
+  store(values[static_cast<std::size_t>(signature.node.inputs[0])], input, buffer.data());
+  return {reinterpret_cast<const char*>(buffer.data()), buffer.bytes()};
+}
+
 Outputs run_with_threads(int threads, const Signature& signature,
                          const std::vector<ref::Array>& values, KernelPolicy& policy) {
   const int before = compute_threads();
@@ -193,6 +200,9 @@ std::string check_node(const Signature& signature, const std::vector<ref::Array>
     return "the bits depend on the number of threads";
   }
   const KernelRule& rule = cpu::find_kernel_rule(signature.node.op);
+  if (rule.view && outputs[0] != bytes_of_input_0(signature, values)) {
+    return "the output of a view has other bytes than its input";
+  }
   for (std::size_t o = 0; o < signature.outputs.size() && rule.in_place != nullptr; ++o) {
     for (std::size_t i = 0; i < signature.inputs.size(); ++i) {
       if (!rule.in_place(signature, o, i)) continue;

@@ -111,7 +111,8 @@ ValueId batch_norm(GraphBuilder& builder, std::string_view name, ValueId x,
   }
 
   const ops::BatchNorm norm = ops::batch_norm(builder, x, weight, bias, options.epsilon);
-  const auto n = static_cast<double>(shape.elements() / shape[1]);
+  const std::int64_t elements = shape.elements() / shape[1];
+  const auto n = static_cast<double>(elements);
   const double unbiased = n > 1 ? n / (n - 1) : 1;
   const auto samples = static_cast<double>(shape[0]);
   const ValueId share = ops::scale(builder, context.batch_weight, samples);

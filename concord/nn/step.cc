@@ -2,6 +2,8 @@
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
+#include "concord/ops/arithmetic.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
 
@@ -21,11 +23,17 @@ void check_options(const StepOptions& options) {
 ValueId add_features(GraphBuilder& builder, const StepOptions& options) {
   std::vector<std::int64_t> dims = {options.microbatch};
   dims.insert(dims.end(), options.sample.begin(), options.sample.end());
+  if (options.tokens) return builder.input("tokens", {DType::kI32, Shape(std::move(dims))});
   return builder.input("features", {DType::kF32, Shape(std::move(dims))});
 }
 
 ValueId add_scalar(GraphBuilder& builder, std::string name) {
   return builder.input(std::move(name), {DType::kF32, {}}, Input::Kind::kStep);
+}
+
+// What has a label: each sample, or each of its tokens.
+Shape rows_of(const StepOptions& options) {
+  return options.tokens ? Shape{options.microbatch, options.sample[0]} : Shape{options.microbatch};
 }
 
 // Adds the truth, compares the logits with it, and names the results. Returns the microbatch's
@@ -38,10 +46,17 @@ ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logi
     const ValueId targets = builder.input("targets", builder.type(logits));
     loss = ops::mean_squared_error(builder, logits, targets, batch_weight);
   } else {
-    const ValueId labels = builder.input("labels", {DType::kI32, {options.microbatch}});
-    loss = ops::softmax_cross_entropy(builder, logits, labels, batch_weight, label_smoothing);
+    const Shape rows = rows_of(options);
+    const double share =
+        static_cast<double>(options.microbatch) / static_cast<double>(rows.elements());
+    const ValueId labels = builder.input("labels", {DType::kI32, rows});
+    const auto shared = [&](ValueId value) {
+      return share == 1 ? value : ops::scale(builder, value, share);
+    };
+    loss =
+        ops::softmax_cross_entropy(builder, logits, labels, shared(batch_weight), label_smoothing);
     const ValueId correct = ops::count_correct(builder, logits, labels);
-    builder.output("correct", ops::leaf_sum(builder, correct));
+    builder.output("correct", ops::leaf_sum(builder, shared(correct)));
   }
   builder.output("loss", ops::leaf_sum(builder, loss));
   return loss;
@@ -52,9 +67,11 @@ ValueId apply_network(GraphBuilder& builder, const StepOptions& options, const S
   if (!options.network)
     return build_model(builder, options.model, context, features, options.outputs);
   const ValueId logits = options.network(builder, context, features);
-  const Shape expected{options.microbatch, options.outputs};
+  std::vector<std::int64_t> expected_dims = rows_of(options).dims();
+  expected_dims.push_back(options.outputs);
+  const Shape expected(std::move(expected_dims));
   if (builder.shape(logits) != expected) {
-    fail("the network returns {}; expected {}, one row for each sample",
+    fail("the network returns {}; expected {}, one row for each label",
          to_string(builder.shape(logits)), to_string(expected));
   }
   return logits;

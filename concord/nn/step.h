@@ -1,16 +1,19 @@
 // Steps: a model, its loss, backpropagation and the optimizer as one graph, written for one
 // microbatch (graph/graph.h). Inputs and outputs by name:
 //
-//   features       f32 [microbatch, sample...]      batch
+//   features       f32 [microbatch, sample...]      batch; samples of values
+//   tokens         i32 [microbatch, length]         batch; samples of tokens
 //   labels         i32 [microbatch]                 batch; cross-entropy
+//                  i32 [microbatch, length]         of tokens: what each is followed by
 //   targets        f32 [microbatch, outputs]        batch; mean squared error
 //   position       i64 [2]                          batch; step, and index of the first sample
 //   batch_weight   f32 []                           step; 1 / samples of the whole batch
 //   learning_rate  f32 []                           step
 //
-//   loss     f32 []   the mean over the batch
-//   correct  f32 []   cross-entropy: samples whose largest logit is their label's
-//   logits   f32 [microbatch, outputs]              of a prediction
+//   loss     f32 []   the mean over the batch; a sample of tokens counts as the mean over them
+//   correct  f32 []   cross-entropy: samples whose largest logit is their label's; a sample of
+//                     tokens counts as the share of them
+//   logits   f32 [microbatch, outputs]              of a prediction; [microbatch, length, outputs]
 //
 // The parameters have the same names and shapes in all three graphs of a model.
 // Errors: options out of range, or that do not fit each other, throw Error.
@@ -25,7 +28,7 @@
 namespace concord::nn {
 
 // A network of one's own: adds it to the graph, applied to `x` [N, sample...], and returns its
-// logits (or predictions) [N, outputs].
+// logits (or predictions) [N, outputs]; of tokens, [N, length, outputs].
 using Network =
     std::function<ValueId(GraphBuilder& builder, const StepContext& context, ValueId x)>;
 
@@ -34,7 +37,8 @@ struct StepOptions {
 
   ModelOptions model;        // from the zoo
   Network network = {};      // in place of `model` where given
-  Shape sample;              // [C, H, W] or [features]
+  bool tokens = false;       // whether samples are tokens, and not values
+  Shape sample;              // [C, H, W], [features], or [length] of tokens
   std::int64_t outputs = 0;  // classes, or targets of a sample
   std::int64_t microbatch = 1;
   Loss loss = Loss::kCrossEntropy;

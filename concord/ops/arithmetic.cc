@@ -117,6 +117,35 @@ const RegisterOp square_op{{
     },
 }};
 
+// y = |x|: dL/dx = dL/dy * sign(x), 0 at 0.
+const RegisterOp abs_op{{
+    .name = "abs",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {
+          context.builder.node1("abs_backward", {context.output_gradient(0), context.input(0)})};
+    },
+}};
+
+const RegisterOp abs_backward_op{{
+    .name = "abs_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 2);
+      expect_same(inputs[0], inputs[1]);
+      return {inputs[0]};
+    },
+}};
+
+// dL/dx = dL/dy where y = x, else 0.
+const RegisterOp clamp_op{{
+    .name = "clamp",
+    .infer = infer_unary,
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      return {mul(b, context.output_gradient(0), equal(b, context.input(0), context.output(0)))};
+    },
+}};
+
 const RegisterOp scale_op{{
     .name = "scale",
     .infer = infer_unary,
@@ -178,6 +207,12 @@ ValueId exp(GraphBuilder& builder, ValueId x) { return builder.node1("exp", {x})
 ValueId log(GraphBuilder& builder, ValueId x) { return builder.node1("log", {x}); }
 ValueId sqrt(GraphBuilder& builder, ValueId x) { return builder.node1("sqrt", {x}); }
 ValueId square(GraphBuilder& builder, ValueId x) { return builder.node1("square", {x}); }
+ValueId abs(GraphBuilder& builder, ValueId x) { return builder.node1("abs", {x}); }
+
+ValueId clamp(GraphBuilder& builder, ValueId x, double low, double high) {
+  if (!(low <= high)) fail("clamp: low = {} and high = {}: expected low <= high", low, high);
+  return builder.node1("clamp", {x}, {{"low", low}, {"high", high}});
+}
 
 ValueId scale(GraphBuilder& builder, ValueId x, double factor) {
   return builder.node1("scale", {x}, {{"factor", factor}});

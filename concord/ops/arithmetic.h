@@ -18,10 +18,14 @@ ValueId neg(GraphBuilder& builder, ValueId x);
 ValueId exp(GraphBuilder& builder, ValueId x);
 ValueId log(GraphBuilder& builder, ValueId x);  // natural; NaN below 0, -infinity at 0
 ValueId sqrt(GraphBuilder& builder, ValueId x);
+ValueId abs(GraphBuilder& builder, ValueId x);
 ValueId square(GraphBuilder& builder, ValueId x);
 
 // x times a constant.
 ValueId scale(GraphBuilder& builder, ValueId x, double factor);
+
+// x, or the nearest of `low` and `high` where x is outside of them.
+ValueId clamp(GraphBuilder& builder, ValueId x, double low, double high);
 
 // The gradient of a broadcast: `gradient` summed over the dims that broadcasting stretched, so that
 // it has `shape` again.

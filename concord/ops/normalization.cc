@@ -18,6 +18,15 @@ void expect_channels(const TensorType& x, std::span<const TensorType> vectors) {
   }
 }
 
+// Statistics are for the backward op and, in batch norm, for running statistics.
+void expect_statistics_unused(const GradientContext& context) {
+  for (std::size_t i = 1; i < context.output_gradients.size(); ++i) {
+    CONCORD_CHECK(context.output_gradient(i) == kNoValue,
+                  "the loss depends on the statistics of {} {}", context.node.op,
+                  context.node.name);
+  }
+}
+
 // Attributes: epsilon, relu. Inputs: x, gamma, beta. Outputs: y, mean, variance.
 const RegisterOp batch_norm_op{{
     .name = "batch_norm",
@@ -27,9 +36,7 @@ const RegisterOp batch_norm_op{{
       return {inputs[0], inputs[1], inputs[1]};
     },
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
-      CONCORD_CHECK(
-          context.output_gradient(1) == kNoValue && context.output_gradient(2) == kNoValue,
-          "the loss depends on the statistics of batch norm {}", context.node.name);
+      expect_statistics_unused(context);
       std::vector<ValueId> inputs = {context.output_gradient(0), context.input(0), context.input(1),
                                      context.output(1), context.output(2)};
       if (context.node.attributes.integer("relu") != 0) inputs.push_back(context.output(0));
@@ -76,6 +83,131 @@ const RegisterOp batch_norm_backward_op{{
         },
 }};
 
+// Throws Error unless each of `parameters` is f32 [channels].
+void expect_parameters(std::int64_t channels, std::span<const TensorType> parameters) {
+  const TensorType expected{DType::kF32, {channels}};
+  for (const TensorType& parameter : parameters) {
+    if (parameter != expected) {
+      fail("a parameter is {}; {} channels need {}", to_string(parameter), channels,
+           to_string(expected));
+    }
+  }
+}
+
+void expect_gradient_of(const TensorType& x, const TensorType& dy) {
+  if (dy != x) fail("the output gradient is {}; expected {}", to_string(dy), to_string(x));
+}
+
+// One statistic for each row of x, which is [..., C].
+TensorType rows_of(const TensorType& x) {
+  expect_floating(x, "the input");
+  if (x.shape.rank() < 1 || x.shape[-1] < 1) {
+    fail("the input is {}; expected [..., C] with at least one channel", to_string(x.shape));
+  }
+  std::vector<std::int64_t> rows = x.shape.dims();
+  rows.pop_back();
+  return {DType::kF32, Shape(std::move(rows))};
+}
+
+// One statistic for each group of each sample of x, which is [N, C, ...].
+TensorType groups_of(const TensorType& x, std::int64_t groups) {
+  expect_floating(x, "the input");
+  if (x.shape.rank() < 2 || groups < 1 || x.shape[1] % groups != 0 || x.shape.elements() == 0) {
+    fail("{} groups of {}; expected [N, C, ...], not empty, with equal groups of channels", groups,
+         to_string(x.shape));
+  }
+  return {DType::kF32, {x.shape[0], groups}};
+}
+
+// Operations for each element of x, the first input of a forward op and the second of a backward
+// one.
+template <int operations>
+Cost per_element(const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
+  return {operations * static_cast<double>(inputs[0].shape.elements())};
+}
+
+// dL/d(inputs) from the op's own backward op: of dy, x, gamma and the statistics.
+std::vector<ValueId> gradient_from_statistics(GradientContext& context) {
+  expect_statistics_unused(context);
+  std::vector<ValueId> inputs = {context.output_gradient(0), context.input(0), context.input(1)};
+  inputs.insert(inputs.end(), context.node.outputs.begin() + 1, context.node.outputs.end());
+  return context.builder.node(context.node.op + "_backward", std::move(inputs),
+                              context.node.attributes);
+}
+
+// Attributes: epsilon. Inputs: x, gamma, beta. Outputs: y, mean, 1 / sqrt(variance + epsilon).
+const RegisterOp layer_norm_op{{
+    .name = "layer_norm",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 3);
+      const TensorType rows = rows_of(inputs[0]);
+      expect_parameters(inputs[0].shape[-1], inputs.subspan(1));
+      return {inputs[0], rows, rows};
+    },
+    .gradient = gradient_from_statistics,
+    .cost = per_element<6>,
+}};
+
+// Inputs: dy, x, gamma, the statistics. Outputs: dx, dgamma, dbeta.
+const RegisterOp layer_norm_backward_op{{
+    .name = "layer_norm_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 5);
+      expect_gradient_of(inputs[1], inputs[0]);
+      return {inputs[1], inputs[2], inputs[2]};
+    },
+    .cost = per_element<9>,
+}};
+
+// Attributes: epsilon. Inputs: x, gamma. Outputs: y, 1 / sqrt(mean of x^2 + epsilon).
+const RegisterOp rms_norm_op{{
+    .name = "rms_norm",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 2);
+      const TensorType rows = rows_of(inputs[0]);
+      expect_parameters(inputs[0].shape[-1], inputs.subspan(1));
+      return {inputs[0], rows};
+    },
+    .gradient = gradient_from_statistics,
+    .cost = per_element<4>,
+}};
+
+// Inputs: dy, x, gamma, the statistic. Outputs: dx, dgamma.
+const RegisterOp rms_norm_backward_op{{
+    .name = "rms_norm_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 4);
+      expect_gradient_of(inputs[1], inputs[0]);
+      return {inputs[1], inputs[2]};
+    },
+    .cost = per_element<7>,
+}};
+
+// Attributes: epsilon, groups. Inputs: x, gamma, beta. Outputs: y, mean, 1 / sqrt(variance +
+// epsilon).
+const RegisterOp group_norm_op{{
+    .name = "group_norm",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 3);
+      const TensorType groups = groups_of(inputs[0], node.attributes.integer("groups"));
+      expect_parameters(inputs[0].shape[1], inputs.subspan(1));
+      return {inputs[0], groups, groups};
+    },
+    .gradient = gradient_from_statistics,
+    .cost = per_element<6>,
+}};
+
+// Inputs: dy, x, gamma, the statistics. Outputs: dx, dgamma, dbeta.
+const RegisterOp group_norm_backward_op{{
+    .name = "group_norm_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 5);
+      expect_gradient_of(inputs[1], inputs[0]);
+      return {inputs[1], inputs[2], inputs[2]};
+    },
+    .cost = per_element<9>,
+}};
+
 Attributes attributes_of(double epsilon, bool relu) {
   return {{"epsilon", epsilon}, {"relu", std::int64_t{relu}}};
 }
@@ -93,6 +225,20 @@ ValueId batch_norm_inference(GraphBuilder& builder, ValueId x, ValueId gamma, Va
                              ValueId mean, ValueId variance, double epsilon, bool relu) {
   return builder.node1("batch_norm_inference", {x, gamma, beta, mean, variance},
                        attributes_of(epsilon, relu));
+}
+
+ValueId layer_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta, double epsilon) {
+  return builder.node("layer_norm", {x, gamma, beta}, {{"epsilon", epsilon}})[0];
+}
+
+ValueId rms_norm(GraphBuilder& builder, ValueId x, ValueId gamma, double epsilon) {
+  return builder.node("rms_norm", {x, gamma}, {{"epsilon", epsilon}})[0];
+}
+
+ValueId group_norm(GraphBuilder& builder, ValueId x, std::int64_t groups, ValueId gamma,
+                   ValueId beta, double epsilon) {
+  return builder.node("group_norm", {x, gamma, beta},
+                      {{"epsilon", epsilon}, {"groups", groups}})[0];
 }
 
 }  // namespace concord::ops

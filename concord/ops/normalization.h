@@ -1,14 +1,15 @@
-// Batch normalization (Ioffe, Szegedy 2015) of [N, C, H, W] or [N, C], channel by channel:
-//
-//   y = gamma (x - mean) / sqrt(variance + epsilon) + beta
-//
-// With `relu`, y is max(that, 0): one op in place of two, which a fusion pass makes.
+// Normalization: over the batch, and of each sample on its own.
 #pragma once
 
 #include "concord/graph/builder.h"
 
 namespace concord::ops {
 
+// Batch normalization (Ioffe, Szegedy 2015) of [N, C, H, W] or [N, C], channel by channel:
+//
+//   y = gamma (x - mean) / sqrt(variance + epsilon) + beta
+//
+// With `relu`, y is max(that, 0): one op in place of two, which a fusion pass makes.
 struct BatchNorm {
   ValueId y;
   ValueId mean;      // [C], of this microbatch
@@ -23,5 +24,21 @@ BatchNorm batch_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId be
 // Evaluation: given statistics, each [C]. Not differentiable.
 ValueId batch_norm_inference(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta,
                              ValueId mean, ValueId variance, double epsilon, bool relu = false);
+
+// Layer normalization (Ba, Kiros, Hinton 2016): the formula above for each row of [..., C], with
+// the row's own mean and variance. gamma and beta are [C].
+ValueId layer_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta, double epsilon);
+
+// Root mean square normalization (Zhang, Sennrich 2019) of each row of [..., C]:
+//
+//   y = gamma x / sqrt(mean of x^2 + epsilon)
+ValueId rms_norm(GraphBuilder& builder, ValueId x, ValueId gamma, double epsilon);
+
+// Group normalization (Wu, He 2018) of [N, C, ...]: the formula of batch norm, with mean and
+// variance over the channels of one of `groups` equal groups and all positions of one sample. gamma
+// and beta are [C]. One group is the layer normalization of images, C groups instance
+// normalization.
+ValueId group_norm(GraphBuilder& builder, ValueId x, std::int64_t groups, ValueId gamma,
+                   ValueId beta, double epsilon);
 
 }  // namespace concord::ops

@@ -6,8 +6,11 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/gather.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
 
@@ -52,7 +55,21 @@ TEST_F(Refusal, ShapeOps) {
   expect([&] { concat(b, {}, 0); }, "at least one value");
   expect([&] { slice(b, matrix, 1, 2, 4); }, "[2, 4) does not lie in dim 1");
   expect([&] { slice(b, matrix, 2, 0, 1); }, "no dim 2");
+  expect([&] { split(b, matrix, 1, {1, 1}); }, "[1, 1] do not fill dim 1 of [2, 3]");
+  expect([&] { split(b, matrix, 1, {4, -1}); }, "do not fill");
+  expect([&] { split(b, matrix, 1, {}); }, "do not fill");
   expect([&] { pad_slice(b, matrix, 1, 2, 4); }, "does not fit 4 indices");
+}
+
+TEST_F(Refusal, Gather) {
+  expect([&] { gather(b, matrix, vector, 0); }, "the indices are f32[2]; expected i32");
+  expect([&] { gather(b, matrix, labels, 2); }, "no dim 2");
+  expect([&] { embedding(b, vector, labels); }, "the table is f32[2]; expected");
+}
+
+TEST_F(Refusal, RotaryEmbedding) {
+  expect([&] { rotary_embedding(b, matrix, 10000); }, "[2, 3]; expected [..., T, D] with D even");
+  expect([&] { rotary_embedding(b, input(DType::kF32, {3, 4}), 0); }, "base = 0");
 }
 
 TEST_F(Refusal, Reductions) {
@@ -65,6 +82,11 @@ TEST_F(Refusal, Losses) {
   expect([&] { softmax_cross_entropy(b, matrix, labels, vector); }, "weight must be f32[]");
   expect([&] { softmax_cross_entropy(b, matrix, labels, scalar, 1.0); }, "label_smoothing = 1");
   expect([&] { mean_squared_error(b, matrix, vector, scalar); }, "f32[2, 3] and target f32[2]");
+  expect([&] { l1_loss(b, scalar, scalar, scalar); }, "f32[]: expected [N, ...]");
+  expect([&] { huber_loss(b, matrix, matrix, scalar, 0); }, "delta = 0: expected a positive");
+  expect([&] { binary_cross_entropy_with_logits(b, vector, labels, scalar); },
+         "f32[2] and target i32[2]");
+  expect([&] { clamp(b, matrix, 1, 0); }, "low = 1 and high = 0");
   expect([&] { dropout(b, matrix, labels, {}); }, "i64[2], given i32[2]");
 }
 

@@ -62,7 +62,7 @@ const RegisterOp sum_of_squares_op{{
       for (const TensorType& type : inputs) {
         if (type.dtype != DType::kF32) fail("expected f32 values, given {}", to_string(type));
       }
-      return {{DType::kF32, {}}};
+      return {{DType::kF64, {}}};
     },
     .cost = [](const Node&, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return Cost{2.0 * elements(inputs)}; },
@@ -72,8 +72,10 @@ const RegisterOp clip_factor_op{{
     .name = "clip_factor",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
       expect_inputs(inputs, 1);
-      expect_scalar(inputs[0], "the sum of squares");
-      return {inputs[0]};
+      if (inputs[0] != TensorType{DType::kF64, {}}) {
+        fail("the sum of squares must be f64[], given {}", to_string(inputs[0]));
+      }
+      return {{DType::kF32, {}}};
     },
 }};
 

@@ -55,11 +55,12 @@ AdamUpdate adam_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
                        const std::vector<ValueId>& first_moments,
                        const std::vector<ValueId>& second_moments, const AdamOptions& options);
 
-// The sum of the squares of every element of every value, a scalar: their squared Euclidean norm.
+// The sum of the squares of every element of every value, an f64 scalar, since the square of a
+// large norm is more than an f32 holds: their squared Euclidean norm.
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
 
-// min(1, max_norm / (sqrt(sum_of_squares) + 1e-6)), a scalar: what gradients are scaled by so that
-// their norm is at most max_norm (Pascanu, Mikolov, Bengio 2013). NaN stays NaN.
+// min(1, max_norm / (sqrt(sum_of_squares) + 1e-6)), an f32 scalar: what gradients are scaled by so
+// that their norm is at most max_norm (Pascanu, Mikolov, Bengio 2013). NaN stays NaN.
 ValueId clip_factor(GraphBuilder& builder, ValueId sum_of_squares, double max_norm);
 
 // (1 - momentum) * running + momentum * value.

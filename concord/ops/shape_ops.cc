@@ -1,6 +1,7 @@
 #include "concord/ops/shape_ops.h"
 
 #include "concord/ops/rules.h"
+#include "concord/ops/step.h"
 
 namespace concord::ops {
 namespace {
@@ -86,6 +87,39 @@ const RegisterOp concat_op{{
         begin = end;
       }
       return gradients;
+    },
+    .cost = moves_only,
+}};
+
+// Attributes: dim, extents. One output for each extent.
+const RegisterOp split_op{{
+    .name = "split",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      const Shape& from = inputs[0].shape;
+      const int dim = checked_dim(from, node.attributes.integer("dim"));
+      const std::vector<std::int64_t>& extents = node.attributes.integers("extents");
+      std::int64_t rest = from[dim];
+      std::vector<TensorType> outputs;
+      for (const std::int64_t extent : extents) {
+        if (extent < 0 || extent > rest) break;
+        rest -= extent;
+        outputs.push_back({inputs[0].dtype, from.with(dim, extent)});
+      }
+      if (outputs.empty() || outputs.size() != extents.size() || rest != 0) {
+        fail("the extents {} do not fill dim {} of {}", to_string(Shape(extents)), dim,
+             to_string(from));
+      }
+      return outputs;
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& b = context.builder;
+      std::vector<ValueId> gradients(context.output_gradients.begin(),
+                                     context.output_gradients.end());
+      for (std::size_t i = 0; i < gradients.size(); ++i) {
+        if (gradients[i] == kNoValue) gradients[i] = constant(b, b.type(context.output(i)), 0.0);
+      }
+      return {concat(b, gradients, context.node.attributes.integer("dim"))};
     },
     .cost = moves_only,
 }};
@@ -194,6 +228,13 @@ ValueId slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t b
   return builder.node1(
       "slice", {x},
       {{"dim", std::int64_t{checked_dim(builder.shape(x), dim)}}, {"begin", begin}, {"end", end}});
+}
+
+std::vector<ValueId> split(GraphBuilder& builder, ValueId x, std::int64_t dim,
+                           const std::vector<std::int64_t>& extents) {
+  return builder.node(
+      "split", {x},
+      {{"dim", std::int64_t{checked_dim(builder.shape(x), dim)}}, {"extents", extents}});
 }
 
 ValueId pad_slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t begin,

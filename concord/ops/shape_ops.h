@@ -21,6 +21,11 @@ ValueId concat(GraphBuilder& builder, const std::vector<ValueId>& values, std::i
 ValueId slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t begin,
               std::int64_t end);
 
+// x cut along `dim` into one value for each of `extents`, which fill the dim: the reverse of
+// concat, and cheaper to differentiate than as many slices.
+std::vector<ValueId> split(GraphBuilder& builder, ValueId x, std::int64_t dim,
+                           const std::vector<std::int64_t>& extents);
+
 // The gradient of slice: x at [begin, begin + its extent) of `dim`, zeros elsewhere up to `extent`.
 ValueId pad_slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t begin,
                   std::int64_t extent);

@@ -1,6 +1,5 @@
 #include "concord/ops/softmax.h"
 
-#include "concord/ops/arithmetic.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -55,7 +54,8 @@ const RegisterOp softmax_backward_op{{
     .cost = row_cost,
 }};
 
-// Inputs logits, labels, weight. Outputs the loss, and the probabilities for the backward op.
+// Attributes: label_smoothing and, where there is one, ignore_label. Inputs logits, labels, weight.
+// Outputs the loss, and for the backward op the probabilities: zeros in ignored rows.
 const RegisterOp softmax_cross_entropy_op{{
     .name = "softmax_cross_entropy",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -90,6 +90,7 @@ const RegisterOp softmax_cross_entropy_backward_op{{
     },
 }};
 
+// Attributes: ignore_label, where there is one.
 const RegisterOp count_correct_op{{
     .name = "count_correct",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -103,36 +104,28 @@ const RegisterOp count_correct_op{{
         },
 }};
 
+Attributes with_ignored(Attributes attributes, std::optional<std::int32_t> ignore_label) {
+  if (ignore_label) attributes.set("ignore_label", std::int64_t{*ignore_label});
+  return attributes;
+}
+
 }  // namespace
 
 ValueId softmax(GraphBuilder& builder, ValueId x) { return builder.node1("softmax", {x}); }
 
 ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId labels, ValueId weight,
-                              double label_smoothing) {
+                              double label_smoothing, std::optional<std::int32_t> ignore_label) {
   if (!(label_smoothing >= 0 && label_smoothing < 1)) {
     fail("softmax_cross_entropy: label_smoothing = {}: expected a number in [0, 1)",
          label_smoothing);
   }
   return builder.node("softmax_cross_entropy", {logits, labels, weight},
-                      {{"label_smoothing", label_smoothing}})[0];
+                      with_ignored({{"label_smoothing", label_smoothing}}, ignore_label))[0];
 }
 
-ValueId mean_squared_error(GraphBuilder& builder, ValueId prediction, ValueId target,
-                           ValueId weight) {
-  const Shape shape = builder.shape(prediction);
-  if (builder.type(prediction) != builder.type(target) || shape.rank() < 1 ||
-      shape.elements() == 0) {
-    fail("mean_squared_error: prediction {} and target {}: expected [N, ...] of one type",
-         to_string(builder.type(prediction)), to_string(builder.type(target)));
-  }
-  const ValueId squares = square(builder, sub(builder, prediction, target));
-  const ValueId sum = sum_to_shape(builder, squares, Shape{});
-  const double of_one_sample = static_cast<double>(shape.elements() / shape[0]);
-  return mul(builder, scale(builder, sum, 1.0 / of_one_sample), weight);
-}
-
-ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels) {
-  return builder.node1("count_correct", {logits, labels});
+ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels,
+                      std::optional<std::int32_t> ignore_label) {
+  return builder.node1("count_correct", {logits, labels}, with_ignored({}, ignore_label));
 }
 
 }  // namespace concord::ops

@@ -1,6 +1,9 @@
-// Softmax, losses and the count of correct predictions. Logits are [..., C]: one row of C class
-// scores for each sample (or position); labels are i32 [...], one class index for each row.
+// Softmax, its cross-entropy and the count of correct predictions. Logits are [..., C]: one row of
+// C class scores for each sample (or position); labels are i32 [...], one class index for each row.
 #pragma once
+
+#include <cstdint>
+#include <optional>
 
 #include "concord/graph/builder.h"
 
@@ -12,17 +15,16 @@ ValueId softmax(GraphBuilder& builder, ValueId x);
 // weight * sum over rows i of CE_i, a scalar, with CE_i = -sum_j t_ij * ln softmax(logits_i)_j and
 // t_ij = (1 - label_smoothing) * [j = label_i] + label_smoothing / C (Szegedy et al. 2016).
 // `weight` is an f32 scalar, 1 / batch for a mean over the batch; it counts as a constant: no
-// gradient flows to it. A label outside [0, C) makes the loss NaN.
+// gradient flows to it. A label outside [0, C) makes the loss NaN. Rows whose label is
+// `ignore_label` add nothing to the loss and have no gradient, whatever their logits.
 ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId labels, ValueId weight,
-                              double label_smoothing = 0);
-
-// weight * sum_i mean_k (prediction_ik - target_ik)^2, a scalar, where i counts dim 0 and k
-// everything else. Both are f32 [N, ...] of one shape; `weight` is an f32 scalar.
-ValueId mean_squared_error(GraphBuilder& builder, ValueId prediction, ValueId target,
-                           ValueId weight);
+                              double label_smoothing = 0,
+                              std::optional<std::int32_t> ignore_label = std::nullopt);
 
 // How many rows have their largest logit at the label, as an f32 scalar. The first of equal logits
-// wins; a row with NaN, and a label outside [0, C), is never correct. Not differentiable.
-ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels);
+// wins; a row with NaN, and a label outside [0, C), is never correct, nor is a row whose label is
+// `ignore_label`. Not differentiable.
+ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels,
+                      std::optional<std::int32_t> ignore_label = std::nullopt);
 
 }  // namespace concord::ops

@@ -25,7 +25,7 @@ const RegisterOp leaf_sum_op{{
 
 }  // namespace
 
-ValueId constant(GraphBuilder& builder, TensorType type, double value) {
+ValueId constant(GraphBuilder& builder, const TensorType& type, double value) {
   return builder.node1("constant", {},
                        {{"dtype", std::string(to_string(type.dtype))},
                         {"shape", type.shape.dims()},

@@ -6,7 +6,7 @@
 namespace concord::ops {
 
 // A tensor of this type whose every element is `value`. Not differentiable: it has no inputs.
-ValueId constant(GraphBuilder& builder, TensorType type, double value);
+ValueId constant(GraphBuilder& builder, const TensorType& type, double value);
 
 // The sum of x over all leaves of the step, along the canonical binary tree (docs/architecture.md,
 // idea 2); within a leaf, microbatches are added in order. Data-parallel execution makes the upper

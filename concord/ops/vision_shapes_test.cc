@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "concord/base/error.h"
 #include "concord/graph/op.h"
 #include "concord/ops/convolution.h"
@@ -15,7 +17,8 @@ namespace {
 class VisionShapes : public testing::Test {
  protected:
   ValueId value(Shape shape) {
-    return builder_.input(fmt::format("x{}", graph_.inputs.size()), {DType::kF32, shape});
+    return builder_.input(fmt::format("x{}", graph_.inputs.size()),
+                          {DType::kF32, std::move(shape)});
   }
   // The message of the Error that adding the layer "conv1" throws.
   template <typename Add>
@@ -99,6 +102,21 @@ TEST_F(VisionShapes, BatchNormWantsOneParameterForEachChannel) {
                 batch_norm(builder_, value({2, 3, 4}), value({3}), value({3}), 1e-5);
               }),
               testing::HasSubstr("expected [N, C, H, W] or [N, C]"));
+}
+
+TEST_F(VisionShapes, NormsOfSamplesWantParametersAndEqualGroups) {
+  EXPECT_THAT(message([&] {
+                layer_norm(builder_, value({2, 3}), value({3}), value({2}), 1e-5);
+              }),
+              testing::HasSubstr("a parameter is f32[2]; 3 channels need f32[3]"));
+  EXPECT_THAT(message([&] {
+                rms_norm(builder_, value({2, 0}), value({0}), 1e-5);
+              }),
+              testing::HasSubstr("[2, 0]; expected [..., C] with at least one channel"));
+  EXPECT_THAT(message([&] {
+                group_norm(builder_, value({2, 6, 4}), 4, value({6}), value({6}), 1e-5);
+              }),
+              testing::HasSubstr("4 groups of [2, 6, 4]; expected [N, C, ...]"));
 }
 
 }  // namespace

@@ -32,14 +32,8 @@ class LayoutAssignment {
     for (const State& state : graph_.states) {
       const ValueId value = rewriter_[state.value];
       if (!layouts_[index(value)]) set_layout(value, Layout());
-      if (state.next != kNoValue) {
-        rewriter_.map(state.next, in_layout(rewriter_[state.next], *layouts_[index(value)]));
-      }
     }
-    for (const Output& output : graph_.outputs) {
-      rewriter_.map(output.value, in_layout(rewriter_[output.value], Layout()));
-    }
-    return rewriter_.finish();
+    return finish();
   }
 
  private:
@@ -63,6 +57,22 @@ class LayoutAssignment {
     set_layout(copy, layout);
     reorders_.emplace_back(id, copy);
     return copy;
+  }
+
+  // One value may be the next of several states, and an output as well, each in its own layout.
+  Graph finish() {
+    std::vector<ValueId> nexts, outputs;
+    for (const State& state : graph_.states) {
+      const Layout& layout = *layouts_[index(rewriter_[state.value])];
+      nexts.push_back(state.next == kNoValue ? kNoValue : in_layout(rewriter_[state.next], layout));
+    }
+    for (const Output& output : graph_.outputs) {
+      outputs.push_back(in_layout(rewriter_[output.value], Layout()));
+    }
+    Graph graph = rewriter_.finish();
+    for (std::size_t i = 0; i < nexts.size(); ++i) graph.states[i].next = nexts[i];
+    for (std::size_t i = 0; i < outputs.size(); ++i) graph.outputs[i].value = outputs[i];
+    return graph;
   }
 
   void visit(const Node& old_node) {

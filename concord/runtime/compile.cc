@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 #include <optional>
 
 #include "concord/base/error.h"
@@ -8,6 +9,7 @@
 #include "concord/kernels/cpu/registry.h"
 #include "concord/passes/dead_code.h"
 #include "concord/passes/fuse_batch_norm_relu.h"
+#include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
@@ -41,7 +43,8 @@ class Copy final : public Kernel {
   std::size_t bytes_;
 };
 
-// Gives every value an address. Vocabulary: a *slot* is a piece of the arena that one value, or
+// Gives every value an address. Vocabulary: a value's *storage* is the value whose memory it
+// shares, itself unless it is a *view*; a *slot* is a piece of planned memory that one storage, or
 // several that follow each other in place, occupy; *time* is the index of a node in the order of
 // execution (prologue, microbatch, update).
 class Compiler {
@@ -49,40 +52,62 @@ class Compiler {
   Compiler(Graph graph, KernelPolicy& policy, const StateStore& states)
       : policy_(policy), states_(states) {
     program_.graph = std::move(graph);
-    address_.resize(program_.graph.values.size());
-    slot_.assign(program_.graph.values.size(), kNoSlot);
-    last_use_.assign(program_.graph.values.size(), -1);
+    const std::size_t values = program_.graph.values.size();
+    next_.assign(values, kNoValue);
+    storage_.resize(values);
+    address_.resize(values);
+    slot_.assign(values, kNoSlot);
+    last_use_.assign(values, -1);
   }
 
   Program run() {
     order_nodes();
     place_states();
+    find_views();
     place_sums();
     find_last_uses();
     make_steps();
-    plan_arena();
-    return finish();
+    plan();
+    bind_operands();
+    copy_next_states();
+    bind_names();
+    return std::move(program_);
   }
 
  private:
   static constexpr int kNoSlot = -1;
+  struct Slot {
+    Region region;
+    Lifetime life;
+    std::size_t offset = 0;  // in its region, once planned
+  };
+
   const Graph& graph() const { return program_.graph; }
 
   void order_nodes() {
-    const std::vector<Phase> phase = phases(graph());
+    phase_ = phases(graph());
     for (const Phase wanted : {Phase::kPrologue, Phase::kMicrobatch, Phase::kUpdate}) {
       begins_[static_cast<std::size_t>(wanted)] = static_cast<int>(order_.size());
-      for (std::size_t i = 0; i < phase.size(); ++i) {
-        if (phase[i] == wanted) order_.push_back(static_cast<NodeId>(i));
+      for (std::size_t i = 0; i < phase_.size(); ++i) {
+        if (phase_[i] == wanted) order_.push_back(static_cast<NodeId>(i));
       }
     }
   }
+  const Node& node_at(int time) const {
+    return graph().node(order_[static_cast<std::size_t>(time)]);
+  }
   Phase phase_at(int time) const {
-    return time >= begins_[2]   ? Phase::kUpdate
-           : time >= begins_[1] ? Phase::kMicrobatch
-                                : Phase::kPrologue;
+    return phase_[static_cast<std::size_t>(order_[static_cast<std::size_t>(time)])];
   }
   int end_of_microbatch() const { return begins_[2] - 1; }
+  int end() const { return static_cast<int>(order_.size()); }
+
+  ValueId storage(ValueId id) const { return storage_[index(id)]; }
+  // Whether the memory of this value holds another value after the step.
+  bool is_overwritten(ValueId id) const {
+    const ValueId next = next_[index(storage(id))];
+    return next != kNoValue && next != storage(id);
+  }
 
   void place_states() {
     for (const State& state : graph().states) {
@@ -91,55 +116,70 @@ class Compiler {
       CONCORD_CHECK(entry != nullptr && entry->type == value.type && entry->layout == value.layout,
                     "state \"{}\"", value.name);
       address_[index(state.value)] = {Region::kStates, entry->offset};
+      next_[index(state.value)] = state.next;
     }
   }
 
-  // A leaf_sum's input and output share an address: the region is summed over leaves in place.
+  // Nothing is run for a view. What a leaf_sum reads lies among the sums, so it is none; nor is
+  // what is read after the step where that would be a state's memory.
+  void find_views() {
+    std::iota(storage_.begin(), storage_.end(), ValueId{0});
+    std::vector<bool> summed(storage_.size()), read_after(storage_.size());
+    for (const State& state : graph().states) {
+      if (state.next != kNoValue) read_after[index(state.next)] = true;
+    }
+    for (const Output& output : graph().outputs) read_after[index(output.value)] = true;
+    for (const Node& node : graph().nodes) {
+      if (node.op == "leaf_sum") summed[index(node.inputs[0])] = true;
+    }
+    for (const Node& node : graph().nodes) {
+      if (node.op == "leaf_sum" || !cpu::find_kernel_rule(node.op).view) continue;
+      const ValueId input = node.inputs[0], output = node.outputs[0];
+      if (summed[index(output)] || (read_after[index(output)] && is_overwritten(input))) continue;
+      storage_[index(output)] = storage(input);
+    }
+  }
+
+  // A leaf_sum's input and output share an address: the region is summed over leaves in place. A
+  // value that several leaf_sums read is summed once.
   void place_sums() {
     for (const Node& node : graph().nodes) {
       if (node.op != "leaf_sum") continue;
       const ValueId input = node.inputs[0];
       CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
-      CONCORD_CHECK(graph().value(input).producer != kNoNode && !address_[index(input)],
-                    "a leaf_sum reads an input, a state, or a value that another leaf_sum reads");
-      const Address address{Region::kSums, program_.sums_bytes};
-      address_[index(input)] = address;
-      address_[index(node.outputs[0])] = address;
       const Layout& layout = graph().value(input).layout;
-      program_.sums.push_back({"", graph().type(input), address});
+      if (!address_[index(input)]) {
+        address_[index(input)] = {Region::kSums, program_.sums_bytes};
+        program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
+      }
+      address_[index(node.outputs[0])] = address_[index(input)];
+      program_.sums.push_back({graph().type(input),
+                               layout.stored_elements(graph().type(input).shape),
+                               *address_[index(input)]});
       program_.sums_layouts.push_back(layout);
-      program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
     }
   }
 
   void find_last_uses() {
-    for (int time = 0; time < static_cast<int>(order_.size()); ++time) {
-      for (const ValueId input : graph().node(order_[static_cast<std::size_t>(time)]).inputs) {
-        last_use_[index(input)] = std::max(last_use_[index(input)], extended(time, input));
-      }
+    for (int time = 0; time < end(); ++time) {
+      for (const ValueId input : node_at(time).inputs) last_use_[index(storage(input))] = time;
     }
-    // Outputs and next states are read after the last step; inputs are written before the first.
-    for (const Output& output : graph().outputs) last_use_[index(output.value)] = end();
+    // Outputs and next states are read after the last step.
+    for (const Output& output : graph().outputs) last_use_[index(storage(output.value))] = end();
     for (const State& state : graph().states) {
-      if (state.next != kNoValue) last_use_[index(state.next)] = end();
+      if (state.next != kNoValue) last_use_[index(storage(state.next))] = end();
     }
-  }
-  int end() const { return static_cast<int>(order_.size()); }
-  // What comes from outside a microbatch must survive all microbatches.
-  int extended(int time, ValueId value) const {
-    if (phase_at(time) != Phase::kMicrobatch) return time;
-    const NodeId producer = graph().value(value).producer;
-    if (producer != kNoNode && phase_of(producer) == Phase::kMicrobatch) return time;
-    return end_of_microbatch();
-  }
-  Phase phase_of(NodeId node) const {
-    const auto place = std::find(order_.begin(), order_.end(), node);
-    return phase_at(static_cast<int>(place - order_.begin()));
   }
 
-  int new_slot(std::size_t bytes, int first, int last) {
-    lifetimes_.push_back({bytes, first, std::max(first, last)});
-    return static_cast<int>(lifetimes_.size() - 1);
+  int new_slot(Region region, std::size_t bytes, int first, int last) {
+    slots_.push_back({region, {bytes, first, std::max(first, last)}});
+    return static_cast<int>(slots_.size() - 1);
+  }
+  // Of what the node computes. The prologue has memory of its own: it lives on when another program
+  // runs.
+  int new_slot(std::size_t bytes, int time, int last) {
+    const Region region = phase_at(time) == Phase::kPrologue ? Region::kPrologue : Region::kArena;
+    return new_slot(region, bytes, time, last);
   }
 
   std::size_t bytes_of(ValueId id) const {
@@ -149,30 +189,46 @@ class Compiler {
   void make_steps() {
     for (const Input& input : graph().inputs) {
       // Batch inputs are written before each microbatch; step inputs before the prologue.
-      const bool batch = input.kind == Input::Kind::kBatch;
-      slot_[index(input.value)] = new_slot(bytes_of(input.value), batch ? begins_[1] : 0,
-                                           batch ? last_use_[index(input.value)] : end());
+      slot_[index(input.value)] =
+          input.kind == Input::Kind::kBatch
+              ? new_slot(Region::kArena, bytes_of(input.value), begins_[1],
+                         std::max(last_use_[index(input.value)], end_of_microbatch()))
+              : new_slot(Region::kPrologue, bytes_of(input.value), 0, end());
     }
     for (int time = 0; time < end(); ++time) {
-      const NodeId id = order_[static_cast<std::size_t>(time)];
-      const Node& node = graph().node(id);
-      if (node.op == "leaf_sum") continue;
-      const Signature signature = signature_of(graph(), node);
-      const KernelRule& rule = cpu::find_kernel_rule(node.op);
-      for (std::size_t o = 0; o < node.outputs.size(); ++o) place_output(time, signature, rule, o);
-      ProgramStep step{.node = id, .op = node.op, .layer = node.name};
-      try {
-        step.kernel = rule.make(signature, policy_);
-      } catch (const Error& error) {
-        fail("layer {} ({}): {}", node.name, node.op, error.what());
-      }
-      step.flops = cost_of(graph(), node).flops;
-      for (const ValueId input : node.inputs) step.bytes += bytes_of(input);
-      for (const ValueId output : node.outputs) step.bytes += bytes_of(output);
-      const std::size_t scratchpad = step.kernel->scratchpad_bytes();
-      scratchpads_.push_back(scratchpad == 0 ? kNoSlot : new_slot(scratchpad, time, time));
-      steps_of(phase_at(time)).push_back(std::move(step));
+      const Node& node = node_at(time);
+      if (node.op == "leaf_sum" || storage(node.outputs[0]) != node.outputs[0]) continue;
+      make_step(time, node);
     }
+  }
+
+  void make_step(int time, const Node& node) {
+    const Signature signature = signature_of(graph(), node);
+    const KernelRule& rule = cpu::find_kernel_rule(node.op);
+    for (std::size_t o = 0; o < node.outputs.size(); ++o) place_output(time, signature, rule, o);
+    if (phase_at(time) == Phase::kPrologue && reads_inputs(node)) {
+      program_.prologue_reads_step_inputs = true;
+    }
+    ProgramStep step{
+        .node = order_[static_cast<std::size_t>(time)], .op = node.op, .layer = node.name};
+    try {
+      step.kernel = rule.make(signature, policy_);
+    } catch (const Error& error) {
+      fail("layer {} ({}): {}", node.name, node.op, error.what());
+    }
+    step.flops = cost_of(graph(), node).flops;
+    for (const ValueId input : node.inputs) step.bytes += bytes_of(input);
+    for (const ValueId output : node.outputs) step.bytes += bytes_of(output);
+    const std::size_t scratchpad = step.kernel->scratchpad_bytes();
+    scratchpads_.push_back(scratchpad == 0 ? kNoSlot : new_slot(scratchpad, time, time));
+    steps_of(phase_at(time)).push_back(std::move(step));
+  }
+
+  // States have an address, inputs a slot.
+  bool reads_inputs(const Node& node) const {
+    return std::ranges::any_of(node.inputs, [&](ValueId id) {
+      return slot_[index(storage(id))] != kNoSlot && graph().value(storage(id)).producer == kNoNode;
+    });
   }
 
   void place_output(int time, const Signature& signature, const KernelRule& rule, std::size_t o) {
@@ -180,39 +236,43 @@ class Compiler {
     const ValueId output = node.outputs[o];
     if (address_[index(output)]) return;  // a sum
     for (std::size_t i = 0; rule.in_place != nullptr && i < node.inputs.size(); ++i) {
-      if (!rule.in_place(signature, o, i)) continue;
+      if (!rule.in_place(signature, o, i) || !is_read_last(time, node.inputs[i])) continue;
       if (take_state(time, output, node.inputs[i]) || take_slot(time, output, node.inputs[i]))
         return;
     }
     slot_[index(output)] = new_slot(bytes_of(output), time, last_use_[index(output)]);
   }
 
-  // A next state is computed over its state where that is read for the last time here.
-  bool take_state(int time, ValueId output, ValueId input) {
-    if (phase_at(time) != Phase::kUpdate || last_use_[index(input)] > time) return false;
-    for (const State& state : graph().states) {
-      if (state.value != input || state.next != output) continue;
-      address_[index(output)] = address_[index(input)];
-      return true;
-    }
-    return false;
+  // Whether nothing else reads the input's memory from here on, neither a later node nor this one.
+  bool is_read_last(int time, ValueId input) const {
+    const auto lies_there = [&](ValueId other) { return storage(other) == storage(input); };
+    return last_use_[index(storage(input))] <= time &&
+           std::ranges::count_if(node_at(time).inputs, lies_there) == 1;
   }
 
-  // An intermediate value is computed over an input that is read for the last time here. The input
-  // must have been made in the same phase: a microbatch is repeated, what it reads from before is
-  // not.
+  // A next state is computed over its state.
+  bool take_state(int time, ValueId output, ValueId input) {
+    const ValueId state = storage(input);
+    if (phase_at(time) != Phase::kUpdate || next_[index(state)] != output) return false;
+    address_[index(output)] = address_[index(state)];
+    return true;
+  }
+
+  // An intermediate value is computed over an input that was made in the same phase: a microbatch
+  // is repeated, what it reads from before is not. Inputs of the graph are only read.
   bool take_slot(int time, ValueId output, ValueId input) {
-    const int slot = slot_[index(input)];
-    if (slot == kNoSlot || last_use_[index(input)] > time || bytes_of(input) < bytes_of(output)) {
+    const ValueId source = storage(input);
+    const int slot = slot_[index(source)];
+    if (slot == kNoSlot || bytes_of(source) < bytes_of(output)) return false;
+    const NodeId producer = graph().value(source).producer;
+    if (producer == kNoNode || phase_[static_cast<std::size_t>(producer)] != phase_at(time)) {
       return false;
     }
-    const NodeId producer = graph().value(input).producer;
-    if (producer == kNoNode || phase_of(producer) != phase_at(time)) return false;
-    for (const ValueId other : graph().node(order_[static_cast<std::size_t>(time)]).outputs) {
+    for (const ValueId other : node_at(time).outputs) {
       if (slot_[index(other)] == slot) return false;  // taken by another output of this node
     }
     slot_[index(output)] = slot;
-    Lifetime& life = lifetimes_[static_cast<std::size_t>(slot)];
+    Lifetime& life = slots_[static_cast<std::size_t>(slot)].life;
     life.last = std::max(life.last, last_use_[index(output)]);
     return true;
   }
@@ -223,63 +283,90 @@ class Compiler {
                                          : program_.update;
   }
 
-  void plan_arena() {
-    const MemoryPlan plan = plan_memory(lifetimes_);
-    program_.arena_bytes = plan.bytes;
-    program_.arena_lower_bound = plan.lower_bound;
-    const auto in_arena = [&](int slot) {
-      return Address{Region::kArena, plan.offsets[static_cast<std::size_t>(slot)]};
-    };
-    for (std::size_t i = 0; i < address_.size(); ++i) {
-      if (!address_[i] && slot_[i] != kNoSlot) address_[i] = in_arena(slot_[i]);
+  void plan() {
+    program_.prologue_bytes = plan(Region::kPrologue).bytes;
+    const MemoryPlan arena = plan(Region::kArena);
+    program_.arena_bytes = arena.bytes;
+    program_.arena_lower_bound = arena.lower_bound;
+  }
+
+  MemoryPlan plan(Region region) {
+    std::vector<Lifetime> lives;
+    for (const Slot& slot : slots_) {
+      if (slot.region == region) lives.push_back(slot.life);
     }
-    std::size_t next = 0;
+    MemoryPlan plan = plan_memory(lives);
+    auto offset = plan.offsets.begin();
+    for (Slot& slot : slots_) {
+      if (slot.region == region) slot.offset = *offset++;
+    }
+    return plan;
+  }
+
+  Address address_of(ValueId id) const {
+    const ValueId value = storage(id);
+    return address_[index(value)] ? *address_[index(value)] : address_in(slot_[index(value)]);
+  }
+  Address address_in(int slot) const {
+    const Slot& planned = slots_[static_cast<std::size_t>(slot)];
+    return {planned.region, planned.offset};
+  }
+
+  void bind_operands() {
+    auto scratchpad = scratchpads_.begin();
     for (std::vector<ProgramStep>* steps :
          {&program_.prologue, &program_.microbatch, &program_.update}) {
       for (ProgramStep& step : *steps) {
         const Node& node = graph().node(step.node);
-        for (const ValueId id : node.inputs) step.operands.push_back(*address_[index(id)]);
-        for (const ValueId id : node.outputs) step.operands.push_back(*address_[index(id)]);
-        const int scratchpad = scratchpads_[next++];
-        if (scratchpad != kNoSlot) step.operands.push_back(in_arena(scratchpad));
+        for (const ValueId id : node.inputs) step.operands.push_back(address_of(id));
+        for (const ValueId id : node.outputs) step.operands.push_back(address_of(id));
+        if (*scratchpad != kNoSlot) step.operands.push_back(address_in(*scratchpad));
+        ++scratchpad;
       }
     }
   }
 
-  Program finish() {
+  // The copies may run in any order: none reads what another writes.
+  void copy_next_states() {
     for (const State& state : graph().states) {
-      if (state.next == kNoValue || state.next == state.value) continue;
-      const Address from = *address_[index(state.next)];
-      const Address to = *address_[index(state.value)];
-      if (from.region == to.region && from.offset == to.offset) continue;
+      if (!is_overwritten(state.value)) continue;
+      const Address from = address_of(state.next), to = address_of(state.value);
+      if (from == to) continue;
+      CONCORD_CHECK(!is_overwritten(state.next), "the next value of state \"{}\"",
+                    graph().value(state.value).name);
       ProgramStep copy{.op = "copy", .layer = graph().value(state.value).name};
       copy.kernel = std::make_unique<Copy>(bytes_of(state.value));
       copy.operands = {from, to};
       copy.bytes = 2 * bytes_of(state.value);
       program_.update.push_back(std::move(copy));
     }
+  }
+
+  void bind_names() {
     for (const Input& input : graph().inputs) {
       const Value& value = graph().value(input.value);
       auto& list = input.kind == Input::Kind::kBatch ? program_.batch_inputs : program_.step_inputs;
-      list.push_back({value.name, value.type, *address_[index(input.value)]});
+      list.push_back({value.name, value.type, address_of(input.value)});
     }
     for (const Output& output : graph().outputs) {
       program_.outputs.push_back(
-          {output.name, graph().type(output.value), *address_[index(output.value)]});
+          {output.name, graph().type(output.value), address_of(output.value)});
     }
-    return std::move(program_);
   }
 
   Program program_;
   KernelPolicy& policy_;
   const StateStore& states_;
-  std::vector<NodeId> order_;
+  std::vector<Phase> phase_;                     // by node
+  std::vector<NodeId> order_;                    // by time
   std::array<int, 3> begins_{};                  // time at which each phase begins
-  std::vector<std::optional<Address>> address_;  // by value, once known
-  std::vector<int> slot_;                        // by value
-  std::vector<int> last_use_;                    // by value
-  std::vector<Lifetime> lifetimes_;              // by slot
-  std::vector<int> scratchpads_;                 // slot of each step's scratchpad, in order
+  std::vector<ValueId> next_;                    // by value: of states, what they become
+  std::vector<ValueId> storage_;                 // by value
+  std::vector<std::optional<Address>> address_;  // by value: of states and sums
+  std::vector<int> slot_;                        // by value: of other storages
+  std::vector<int> last_use_;                    // by storage
+  std::vector<Slot> slots_;
+  std::vector<int> scratchpads_;  // slot of each step's scratchpad, in order
 };
 
 }  // namespace
@@ -298,6 +385,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinne
   return run_passes(graph,
                     {{"dead code", remove_dead_code},
                      {"fuse batch norm and relu", fuse_batch_norm_relu},
+                     {"keep old states", keep_old_states},
                      {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, pinned); }}},
                     records);
 }

@@ -33,51 +33,59 @@ void Executor::prepare(Program& program) {
       operands_.resize(std::max(operands_.size(), step.operands.size()));
     }
   }
-  active_ = nullptr;
+  prologues_[&program] = {.memory = Buffer(program.prologue_bytes)};
 }
 
-std::byte* Executor::resolve(const Address& address) const {
-  switch (address.region) {
-    case Region::kStates:
-      return states_.data() + address.offset;
-    case Region::kSums:
-      return sums_base_ + address.offset;
-    case Region::kArena:
-      return arena_.data() + address.offset;
+std::size_t Executor::arena_bytes() const {
+  std::size_t bytes = arena_.bytes();
+  for (const auto& [program, prologue] : prologues_) bytes += prologue.memory.bytes();
+  return bytes;
+}
+
+Executor::Bases Executor::bases(const Program& program) const {
+  return {states_.data(), sums_base_, prologues_.at(&program).memory.data(), arena_.data()};
+}
+
+void Executor::run(ProgramStep& step, const Bases& bases) {
+  for (std::size_t i = 0; i < step.operands.size(); ++i) {
+    operands_[i] = resolve(bases, step.operands[i]);
   }
-  return nullptr;
+  step.kernel->run({operands_.data(), step.operands.size()});
 }
 
-void Executor::run(std::vector<ProgramStep>& steps, std::vector<double>* seconds) {
+void Executor::run(const Program& program, std::vector<ProgramStep>& steps,
+                   std::vector<double>* seconds) {
+  const Bases bases = this->bases(program);
   for (std::size_t s = 0; s < steps.size(); ++s) {
-    ProgramStep& step = steps[s];
-    for (std::size_t i = 0; i < step.operands.size(); ++i) operands_[i] = resolve(step.operands[i]);
     const double start = seconds == nullptr ? 0 : now_seconds();
-    step.kernel->run({operands_.data(), step.operands.size()});
+    run(steps[s], bases);
     if (seconds != nullptr) (*seconds)[s] += now_seconds() - start;
   }
 }
 
 void Executor::begin_step() {
-  active_ = nullptr;
+  ++step_;
   sums_.clear();
 }
 
-void Executor::activate(Program& program) {
-  if (active_ == &program) return;
-  active_ = &program;
+void Executor::run_prologue(Program& program) {
+  Prologue& last = prologues_.at(&program);
+  const bool same_inputs = last.step == step_ || !program.prologue_reads_step_inputs;
+  if (last.states_version == states_.version() && same_inputs) return;
+  last.states_version = states_.version();
+  last.step = step_;
   const bool timed = timing_ != nullptr && timing_->program == &program;
-  run(program.prologue, timed ? &timing_->prologue : nullptr);
+  run(program, program.prologue, timed ? &timing_->prologue : nullptr);
 }
 
 void Executor::microbatch(Program& program, bool first_of_leaf) {
-  activate(program);
+  run_prologue(program);
   const bool summed = program.sums_bytes > 0;
   CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
                 "programs of one step sum the same values");
   if (summed) sums_base_ = sums_.next();
   const bool timed = timing_ != nullptr && timing_->program == &program;
-  run(program.microbatch, timed ? &timing_->microbatch : nullptr);
+  run(program, program.microbatch, timed ? &timing_->microbatch : nullptr);
   if (summed) sums_.add(first_of_leaf);
 }
 
@@ -86,24 +94,28 @@ void Executor::finish_leaf() { sums_.finish_leaf(); }
 void Executor::reduce() { sums_base_ = sums_.finish(); }
 
 bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
-  for (const Binding& sum : program.sums) {
-    const std::int64_t elements = sum.type.shape.elements();
-    if (elements <= largest && first_nonfinite(at<float>(sum), elements) >= 0) return false;
+  const Bases bases = this->bases(program);
+  for (const Sum& sum : program.sums) {
+    if (sum.type.shape.elements() > largest) continue;
+    const auto* data = reinterpret_cast<const float*>(resolve(bases, sum.address));
+    if (first_nonfinite(data, sum.stored_elements) >= 0) return false;
   }
   return true;
 }
 
 void Executor::update(Program& program) {
-  activate(program);
+  run_prologue(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;
-  run(program.update, timed ? &timing_->update : nullptr);
+  run(program, program.update, timed ? &timing_->update : nullptr);
+  states_.changed();
 }
 
 std::string Executor::find_nonfinite(Program& program) {
+  run_prologue(program);
   if (program.sums_bytes > 0) sums_base_ = sums_.next();
+  const Bases bases = this->bases(program);
   for (ProgramStep& step : program.microbatch) {
-    for (std::size_t i = 0; i < step.operands.size(); ++i) operands_[i] = resolve(step.operands[i]);
-    step.kernel->run({operands_.data(), step.operands.size()});
+    run(step, bases);
     const Node& node = program.graph.node(step.node);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {
       const Value& value = program.graph.value(node.outputs[o]);

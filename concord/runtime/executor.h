@@ -1,15 +1,19 @@
 // Executor: runs programs over one set of states. A training step is four verbs:
 //
-//   executor.begin_step();                          with the step inputs set
+//   executor.begin_step();
 //   executor.microbatch(program, first_of_leaf);    for each microbatch of each leaf, inputs set
 //   executor.finish_leaf();                         after each leaf
 //   executor.reduce(); executor.update(program);    sum over leaves; optimizer
 //
 // Several programs may contribute to one step (the full microbatch and the shorter one that ends an
-// epoch); their sums have the same layouts. Programs share one arena, sized for the largest.
+// epoch); their sums have the same layouts. Programs share one arena, sized for the largest. Each
+// keeps what its prologue computed, which is run again when a state has changed since, and in a new
+// step when it reads step inputs.
 // In the steady state nothing is allocated. Used by one thread.
 #pragma once
 
+#include <array>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -27,17 +31,15 @@ class Executor {
   // Makes room for a program; call for each one before its first use.
   void prepare(Program& program);
 
-  // Memory of an input or output of a program. Batch inputs are read by the next microbatch; step
-  // inputs by everything until the next begin_step; outputs are valid after update().
+  // Memory of an input or output of a program. Batch inputs are read by the program's next
+  // microbatch; step inputs, set in every program that runs, by everything until the next
+  // begin_step; outputs are valid after update().
   template <typename T>
-  T* at(const Binding& binding) const {
-    return reinterpret_cast<T*>(resolve(binding.address));
+  T* at(const Program& program, const Binding& binding) const {
+    return reinterpret_cast<T*>(resolve(bases(program), binding.address));
   }
 
   void begin_step();
-  // Runs the prologue first when `program` was not the last one to run in this step. Step inputs
-  // must be set in every program that runs.
-  void activate(Program& program);
   void microbatch(Program& program, bool first_of_leaf);
   void finish_leaf();
   void reduce();
@@ -46,8 +48,8 @@ class Executor {
   bool sums_are_finite(const Program& program, std::int64_t largest) const;
   void update(Program& program);
 
-  // Runs a microbatch again, step by step, and describes the first step that makes a number that is
-  // not finite from inputs that are: "" when there is none. The sums are not changed.
+  // Runs a microbatch, step by step, and describes the first step that makes a number that is not
+  // finite from inputs that are: "" when there is none. The sums are not changed.
   std::string find_nonfinite(Program& program);
 
   // Seconds spent in each step since timing was switched on, by step, in program order
@@ -58,18 +60,33 @@ class Executor {
   };
   void set_timing(Timing* timing) { timing_ = timing; }
 
-  std::size_t arena_bytes() const { return arena_.bytes(); }
+  // Of the arena and of what prologues keep.
+  std::size_t arena_bytes() const;
 
  private:
-  std::byte* resolve(const Address& address) const;
-  void run(std::vector<ProgramStep>& steps, std::vector<double>* seconds);
+  // What a program's prologue computed, and from what.
+  struct Prologue {
+    Buffer memory;
+    std::uint64_t states_version = 0;  // 0: it has not run
+    std::uint64_t step = 0;
+  };
+  using Bases = std::array<std::byte*, 4>;  // by region
+
+  Bases bases(const Program& program) const;
+  static std::byte* resolve(const Bases& bases, const Address& address) {
+    return bases[static_cast<std::size_t>(address.region)] + address.offset;
+  }
+  void run_prologue(Program& program);
+  void run(const Program& program, std::vector<ProgramStep>& steps, std::vector<double>* seconds);
+  void run(ProgramStep& step, const Bases& bases);
 
   StateStore& states_;
   Buffer arena_;
   LeafSums sums_;
   std::size_t sums_bytes_ = 0;
   std::byte* sums_base_ = nullptr;
-  Program* active_ = nullptr;
+  std::map<const Program*, Prologue> prologues_;
+  std::uint64_t step_ = 0;
   Timing* timing_ = nullptr;
   std::vector<std::byte*> operands_;
 };

@@ -1,10 +1,12 @@
 // Program: what one rank runs, a flat list of steps compiled from a graph (docs/architecture.md,
 // idea 3).
 //
-// Each step is a kernel and the addresses of its operands. An address is an offset in one of three
+// Each step is a kernel and the addresses of its operands. An address is an offset in one of four
 // regions: the states; the sums (what the leaf_sum nodes read, contiguous, so that adding up leaves
-// is one pass over flat memory); and the arena, which holds everything else by lifetime. The sums
-// region is rebound from leaf to leaf; the others stay.
+// is one pass over flat memory); the prologue's memory (the step inputs and what the prologue
+// computes), which is the program's own and keeps its values when other programs run; and the
+// arena, which holds everything else by lifetime. The sums region is rebound from leaf to leaf; the
+// others stay. A view, such as a reshape, has the address of what it views and no step.
 // A program is immutable after compilation except for its kernels' inner state, so it is run by one
 // thread at a time.
 #pragma once
@@ -22,11 +24,12 @@ namespace concord {
 
 class StateStore;
 
-enum class Region : std::uint8_t { kStates, kSums, kArena };
+enum class Region : std::uint8_t { kStates, kSums, kPrologue, kArena };
 
 struct Address {
   Region region = Region::kArena;
   std::size_t offset = 0;  // bytes
+  friend bool operator==(const Address&, const Address&) = default;
 };
 
 struct ProgramStep {
@@ -46,6 +49,13 @@ struct Binding {
   Address address;
 };
 
+// What a leaf_sum reads and, once the leaves are in, returns.
+struct Sum {
+  TensorType type;
+  std::int64_t stored_elements = 0;  // padding included
+  Address address;
+};
+
 struct Program {
   Graph graph;  // after all passes
   std::vector<ProgramStep> prologue;
@@ -54,10 +64,12 @@ struct Program {
   std::vector<Binding> batch_inputs;
   std::vector<Binding> step_inputs;
   std::vector<Binding> outputs;
+  bool prologue_reads_step_inputs = false;  // or states alone
+  std::size_t prologue_bytes = 0;
   std::size_t arena_bytes = 0;
   std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
   std::size_t sums_bytes = 0;
-  std::vector<Binding> sums;         // in order of the leaf_sum nodes; their names are empty
+  std::vector<Sum> sums;             // in order of the leaf_sum nodes
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
 };

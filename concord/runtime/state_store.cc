@@ -26,6 +26,7 @@ void StateStore::read(const Entry& entry, std::byte* destination) const {
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
   to_layout(entry.type, entry.layout, source, memory_.data() + entry.offset);
+  changed();
 }
 
 OwnedTensor StateStore::read(const Entry& entry) const {

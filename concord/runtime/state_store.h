@@ -31,6 +31,7 @@ class StateStore {
   // Takes the states of a graph with layouts assigned; all zero until written.
   explicit StateStore(const Graph& graph);
 
+  // Whoever writes here says so with changed().
   std::byte* data() const { return memory_.data(); }
   std::size_t bytes() const { return memory_.bytes(); }
   const std::vector<Entry>& entries() const { return entries_; }
@@ -43,10 +44,15 @@ class StateStore {
   // The same as a tensor of its own.
   OwnedTensor read(const Entry& entry) const;
 
+  // Counts the changes: what was computed from the states at one version holds until the next.
+  std::uint64_t version() const { return version_; }
+  void changed() { ++version_; }
+
  private:
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
   Buffer memory_;
+  std::uint64_t version_ = 1;
 };
 
 }  // namespace concord

@@ -85,8 +85,9 @@ TEST_F(CheckpointStoreTest, WhatWasSavedIsLoaded) {
   EXPECT_EQ(loaded.info.state, snapshot(1234).info.state);
   EXPECT_THAT(loaded.weights.names(), ElementsAre("layer.weight"));
   EXPECT_EQ(loaded.weights.type("layer.weight"), (TensorType{DType::kF32, {3}}));
-  const std::vector<float> expected(3, 1234.5f);
-  EXPECT_EQ(std::memcmp(loaded.weights.bytes("layer.weight").data(), expected.data(), 12), 0);
+  float weights[3];
+  std::memcpy(weights, loaded.weights.bytes("layer.weight").data(), sizeof(weights));
+  EXPECT_THAT(weights, ElementsAre(1234.5f, 1234.5f, 1234.5f));
   double momentum[2];
   std::memcpy(momentum, loaded.optimizer.bytes("layer.weight.momentum").data(), sizeof(momentum));
   EXPECT_EQ(momentum[1], -1e-300);

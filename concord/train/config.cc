@@ -288,13 +288,20 @@ void validate_config(const Config& config) {
 
 void check_resumable(const Config& before, const Config& now) {
   for (const ConfigKey& key : config_keys()) {
-    const ConfigValue then_value = key.get(before);
-    const ConfigValue now_value = key.get(now);
-    if (key.free_on_resume || then_value == now_value) continue;
+    if (key.free_on_resume || key.get(before) == key.get(now)) continue;
     fail(
         "{} = {}, but the run began with {}: set it back to resume, or start a new run in another "
         "output.dir",
-        key.name, shortened(format_value(now_value)), shortened(format_value(then_value)));
+        key.name, shortened(format_value(key.get(now))), shortened(format_value(key.get(before))));
+  }
+}
+
+void check_same_model(const Config& before, const Config& now) {
+  for (const ConfigKey& key : config_keys()) {
+    if (!key.name.starts_with("model.") || key.name == "model.weights") continue;
+    if (key.get(before) == key.get(now)) continue;
+    fail("{} = {}, but the checkpoint's model has {}: set it so", key.name,
+         shortened(format_value(key.get(now))), shortened(format_value(key.get(before))));
   }
 }
 

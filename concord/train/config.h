@@ -149,6 +149,10 @@ void validate_config(const Config& config);
 // length.
 void check_resumable(const Config& before, const Config& now);
 
+// For a checkpoint that is evaluated: throws likewise when a key of [model] differs, since weights
+// alone do not say what is computed with them. Free is model.weights.
+void check_same_model(const Config& before, const Config& now);
+
 // Every key with its value, as TOML that parses back to an equal Config.
 std::string to_toml(const Config& config);
 

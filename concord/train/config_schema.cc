@@ -106,7 +106,7 @@ std::vector<ConfigKey> make_keys() {
                          "the feature columns that hold categories, by name or index: each "
                          "category becomes a feature that is 0 or 1"),
       CONCORD_CONFIG_KEY(data.has_header, kAny, "the first line of the table names its columns"),
-      CONCORD_CONFIG_KEY(data.image_size, between(1, kMaximumPixels),
+      CONCORD_CONFIG_KEY(data.image_size, between(1, 8192),
                          "width and height in pixels to which every picture is brought"),
       CONCORD_CONFIG_KEY(data.normalize, one_of({"auto", "none", "given"}),
                          "features become (x - mean) / std: `auto` measures mean and std of each "
@@ -306,7 +306,7 @@ std::string format_number(std::int64_t number) { return fmt::format("{}", number
 
 // The interval in words, around the noun: "positive integer", "numbers in [0, 1)".
 std::string describe_interval(const ConfigLimit& limit, bool integer, bool plural) {
-  const std::string noun = fmt::format("{}{}", integer ? "integer" : "number", plural ? "s" : "");
+  std::string noun = fmt::format("{}{}", integer ? "integer" : "number", plural ? "s" : "");
   const bool capped = std::isfinite(limit.maximum) && !(integer && limit.maximum == kMaximumCount);
   if (!capped) {
     if (!std::isfinite(limit.minimum)) return noun;
@@ -542,6 +542,9 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
     if (key.limit.maximum == kMaximumCount && above_every_count(value)) {
       message += fmt::format(" of at most {}", kMaximumCount);
     }
+    if (std::holds_alternative<std::vector<std::string>>(value)) {
+      message += " without control characters";
+    }
     if (const auto* word = std::get_if<std::string>(&value)) {
       message += key.limit.choices.empty() ? " without control characters"
                  : key.limit.choices.size() == 1
@@ -550,7 +553,7 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
     }
     return ConfigProblem{key.name, message};
   }
-  if (const auto unused = find_unused(config)) return unused;
+  if (auto unused = find_unused(config)) return unused;
   return find_contradiction(config);
 }
 

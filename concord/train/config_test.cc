@@ -341,7 +341,7 @@ TEST(ConfigSchema, EveryKeyIsDeclaredOnceWithAMeaningAndAValidDefault) {
 // The number of members of an aggregate: how many values its braces take.
 struct AnyValue {
   template <typename T>
-  operator T() const;
+  operator T() const;  // NOLINT(google-explicit-constructor): it stands for any member's value
 };
 template <typename Aggregate, typename... Values>
 constexpr std::size_t count_members() {
@@ -365,7 +365,8 @@ TEST(ConfigSchema, EveryMemberHasAKey) {
   };
   for (const auto& [section, count] : members) {
     const auto keys = std::ranges::count_if(
-        config_keys(), [&](const ConfigKey& key) { return key.name.starts_with(section); });
+        config_keys(),
+        [prefix = section](const ConfigKey& key) { return key.name.starts_with(prefix); });
     EXPECT_EQ(static_cast<std::size_t>(keys), count) << section;
   }
 }

@@ -43,12 +43,19 @@ void check_divisions(const EngineOptions& options) {
     fail("train.leaves = {}: expected a power of two of at most train.batch = {}", options.leaves,
          options.batch);
   }
+  const std::int64_t leaf = (options.batch + options.leaves - 1) / options.leaves;
+  if (const std::int64_t whole = (options.batch + leaf - 1) / leaf; whole < options.leaves) {
+    fail(
+        "train.leaves = {}: a batch of {} makes only {} leaves of {} samples each; expected a "
+        "train.batch that makes {}, such as {}",
+        options.leaves, options.batch, whole, leaf, options.leaves, leaf * options.leaves);
+  }
 }
 
 // Copies rows of `rows`, which holds `count` of them, into an input, from row `first` on.
 template <typename T>
-void copy_rows(Executor& executor, const Binding& input, std::span<const T> rows,
-               std::int64_t count, std::int64_t first) {
+void copy_rows(T* destination, const Binding& input, std::span<const T> rows, std::int64_t count,
+               std::int64_t first) {
   const std::size_t width = rows.size() / static_cast<std::size_t>(count);
   const auto samples = static_cast<std::size_t>(input.type.shape[0]);
   if (rows.size() != width * static_cast<std::size_t>(count) ||
@@ -56,7 +63,7 @@ void copy_rows(Executor& executor, const Binding& input, std::span<const T> rows
     fail("\"{}\" is {} for a microbatch; given {} numbers for {} samples", input.name,
          to_string(input.type), rows.size(), count);
   }
-  std::memcpy(executor.at<T>(input), rows.data() + width * static_cast<std::size_t>(first),
+  std::memcpy(destination, rows.data() + width * static_cast<std::size_t>(first),
               width * samples * sizeof(T));
 }
 
@@ -147,6 +154,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
 Engine::Compiled::Compiled(Program p)
     : program(std::move(p)),
       features(find_binding(program.batch_inputs, "features")),
+      tokens(find_binding(program.batch_inputs, "tokens")),
       labels(find_binding(program.batch_inputs, "labels")),
       targets(find_binding(program.batch_inputs, "targets")),
       position(find_binding(program.batch_inputs, "position")),
@@ -234,7 +242,9 @@ void Engine::for_each_microbatch(std::int64_t first, std::int64_t count, Body bo
 void Engine::set_step_inputs(Executor& executor, const Compiled& compiled,
                              double batch_weight) const {
   const auto set = [&](const Binding* input, double value) {
-    if (input != nullptr) *executor.at<float>(*input) = static_cast<float>(value);
+    if (input != nullptr) {
+      *executor.at<float>(compiled.program, *input) = static_cast<float>(value);
+    }
   };
   set(compiled.batch_weight, batch_weight);
   set(compiled.learning_rate, step_.learning_rate);
@@ -243,21 +253,27 @@ void Engine::set_step_inputs(Executor& executor, const Compiled& compiled,
 // The microbatch's rows begin at row `first` of `samples`, and at sample `position` of the step.
 void Engine::set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
                               std::int64_t first, std::int64_t position) const {
-  const auto copy = [&](const Binding* input, auto rows) {
-    if (input != nullptr) copy_rows(executor, *input, rows, samples.count, first);
+  const auto copy = [&]<typename T>(const Binding* input, std::span<const T> rows) {
+    if (input == nullptr) return;
+    copy_rows(executor.at<T>(compiled.program, *input), *input, rows, samples.count, first);
   };
   copy(compiled.features, samples.features);
+  copy(compiled.tokens, samples.tokens);
   copy(compiled.labels, samples.labels);
   copy(compiled.targets, samples.targets);
   if (compiled.position == nullptr) return;
-  executor.at<std::int64_t>(*compiled.position)[0] = step_.step;
-  executor.at<std::int64_t>(*compiled.position)[1] = position;
+  auto* step_and_sample = executor.at<std::int64_t>(compiled.program, *compiled.position);
+  step_and_sample[0] = step_.step;
+  step_and_sample[1] = position;
 }
 
 StepResult Engine::results(const Executor& executor, const Compiled& compiled) {
   StepResult result;
-  if (compiled.loss != nullptr) result.loss = *executor.at<float>(*compiled.loss);
-  if (compiled.correct != nullptr) result.correct = *executor.at<float>(*compiled.correct);
+  const auto read = [&](const Binding* output) -> double {
+    return output == nullptr ? 0 : *executor.at<float>(compiled.program, *output);
+  };
+  result.loss = read(compiled.loss);
+  result.correct = read(compiled.correct);
   return result;
 }
 
@@ -305,7 +321,17 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
-std::string Engine::find_nonfinite(const Samples& samples) {
+bool is_finite(const StateStore& states, const StateStore::Entry& entry) {
+  if (entry.type.dtype != DType::kF32) return true;
+  const OwnedTensor values = states.read(entry);
+  return std::ranges::all_of(values.as<float>(), [](float value) { return std::isfinite(value); });
+}
+
+Engine::Culprit Engine::find_nonfinite(const Samples& samples) {
+  for (const StateStore::Entry& entry : states_->entries()) {
+    if (is_finite(*states_, entry)) continue;
+    return {fmt::format("\"{}\", as the step before left it", entry.name), /*is_state=*/true};
+  }
   std::string found;
   training_executor_->begin_step();
   for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
@@ -313,10 +339,9 @@ std::string Engine::find_nonfinite(const Samples& samples) {
     Compiled& compiled = training(count);
     set_step_inputs(*training_executor_, compiled, batch_weight());
     set_batch_inputs(*training_executor_, compiled, samples, offset, offset);
-    training_executor_->activate(compiled.program);
     found = training_executor_->find_nonfinite(compiled.program);
   });
-  return found;
+  return {found};
 }
 
 StepResult Engine::evaluate(const Samples& samples) {
@@ -345,7 +370,7 @@ std::int64_t Engine::predict(const Samples& samples, std::span<float> logits) {
     CONCORD_CHECK(compiled.logits != nullptr, "a prediction's output is \"logits\"");
     width = compiled.logits->type.shape.elements() / count;
     CONCORD_CHECK(logits.size() >= static_cast<std::size_t>(width * (offset + count)));
-    std::copy_n(other_executor_->at<float>(*compiled.logits), width * count,
+    std::copy_n(other_executor_->at<float>(compiled.program, *compiled.logits), width * count,
                 logits.data() + width * offset);
   });
   return width;

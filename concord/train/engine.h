@@ -27,7 +27,8 @@
 namespace concord::train {
 
 // Builds the model's graphs for a given number of samples (nn/step.h makes such functions). Batch
-// inputs: "features" f32 [samples, ...]; "labels" i32 [samples] or "targets" f32 [samples, width];
+// inputs: "features" f32 or "tokens" i32 [samples, ...]; "labels" i32 [samples, ...] or "targets"
+// f32 [samples, width];
 // optionally "position" i64 [2], {step, index of the first sample in the batch}. Step inputs:
 // "batch_weight" f32 [], the reciprocal of the batch's samples, and "learning_rate" f32 [].
 struct ModelGraphs {
@@ -58,12 +59,13 @@ struct EngineOptions {
 // model alone.
 std::int64_t default_leaves(std::int64_t batch, double flops_per_sample, std::int64_t parameters);
 
-// Samples handed to the engine. `targets` or `labels` is empty.
+// Samples handed to the engine. `features` or `tokens` is empty, and `targets` or `labels`.
 struct Samples {
   std::int64_t count = 0;
-  std::span<const float> features;
-  std::span<const std::int32_t> labels;
-  std::span<const float> targets;
+  std::span<const float> features = {};
+  std::span<const std::int32_t> tokens = {};
+  std::span<const std::int32_t> labels = {};
+  std::span<const float> targets = {};
 };
 
 struct StepResult {
@@ -90,10 +92,14 @@ class Engine {
   StepResult reduce();
   void update();
 
-  // After a reduce() that was not finite: computes the leaves of the step again, watching
-  // every op, and describes the first that makes a number that is not finite. `samples`: the whole
-  // batch.
-  std::string find_nonfinite(const Samples& samples);
+  // After a reduce() that was not finite: the first state that is not finite, if there is one; else
+  // computes the leaves of the step again, watching every op, and describes the first that makes a
+  // number that is not finite. `samples`: the whole batch.
+  struct Culprit {
+    std::string description;  // empty where none was found
+    bool is_state = false;
+  };
+  Culprit find_nonfinite(const Samples& samples);
 
   // Sums over `samples` with the states as they are: loss is the sum, not the mean.
   StepResult evaluate(const Samples& samples);
@@ -128,7 +134,7 @@ class Engine {
     Compiled(const Compiled&) = delete;  // the pointers are into `program`
     Compiled& operator=(const Compiled&) = delete;
     Program program;
-    const Binding *features, *labels, *targets, *position, *batch_weight, *learning_rate;
+    const Binding *features, *tokens, *labels, *targets, *position, *batch_weight, *learning_rate;
     const Binding *loss, *correct, *logits;
   };
   using Programs = std::map<std::int64_t, std::unique_ptr<Compiled>>;  // by samples
@@ -156,5 +162,8 @@ class Engine {
   StepBegin step_;
   std::int64_t accumulated_ = 0;  // samples of the step so far
 };
+
+// Whether all numbers of a state are finite.
+bool is_finite(const StateStore& states, const StateStore::Entry& entry);
 
 }  // namespace concord::train

@@ -139,8 +139,9 @@ TEST(Engine, StepWithoutUpdateLeavesEveryStateAsItWas) {
   engine->begin_step({0, kBatch, 0.1});
   engine->accumulate(data.range(0, kBatch));
   EXPECT_FALSE(engine->reduce().finite);
-  const std::string culprit = engine->find_nonfinite(data.range(0, kBatch));
-  EXPECT_NE(culprit.find("conv"), std::string::npos) << culprit;
+  const Engine::Culprit culprit = engine->find_nonfinite(data.range(0, kBatch));
+  EXPECT_FALSE(culprit.is_state);
+  EXPECT_NE(culprit.description.find("conv"), std::string::npos) << culprit.description;
   EXPECT_TRUE(std::equal(before.begin(), before.end(), engine->states().data()));
 }
 
@@ -148,6 +149,19 @@ TEST(Engine, RejectsLeavesThatAreNoPowerOfTwo) {
   EXPECT_THROW(make_engine("mlp", 3), Error);
   EXPECT_THROW(make_engine("mlp", 32), Error);
   EXPECT_THROW(make_engine("mlp", 2, 9), Error);
+}
+
+TEST(Engine, RejectsABatchThatMakesFewerLeaves) {
+  nn::StepOptions options;
+  options.sample = {4};
+  options.outputs = 2;
+  try {
+    Engine(model_graphs(options), {.batch = 17, .leaves = 16});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("makes only 9 leaves of 2 samples"), std::string::npos)
+        << error.what();
+  }
 }
 
 TEST(DefaultLeaves, DependOnBatchAndModelAlone) {

@@ -16,25 +16,28 @@ namespace {
 
 constexpr std::size_t kMostInputBytes = std::size_t{1} << 30;
 
+// One sample, or an array of them.
 std::vector<float> read_array(const std::string& bytes, const std::string& source,
-                              const Shape& sample) {
+                              const data::Task& task) {
   const data::NpyArray array = data::parse_npy(bytes, source);
-  std::vector<float> values = data::npy_floats(array, source);
-  if (values.empty() || values.size() % static_cast<std::size_t>(sample.elements()) != 0) {
-    fail("{} holds {} numbers; expected whole samples of {}", source, values.size(),
-         to_string(sample));
+  if (array.shape != task.sample && data::npy_sample_shape(array.shape, source) != task.sample) {
+    fail("{} is {}; expected a sample {}, or an array of such samples", source,
+         to_string(array.shape), to_string(task.sample));
   }
-  if (array.type == data::NpyType::kU1 && sample.rank() == 3) {
+  std::vector<float> values = data::npy_floats(array, source);
+  if (array.type == data::NpyType::kU1 && task.scaled_bytes) {
     for (float& value : values) value /= 255.0f;
   }
   return values;
 }
 
 std::vector<float> read_image(const std::string& bytes, const std::string& source,
-                              const Shape& sample) {
-  if (sample.rank() != 3 || sample[1] != sample[2] || (sample[0] != 1 && sample[0] != 3)) {
-    fail("{}: the model takes samples of {}, not square images; give a .npy file", source,
-         to_string(sample));
+                              const data::Task& task) {
+  const Shape& sample = task.sample;
+  if (!task.scaled_bytes || sample.rank() != 3 || sample[1] != sample[2] ||
+      (sample[0] != 1 && sample[0] != 3)) {
+    fail("{}: the model has learned from samples of {}, not from square images; give a .npy file",
+         source, to_string(sample));
   }
   const auto side = static_cast<int>(sample[1]);
   const data::Image image = data::decode_image(bytes, source, side);
@@ -52,9 +55,9 @@ std::vector<float> read_image(const std::string& bytes, const std::string& sourc
 // The samples of a file, not yet normalized: one image, or the rows of an array or a table.
 std::vector<float> read_samples(const std::filesystem::path& path, const data::Task& task) {
   const std::string bytes = read_file(path, kMostInputBytes);
-  if (path.extension() == ".npy") return read_array(bytes, path.string(), task.sample);
+  if (path.extension() == ".npy") return read_array(bytes, path.string(), task);
   if (task.table) return data::parse_csv_features(bytes, *task.table, path.string());
-  return read_image(bytes, path.string(), task.sample);
+  return read_image(bytes, path.string(), task);
 }
 
 std::vector<double> softmax(std::span<const float> logits) {
@@ -130,8 +133,17 @@ KernelChoices choices_of(const Checkpoint& checkpoint) {
   return parse_kernel_choices(found->dump(), checkpoint.directory.string());
 }
 
+Config config_of(const Checkpoint& checkpoint) {
+  const auto text = checkpoint.info.state.find("config");
+  if (text == checkpoint.info.state.end() || !text->is_string()) {
+    fail("checkpoint {} does not hold the configuration of its run", checkpoint.directory.string());
+  }
+  return parse_config(text->get<std::string>(), (checkpoint.directory / kManifestFile).string());
+}
+
 Summary evaluate(const Config& config, const std::filesystem::path& path) {
   const Checkpoint checkpoint = load_checkpoint(path);
+  check_same_model(config_of(checkpoint), config);
   Job job = open_evaluation(config, task_of(checkpoint), choices_of(checkpoint));
   load_weights(*job.engine, checkpoint.weights, checkpoint.directory.string());
   const Evaluation evaluation = *evaluate_test_set(job);
@@ -148,6 +160,7 @@ Summary evaluate(const Config& config, const std::filesystem::path& path) {
 std::vector<Prediction> predict(const Config& config, const std::filesystem::path& path,
                                 const std::vector<std::filesystem::path>& files) {
   const Checkpoint checkpoint = load_checkpoint(path);
+  check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   const auto elements = static_cast<std::size_t>(task.sample.elements());
   const auto outputs = static_cast<std::size_t>(task.outputs);

@@ -22,6 +22,9 @@ std::string hash_of_weights(const Engine& engine);
 // What the model of the checkpoint has learned to do.
 data::Task task_of(const Checkpoint& checkpoint);
 
+// The configuration of the run that wrote the checkpoint.
+Config config_of(const Checkpoint& checkpoint);
+
 // The kernel choices of the run that wrote the checkpoint.
 KernelChoices choices_of(const Checkpoint& checkpoint);
 

@@ -108,6 +108,25 @@ TEST_F(InferenceTest, EvaluationNeedsTheTestSetAlone) {
   EXPECT_EQ(evaluate(classes, folder_ / "run").loss, trained.loss);
 }
 
+TEST_F(InferenceTest, ResumeRefusesOtherDataOfTheSameSize) {
+  const Config classes = config("epochs = 2\n[model]\nloss = \"mse\"\n");
+  train_quietly(classes);
+  std::string table = read_file(folder_ / "train.csv");
+  for (std::size_t at = 0; (at = table.find("red", at)) != std::string::npos;) {
+    table.replace(at, 3, "tan");
+  }
+  write_file_atomically(folder_ / "train.csv", table);
+  write_file_atomically(folder_ / "test.csv", table);
+  TrainObserver observer;
+  try {
+    train(classes, {.resume = true}, observer);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("classes, columns or normalization"),
+              std::string::npos);
+  }
+}
+
 TEST_F(InferenceTest, ErrorsNameTheFile) {
   train_quietly(config("epochs = 1\n[model]\nloss = \"mse\"\n"));
   const auto error = [&](const std::string& table) -> std::string {

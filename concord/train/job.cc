@@ -54,6 +54,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                     .width = from.model.width,
                     .blocks = from.model.blocks,
                     .zero_residual = from.model.zero_residual},
+          .tokens = task.sample_type == data::SampleType::kTokens,
           .sample = task.sample,
           .outputs = task.outputs,
           .loss = classes ? nn::StepOptions::Loss::kCrossEntropy
@@ -159,6 +160,7 @@ std::unique_ptr<data::Loader> Job::test_loader() const {
 Samples samples_of(const data::Batch& batch) {
   return {.count = batch.count,
           .features = batch.features,
+          .tokens = batch.tokens,
           .labels = batch.labels,
           .targets = batch.targets};
 }
@@ -174,10 +176,6 @@ Job open_job(const Config& config, const KernelChoices& choices) {
   prepare(job, job.train_set->size(), &Engine::prepare_training);
   prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
   save_measured_choices(*job.engine);
-  if (!config.model.weights.empty()) {
-    load_weights(*job.engine, formats::SafetensorsFile::open(config.model.weights),
-                 config.model.weights);
-  }
   return job;
 }
 
@@ -198,6 +196,11 @@ std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& t
   return engine;
 }
 
+void load_initial_weights(Job& job) {
+  const std::string& path = job.config.model.weights;
+  if (!path.empty()) load_weights(*job.engine, formats::SafetensorsFile::open(path), path);
+}
+
 void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source) {
   std::vector<std::string_view> known;
   for (const StateStore::Entry& entry : engine.states().entries()) {
@@ -212,6 +215,9 @@ void load_weights(Engine& engine, const formats::SafetensorsFile& file, const st
            to_string(file.type(entry.name)), to_string(entry.type));
     }
     engine.states().write(entry, file.bytes(entry.name).data());
+    if (!is_finite(engine.states(), entry)) {
+      fail("{}: tensor \"{}\" holds numbers that are not finite", source, entry.name);
+    }
   }
   for (const std::string& name : file.names()) {
     const StateStore::Entry* entry = engine.states().find(name);

@@ -33,9 +33,9 @@ struct Job {
   std::unique_ptr<data::Loader> test_loader() const;
 };
 
-// Opens the data, sets the compute threads, and compiles the model, starting from model.weights
-// where given. `choices`: kernel choices that are part of the run (a resumed one's); they win over
-// the machine's cache. Throws Error.
+// Opens the data, sets the compute threads, and compiles the model with fresh weights. `choices`:
+// kernel choices that are part of the run (a resumed one's); they win over the machine's cache.
+// Throws Error.
 Job open_job(const Config& config, const KernelChoices& choices = {});
 
 // For evaluating a model that has learned `task`: opens the test set alone, and compiles no
@@ -49,9 +49,13 @@ std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& t
 // The batch as the engine takes it.
 Samples samples_of(const data::Batch& batch);
 
+// Takes the weights of model.weights, where it is given.
+void load_initial_weights(Job& job);
+
 // Copies every tensor of a safetensors file (weights by name) into the engine's parameters and
 // statistics. Throws Error naming the tensor when one is missing in the file, has another shape or
-// element type, or is unknown to the model (with the nearest name).
+// element type, holds numbers that are not finite, or is unknown to the model (with the nearest
+// name).
 void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source);
 
 }  // namespace concord::train

@@ -43,7 +43,7 @@ KernelChoices parse_kernel_choices(const std::string& text, const std::string& s
 }
 
 KernelChoices load_kernel_choices(const std::filesystem::path& path) {
-  if (path.empty() || !std::filesystem::exists(path)) return {};
+  if (path.empty() || !file_exists(path)) return {};
   try {
     return parse_kernel_choices(read_file(path, kMostBytes), path.string());
   } catch (const Error& error) {

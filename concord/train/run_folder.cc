@@ -15,7 +15,7 @@ namespace concord::train {
 namespace {
 
 std::filesystem::path prepare(const Config& config) {
-  const std::filesystem::path directory = config.output.dir;
+  std::filesystem::path directory = config.output.dir;
   write_file_atomically(directory / "config.toml", to_toml(config));
   return directory;
 }

@@ -4,6 +4,7 @@
 //   metrics.jsonl    one JSON object a line: training every log_every steps, and each evaluation
 //   events.*         the same for TensorBoard
 //   checkpoints/     see checkpoint_store.h
+//   lock             empty; held by the run in progress
 #pragma once
 
 #include <filesystem>

@@ -53,16 +53,18 @@ std::int64_t integer_of(const Checkpoint& checkpoint, const char* key, std::int6
 
 // A resumed run must be told what the run was told, but for keys that cannot change its bits.
 void check_same_run(const Job& job, const Checkpoint& checkpoint) {
-  const auto text = checkpoint.info.state.find("config");
-  if (text == checkpoint.info.state.end() || !text->is_string()) {
-    fail("checkpoint {} does not hold the configuration of its run", checkpoint.directory.string());
-  }
-  const std::string source = (checkpoint.directory / "manifest.json").string();
-  check_resumable(parse_config(text->get<std::string>(), source), job.config);
+  check_resumable(config_of(checkpoint), job.config);
   const std::int64_t samples = integer_of(checkpoint, "train_samples", job.train_set->size());
   if (samples != job.train_set->size()) {
     fail("the training set has {} samples, but had {} when checkpoint {} was written",
          job.train_set->size(), samples, checkpoint.directory.string());
+  }
+  if (data::to_json(task_of(checkpoint)) != data::to_json(job.task)) {
+    fail(
+        "the training data differs in its shape, classes, columns or normalization from what it "
+        "was "
+        "when checkpoint {} was written",
+        checkpoint.directory.string());
   }
 }
 
@@ -78,7 +80,7 @@ class Training {
         store_(RunFolder::checkpoints(config), static_cast<int>(config.output.keep_checkpoints),
                checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt),
         job_(open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices())),
-        folder_(config, checkpoint_ ? resume() : 0) {}
+        folder_(config, checkpoint_ ? resume() : start()) {}
 
   Summary run() {
     announce();
@@ -87,7 +89,7 @@ class Training {
     start_ = now_seconds();
     speed_.resume(start_);
     while (loader->has_next() && !stop_requested()) {
-      const data::Batch& batch = loader->next();
+      const data::Batch& batch = next_batch(*loader);
       const Samples samples = samples_of(batch);
       progress_.epoch = batch.epoch + 1;
       progress_.learning_rate = job_.learning_rate(batch.step);
@@ -117,6 +119,11 @@ class Training {
            RunFolder::checkpoints(config).string());
     }
     return checkpoint;
+  }
+
+  std::int64_t start() {
+    load_initial_weights(job_);
+    return 0;
   }
 
   // Returns the step from which the run continues. Throws before anything in the folder has
@@ -162,12 +169,30 @@ class Training {
 
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
+  // What was learned so far is saved when the data fails.
+  const data::Batch& next_batch(data::Loader& loader) {
+    try {
+      return loader.next();
+    } catch (const Error& error) {
+      save_last();
+      fail("{}. The weights of step {} are saved in {}; --resume continues from there",
+           error.what(), progress_.step, RunFolder::checkpoints(job_.config).string());
+    }
+  }
+
   // The states are still those before the step: nothing is lost.
   void handle_nonfinite(const StepResult& result, const Samples& samples) {
-    const std::string culprit = job_.engine->find_nonfinite(samples);
-    const std::string what = fmt::format(
-        "step {} computed a number that is not finite (its loss is {}), first in {}",
-        progress_.step + 1, result.loss, culprit.empty() ? "the sum over leaves" : culprit);
+    const Engine::Culprit culprit = job_.engine->find_nonfinite(samples);
+    const std::string what =
+        fmt::format("step {} computed a number that is not finite (its loss is {}), first in {}",
+                    progress_.step + 1, result.loss,
+                    culprit.description.empty() ? "the sum over leaves" : culprit.description);
+    if (culprit.is_state) {
+      if (const auto saved = store_.wait()) report(*saved);
+      fail(
+          "{}. The weights of the last checkpoint in {} may be good; lower optimizer.learning_rate",
+          what, RunFolder::checkpoints(job_.config).string());
+    }
     constexpr int kMostSkippedInARow = 100;
     if (job_.config.train.nonfinite == "skip" && ++skipped_in_a_row_ <= kMostSkippedInARow) {
       ++skipped_steps_;
@@ -328,10 +353,11 @@ class Training {
   Summary summarize() {
     if (progress_.step == progress_.total_steps && evaluated_step_ != progress_.step) evaluate();
     const double seconds = now_seconds() - start_;
-    const bool interrupted = evaluated_step_ != progress_.step;
-    const Evaluation evaluation =
-        interrupted ? Evaluation{.loss = progress_.loss} : evaluation_.value();
-    if (!std::isfinite(evaluation.loss)) {
+    const bool evaluated = evaluated_step_ == progress_.step;
+    const bool interrupted = progress_.step < progress_.total_steps || !evaluated;
+    const double last_loss = samples_ > 0 ? progress_.loss : std::nan("");
+    const Evaluation evaluation = evaluated ? evaluation_.value() : Evaluation{.loss = last_loss};
+    if (evaluated && !std::isfinite(evaluation.loss)) {
       fail("the loss on the test set is {}; the weights of step {} are saved in {}",
            evaluation.loss, progress_.step, RunFolder::checkpoints(job_.config).string());
     }

@@ -2,8 +2,8 @@
 // what a C++ program may call instead.
 //
 // The run folder (output.dir) receives config.toml (resolved), metrics.jsonl, events for
-// TensorBoard, and checkpoints/. Errors throw concord::Error.
-// One training per process at a time uses the compute threads.
+// TensorBoard, checkpoints/, and an empty file, lock, that a running training holds. Errors throw
+// concord::Error. One training per process at a time uses the compute threads.
 #pragma once
 
 #include <atomic>
@@ -69,17 +69,17 @@ class TrainObserver {
 
 struct Summary {
   std::int64_t step = 0;
-  std::int64_t epoch = 0;            // completed epochs
-  double loss = 0;                   // on the test set; of the last step when interrupted
-  double accuracy = -1;              // on the test set; negative where it does not apply
+  std::int64_t epoch = 0;  // completed epochs
+  double loss = 0;         // on the test set; when interrupted before it was evaluated, of the last
+                           // step, and NaN where none was done
+  double accuracy = -1;    // on the test set; negative where it does not apply
   std::optional<double> train_loss;  // of the last step; nullopt where none was done
   double samples_per_second = 0;
   double seconds = 0;
   std::size_t peak_rss_bytes = 0;
   std::string weights_hash;
   std::int64_t skipped_steps = 0;  // whose numbers were not finite (train.nonfinite = "skip")
-  // A stop was requested before the end. The test set is then not evaluated once more: loss is that
-  // of the last step.
+  // A stop was requested before the end. The test set is then not evaluated once more.
   bool interrupted = false;
 };
 

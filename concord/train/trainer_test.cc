@@ -247,10 +247,12 @@ TEST_F(TrainerTest, MetricsOfAResumedRunAreThoseOfAnUnbrokenOne) {
   EXPECT_EQ(losses("a"), losses("b"));
 }
 
-// Limits the size of files from step 1 to step `until`, as a full disk would.
+// Limits the size of files from step 1 on, as a full disk would, until it is told of
+// `last_failure`.
 class FullDisk : public TrainObserver {
  public:
-  explicit FullDisk(std::int64_t until) : until_(until), handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+  explicit FullDisk(std::string last_failure)
+      : last_failure_(std::move(last_failure)), handler_(std::signal(SIGXFSZ, SIG_IGN)) {
     ::getrlimit(RLIMIT_FSIZE, &before_);
   }
   ~FullDisk() override {
@@ -260,20 +262,22 @@ class FullDisk : public TrainObserver {
   void stepped(const Progress& progress) override {
     const rlimit limit{100, before_.rlim_max};
     if (progress.step == 1) ::setrlimit(RLIMIT_FSIZE, &limit);
-    if (progress.step == until_) ::setrlimit(RLIMIT_FSIZE, &before_);
   }
-  void message(const std::string& text) override { messages.push_back(text); }
+  void message(const std::string& text) override {
+    messages.push_back(text);
+    if (text.find(last_failure_) != std::string::npos) ::setrlimit(RLIMIT_FSIZE, &before_);
+  }
 
   std::vector<std::string> messages;
 
  private:
-  std::int64_t until_;
+  std::string last_failure_;
   void (*handler_)(int);
   rlimit before_;
 };
 
 TEST_F(TrainerTest, TrainingOutlivesADiskThatIsFullForAWhile) {
-  FullDisk disk(9);
+  FullDisk disk("step 8 was not saved");
   const std::vector<std::string> overrides = {"train.checkpoint_every_steps=4",
                                               "output.tensorboard=false"};
   EXPECT_EQ(train(config("a", overrides), {}, disk).weights_hash, run(config("b")).weights_hash);
@@ -286,13 +290,73 @@ TEST_F(TrainerTest, TrainingOutlivesADiskThatIsFullForAWhile) {
 }
 
 TEST_F(TrainerTest, WeightsThatCannotBeSavedAtTheEndAreAnError) {
-  FullDisk disk(-1);
+  FullDisk disk("never");
   try {
     train(config("a"), {}, disk);
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("step 12 was not saved"), std::string::npos);
   }
+}
+
+TEST_F(TrainerTest, StopAfterAnEvaluationIsAnInterruption) {
+  class StopAtEvaluation : public TrainObserver {
+   public:
+    void evaluated(const Progress&, const Evaluation&) override { stop = true; }
+    std::atomic<bool> stop = false;
+  } observer;
+  const Summary stopped = train(config("a"), {.stop = &observer.stop}, observer);
+  EXPECT_EQ(stopped.step, 6);
+  EXPECT_TRUE(stopped.interrupted);
+  EXPECT_GE(stopped.accuracy, 0);
+}
+
+TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNamedAndNotSaved) {
+  std::vector<std::string> overrides = kExplode;
+  overrides.push_back("optimizer.learning_rate=1e300");
+  const std::string error = error_of(config("a", overrides));
+  EXPECT_NE(error.find("step 2"), std::string::npos) << error;
+  EXPECT_NE(error.find("\"fc1.weight\", as the step before left it"), std::string::npos) << error;
+  EXPECT_FALSE(load_latest(checkpoints("a")));
+}
+
+TEST_F(TrainerTest, EvaluationRefusesAnotherNetworkThatHasTheSameTensors) {
+  std::vector<std::string> mlp = kExplode;
+  mlp.push_back("optimizer.learning_rate=0.1");
+  run(config("a", mlp));
+  mlp.push_back("model.activation=tanh");
+  try {
+    evaluate(config("a", mlp), directory_ / "a");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "model.activation = \"tanh\", but the checkpoint's model has \"relu\": set it so");
+  }
+}
+
+TEST_F(TrainerTest, DataThatFailsInMidRunLosesNoStep) {
+  std::filesystem::create_directories(directory_ / "data/train/ant");
+  std::filesystem::create_directories(directory_ / "data/test/ant");
+  const std::string image = "P5";  // no JPEG or PNG: decoding fails
+  write_file_atomically(directory_ / "data/train/ant/1.png", image);
+  write_file_atomically(directory_ / "data/test/ant/1.png", image);
+  Config images = config("a", {"data.kind=images", "data.image_size=8", "data.samples=1024",
+                               "data.shape=[1, 28, 28]", "data.classes=10"});
+  images.data.dir = (directory_ / "data").string();
+  const std::string error = error_of(images);
+  EXPECT_NE(error.find("1.png"), std::string::npos) << error;
+  EXPECT_NE(error.find("The weights of step 0 are saved"), std::string::npos) << error;
+}
+
+TEST_F(TrainerTest, ResumeNeedsNoInitialWeights) {
+  run(config("a"), 1);
+  const std::filesystem::path weights = directory_ / "w.safetensors";
+  std::filesystem::copy_file(checkpoints("a") / checkpoint_name(1) / "weights.safetensors",
+                             weights);
+  const Config from_weights = config("b", {"model.weights=" + weights.string()});
+  run(from_weights, 3);
+  std::filesystem::remove(weights);
+  EXPECT_EQ(run(from_weights, -1, /*resume=*/true).step, 12);
 }
 
 TEST_F(TrainerTest, ResumeRefusesWhatWouldChangeTheBits) {

@@ -84,6 +84,12 @@ const RegisterKernelRule silu_backward{
 const RegisterKernelRule gelu{keeps_zero("gelu", make_gelu)};
 const RegisterKernelRule gelu_backward{keeps_zero("gelu_backward", make_gelu_backward)};
 
+const RegisterKernelRule abs{keeps_zero("abs", make<UnaryFunction::kAbs>)};
+const RegisterKernelRule abs_backward{
+    keeps_zero("abs_backward", make_backward<BinaryFunction::kAbsBackward>)};
+const RegisterKernelRule binary_cross_entropy{moves_zero(
+    "binary_cross_entropy_with_logits", make_backward<BinaryFunction::kBinaryCrossEntropy>)};
+
 const RegisterKernelRule neg{keeps_zero("neg", make<UnaryFunction::kNeg>)};
 const RegisterKernelRule exp{moves_zero("exp", make<UnaryFunction::kExp>)};
 const RegisterKernelRule log{moves_zero("log", make<UnaryFunction::kLog>)};

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "concord/base/parallel.h"
 #include "concord/kernels/cpu/elementwise.h"
 #include "concord/kernels/cpu/loops.h"
@@ -118,6 +120,42 @@ const RegisterKernelRule scale{{
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       expect_f32(s);
       return std::make_unique<Scale>(static_cast<float>(s.node.attributes.real("factor")),
+                                     stored_elements(s.outputs[0]));
+    },
+    .in_place = element_wise_in_place,
+}};
+
+class Clamp final : public Kernel {
+ public:
+  Clamp(float low, float high, std::int64_t elements)
+      : low_(low), high_(high), elements_(elements) {}
+  void run(std::span<std::byte* const> operands) override {
+    const float* x = as<float>(operands[0]);
+    float* y = as<float>(operands[1]);
+    const auto clamp = [=, this](std::int64_t begin, std::int64_t count) {
+      apply(BinaryFunction::kMax, {x + begin, 1}, {&low_, 0}, y + begin, count);
+      apply(BinaryFunction::kMin, {y + begin, 1}, {&high_, 0}, y + begin, count);
+    };
+    parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (; begin < end; begin += kPiece) clamp(begin, std::min(kPiece, end - begin));
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kPiece = 2048;  // elements that stay in the first-level cache
+
+  float low_, high_;
+  std::int64_t elements_;
+};
+
+const RegisterKernelRule clamp{{
+    .op = "clamp",
+    .layouts = same_layout_unpadded,  // 0 may be outside
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      expect_f32(s);
+      const Attributes& attributes = s.node.attributes;
+      return std::make_unique<Clamp>(static_cast<float>(attributes.real("low")),
+                                     static_cast<float>(attributes.real("high")),
                                      stored_elements(s.outputs[0]));
     },
     .in_place = element_wise_in_place,

@@ -13,8 +13,10 @@ namespace {
 
 using Inputs = std::vector<ValueId>;
 
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
 constexpr auto kBinary = {ops::add, ops::sub, ops::mul, ops::div};
-constexpr auto kUnary = {ops::neg, ops::exp, ops::square, ops::log, ops::sqrt};
+constexpr auto kUnary = {ops::neg, ops::exp, ops::square, ops::log, ops::sqrt, ops::abs};
 
 // Draws kept away from 0, so that quotients stay comparable.
 ref::Array from_half_to_two(const Shape& shape) {
@@ -83,7 +85,7 @@ TEST(CpuKernel, UnaryArithmetic) {
 TEST(CpuKernel, ExponentialAndLogarithmAtTheirLimits) {
   const double infinity = std::numeric_limits<double>::infinity();
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const auto check = [](auto function, std::vector<double> x) {
+  const auto check = [](auto function, const std::vector<double>& x) {
     const Shape shape = {static_cast<std::int64_t>(x.size())};
     return check_kernels({.inputs = {{DType::kF32, shape}},
                           .build = [=](GraphBuilder& g, const Inputs& in) { function(g, in[0]); },
@@ -115,6 +117,29 @@ TEST(CpuKernel, EqualScaleAndConstant) {
                                      },
                                  .backward = false}));
   }
+}
+
+TEST(CpuKernel, AbsAndItsSlopeAtZero) {
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {5}}},
+                               .build = [](GraphBuilder& b, const Inputs& x) { ops::abs(b, x[0]); },
+                               .fixed = {{"x0", ref::Array({5}, {-2, -0.0, 0, 1e-30, 3})}},
+                               .tolerance = 1e-9}));
+}
+
+TEST(CpuKernel, Clamp) {
+  for (const Shape& shape : {Shape{}, Shape{3, 50}, Shape{20001}}) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}},
+                                 .build = [](GraphBuilder& b,
+                                             const Inputs& x) { ops::clamp(b, x[0], -0.5, 1); },
+                                 .tolerance = 0,
+                                 .any_threads = true}));
+  }
+  EXPECT_EQ("", check_kernels(
+                    {.inputs = {{DType::kF32, {5}}},
+                     .build = [](GraphBuilder& b, const Inputs& x) { ops::clamp(b, x[0], 0, 6); },
+                     .fixed = {{"x0", ref::Array({5}, {-1, 0, 6, 7, kNaN})}},
+                     .tolerance = 0,
+                     .backward = false}));
 }
 
 }  // namespace

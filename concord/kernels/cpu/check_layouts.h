@@ -21,7 +21,7 @@ inline Layout channel_tiles(const Shape& s) {
 // Checks with the layouts of all inputs left free, so that kernels take what suits them, and with
 // all of them row-major.
 inline std::string check_free_and_row_major(KernelCheck check) {
-  const std::string report = check_kernels(check);
+  std::string report = check_kernels(check);
   if (!report.empty()) return report;
   check.offered = Layout();
   return check_kernels(check);

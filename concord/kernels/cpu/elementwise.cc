@@ -68,6 +68,9 @@ struct Sqrt {
 struct Square {
   V operator()(V x) const { return hn::Mul(x, x); }
 };
+struct Abs {
+  V operator()(V x) const { return hn::Abs(x); }
+};
 struct Relu {
   V operator()(V x) const { return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(D())), x); }
 };
@@ -101,6 +104,25 @@ struct Div {
 };
 struct Equal {
   V operator()(V a, V b) const { return hn::IfThenElseZero(hn::Eq(a, b), constant(1)); }
+};
+// NaN in a stays.
+struct Min {
+  V operator()(V a, V b) const { return hn::IfThenElse(hn::Gt(a, b), b, a); }
+};
+struct Max {
+  V operator()(V a, V b) const { return hn::IfThenElse(hn::Lt(a, b), b, a); }
+};
+struct BinaryCrossEntropy {
+  V operator()(V x, V t) const {
+    const V linear = hn::NegMulAdd(x, t, Max()(x, hn::Zero(D())));
+    return hn::Add(linear, hn::Log1p(D(), exp(D(), hn::Neg(hn::Abs(x)))));
+  }
+};
+struct AbsBackward {
+  V operator()(V dy, V x) const {
+    const V sign = hn::IfThenZeroElse(hn::Eq(x, hn::Zero(D())), hn::CopySign(constant(1), x));
+    return hn::Mul(dy, sign);
+  }
 };
 struct ReluBackward {
   V operator()(V dy, V y) const { return hn::IfThenElseZero(hn::Gt(y, hn::Zero(D())), dy); }
@@ -178,6 +200,8 @@ void ApplyUnary(UnaryFunction f, const float* x, float* y, std::size_t count) {
       return unary(Sqrt(), x, y, count);
     case UnaryFunction::kSquare:
       return unary(Square(), x, y, count);
+    case UnaryFunction::kAbs:
+      return unary(Abs(), x, y, count);
     case UnaryFunction::kRelu:
       return unary(Relu(), x, y, count);
     case UnaryFunction::kSigmoid:
@@ -205,6 +229,14 @@ void ApplyBinary(BinaryFunction f, Run a, Run b, float* y, std::size_t count) {
       return binary(Div(), a, b, y, count);
     case BinaryFunction::kEqual:
       return binary(Equal(), a, b, y, count);
+    case BinaryFunction::kMin:
+      return binary(Min(), a, b, y, count);
+    case BinaryFunction::kMax:
+      return binary(Max(), a, b, y, count);
+    case BinaryFunction::kBinaryCrossEntropy:
+      return binary(BinaryCrossEntropy(), a.data, b.data, y, count);
+    case BinaryFunction::kAbsBackward:
+      return binary(AbsBackward(), a.data, b.data, y, count);
     case BinaryFunction::kReluBackward:
       return binary(ReluBackward(), a.data, b.data, y, count);
     case BinaryFunction::kSigmoidBackward:

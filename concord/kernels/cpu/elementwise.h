@@ -15,6 +15,7 @@ enum class UnaryFunction {
   kLog,
   kSqrt,
   kSquare,
+  kAbs,
   kRelu,
   kSigmoid,
   kTanh,
@@ -23,13 +24,18 @@ enum class UnaryFunction {
   kGeluTanh,
 };
 
-// The backward functions take (dL/dy, y or x), see ops/activation.h.
+// The backward functions take (dL/dy, y or x), see ops/activation.h; the cross-entropy takes
+// (logit, target), see ops/loss.h.
 enum class BinaryFunction {
   kAdd,
   kSub,
   kMul,
   kDiv,
   kEqual,
+  kMin,
+  kMax,
+  kBinaryCrossEntropy,
+  kAbsBackward,
   kReluBackward,
   kSigmoidBackward,
   kTanhBackward,
@@ -48,7 +54,7 @@ struct Run {
 };
 
 // y[i] = f(a[i], b[i]) for i in [0, count). At most one operand repeats, and none of a backward
-// function.
+// function or a cross-entropy.
 void apply(BinaryFunction f, Run a, Run b, float* y, std::int64_t count);
 
 }  // namespace concord::cpu

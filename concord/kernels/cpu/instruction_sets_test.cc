@@ -6,8 +6,12 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/loss.h"
+#include "concord/ops/normalization.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/rotary_embedding.h"
+#include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
 
@@ -29,9 +33,15 @@ std::string check_families() {
              ops::adam_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
              ops::sgd_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.momentum = 0.9});
              ops::sum_of_squares(b, {x[0], x[1]});
+             ops::rotary_embedding(b, ops::concat(b, {x[0], x[1]}, 1), 10000);
+             ops::binary_cross_entropy_with_logits(b, ops::abs(b, x[0]), x[1], one);
              const ValueId y = ops::add(b, ops::gelu(b, x[0]), ops::tanh(b, ops::log(b, positive)));
-             const ValueId z = ops::add(b, ops::silu(b, y), ops::reduce_max(b, x[1], {0}));
-             const ValueId dropped = ops::dropout(b, ops::softmax(b, z), x[3], {.rate = 0.4});
+             const ValueId row = ops::reduce_max(b, x[1], {0});
+             const ValueId z = ops::add(b, ops::silu(b, y), row);
+             const ValueId by_row =
+                 ops::layer_norm(b, ops::rms_norm(b, z, row, 1e-5), row, row, 1e-5);
+             const ValueId normal = ops::group_norm(b, by_row, 1, row, row, 1e-5);
+             const ValueId dropped = ops::dropout(b, ops::softmax(b, normal), x[3], {.rate = 0.4});
              ops::softmax_cross_entropy(b, dropped, x[2], one, 0.1);
            },
        .fixed = fixed,

@@ -56,5 +56,61 @@ TEST(CpuKernel, BatchNormInference) {
   }
 }
 
+// Rows that fill vectors and rows that do not, several blocks of rows, a row of one element.
+const Shape kRows[] = {{3, 16}, {2, 5, 37}, {300, 64}, {7, 2, 131}, {130, 3}, {100}, {5, 1}};
+
+TEST(CpuKernel, LayerNorm) {
+  for (const Shape& shape : kRows) {
+    const TensorType channels{DType::kF32, {shape[-1]}};
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, channels, channels},
+                                 .build =
+                                     [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                       ops::layer_norm(b, x[0], x[1], x[2], 1e-5);
+                                     },
+                                 .tolerance = 2e-5,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, LayerNormOfRowsFarFromZero) {
+  ref::Array x({4, 50});
+  for (std::int64_t i = 0; i < 200; ++i) x[i] = 1000 + static_cast<double>(i * i % 17);
+  const TensorType channels{DType::kF32, {50}};
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, x.shape}, channels, channels},
+                               .build =
+                                   [](GraphBuilder& b, const std::vector<ValueId>& in) {
+                                     ops::layer_norm(b, in[0], in[1], in[2], 1e-5);
+                                   },
+                               .fixed = {{"x0", x}},
+                               .tolerance = 1e-4}));
+}
+
+TEST(CpuKernel, RmsNorm) {
+  for (const Shape& shape : kRows) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, {DType::kF32, {shape[-1]}}},
+                                 .build =
+                                     [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                       ops::rms_norm(b, x[0], x[1], 1e-5);
+                                     },
+                                 .tolerance = 2e-5,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, GroupNorm) {
+  const std::vector<std::pair<Shape, std::int64_t>> cases = {
+      {{2, 16, 5, 5}, 4}, {{3, 6, 4, 3}, 1}, {{5, 3, 7}, 3}, {{4, 64, 16, 8}, 8}, {{3, 12}, 2}};
+  for (const auto& [shape, groups] : cases) {
+    const TensorType channels{DType::kF32, {shape[1]}};
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, channels, channels},
+                                 .build =
+                                     [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                       ops::group_norm(b, x[0], groups, x[1], x[2], 1e-5);
+                                     },
+                                 .tolerance = 2e-5,
+                                 .any_threads = true}));
+  }
+}
+
 }  // namespace
 }  // namespace concord::cpu

@@ -339,7 +339,7 @@ class SumOfSquaresKernel final : public Kernel {
     });
     double sum = 0;
     for (std::int64_t chunk = 0; chunk < chunks(); ++chunk) sum += sums[chunk];
-    *as<float>(operands[values_.tensors()]) = static_cast<float>(sum);
+    *as<double>(operands[values_.tensors()]) = sum;
   }
 
  private:
@@ -358,7 +358,6 @@ const RegisterKernelRule sum_of_squares{{
       return wish;
     },
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
       return std::make_unique<SumOfSquaresKernel>(Sequence(s.inputs));
     },
 }};
@@ -367,7 +366,7 @@ class ClipFactor final : public Kernel {
  public:
   explicit ClipFactor(double max_norm) : max_norm_(max_norm) {}
   void run(std::span<std::byte* const> operands) override {
-    const double norm = std::sqrt(static_cast<double>(*as<float>(operands[0])));
+    const double norm = std::sqrt(*as<double>(operands[0]));
     const double factor = max_norm_ / (norm + 1e-6);
     *as<float>(operands[1]) = static_cast<float>(factor > 1 ? 1 : factor);
   }
@@ -381,7 +380,6 @@ const RegisterKernelRule clip_factor{{
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       return std::make_unique<ClipFactor>(s.node.attributes.real("max_norm"));
     },
-    .in_place = element_wise_in_place,
 }};
 
 class MovingAverageKernel final : public Kernel {

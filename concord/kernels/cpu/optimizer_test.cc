@@ -7,6 +7,7 @@
 
 #include "concord/kernels/cpu/check_layouts.h"
 #include "concord/kernels/kernel_check.h"
+#include "concord/ops/arithmetic.h"
 #include "concord/ops/step.h"
 
 namespace concord::cpu {
@@ -115,8 +116,20 @@ TEST(CpuKernel, SumOfSquaresClipFactorAndMovingAverage) {
                                .any_threads = true}));
 }
 
+TEST(CpuKernel, NormsWhoseSquareExceedsF32AreClippedToo) {
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {4}}},
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     const ValueId sum = ops::sum_of_squares(b, {x[0]});
+                                     const ValueId factor = ops::clip_factor(b, sum, 1e30);
+                                     ops::add(b, factor, factor);
+                                   },
+                               .fixed = {{"x0", ref::Array({4}, {1e30, 1e30, 1e30, 1e30})}},
+                               .backward = false}));
+}
+
 TEST(CpuKernel, ClipFactorPassesNaNOn) {
-  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {}}},
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF64, {}}},
                                .build = [](GraphBuilder& b,
                                            const Inputs& x) { ops::clip_factor(b, x[0], 1.0); },
                                .fixed = {{"x0", ref::Array({}, {std::nan("")})}},

@@ -34,11 +34,12 @@ const std::vector<std::pair<Shape, Shape>> kCases = {
 
 TEST(CpuKernel, SumToShapeAndBroadcastTo) {
   for (const auto& [from, to] : kCases) {
-    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, from}},
-                                 .build = [&](GraphBuilder& b,
+    EXPECT_EQ(
+        "", check_kernels({.inputs = {{DType::kF32, from}},
+                           .build = [to = to](GraphBuilder& b,
                                               const Inputs& x) { ops::sum_to_shape(b, x[0], to); },
-                                 .tolerance = 3e-5,
-                                 .any_threads = true}))
+                           .tolerance = 3e-5,
+                           .any_threads = true}))
         << to_string(from) << to_string(to);
   }
 }

@@ -14,7 +14,6 @@ class Reshape final : public Kernel {
  public:
   explicit Reshape(std::int64_t bytes) : bytes_(bytes) {}
   void run(std::span<std::byte* const> operands) override {
-    if (operands[0] == operands[1]) return;
     parallel_for(bytes_, 4 * kGrain, [&](std::int64_t begin, std::int64_t end) {
       std::memcpy(operands[1] + begin, operands[0] + begin, static_cast<std::size_t>(end - begin));
     });
@@ -29,7 +28,7 @@ const RegisterKernelRule reshape{{
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       return std::make_unique<Reshape>(static_cast<std::int64_t>(s.outputs[0].type.bytes()));
     },
-    .in_place = [](const Signature&, std::size_t, std::size_t) { return true; },
+    .view = true,
 }};
 
 // y, row-major, gathered from where the loops say in x: transposes and broadcasts.
@@ -170,17 +169,20 @@ struct AroundDim {
   std::int64_t rows = 1, bytes, index_bytes;
 };
 
-// Copies from each input into the one output.
+// Copies between operands: input and output number i, or the only one there is.
 class BlockCopies final : public Kernel {
  public:
-  explicit BlockCopies(std::vector<BlockCopy> copies) : copies_(std::move(copies)) {}
+  BlockCopies(const Signature& s, std::vector<BlockCopy> copies)
+      : inputs_(s.inputs.size()), outputs_(s.outputs.size()), copies_(std::move(copies)) {}
   void run(std::span<std::byte* const> operands) override {
     for (std::size_t i = 0; i < copies_.size(); ++i) {
-      copies_[i].run(operands[i], operands[copies_.size()]);
+      copies_[i].run(operands[std::min(i, inputs_ - 1)],
+                     operands[inputs_ + std::min(i, outputs_ - 1)]);
     }
   }
 
  private:
+  std::size_t inputs_, outputs_;
   std::vector<BlockCopy> copies_;
 };
 
@@ -196,7 +198,23 @@ const RegisterKernelRule concat{{
         copies.push_back({to.rows, from.bytes, 0, from.bytes, offset, to.bytes});
         offset += from.bytes;
       }
-      return std::make_unique<BlockCopies>(std::move(copies));
+      return std::make_unique<BlockCopies>(s, std::move(copies));
+    },
+}};
+
+const RegisterKernelRule split{{
+    .op = "split",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      const std::int64_t dim = s.node.attributes.integer("dim");
+      const AroundDim from(s.inputs[0].type, dim);
+      std::vector<BlockCopy> copies;
+      std::int64_t offset = 0;
+      for (const Operand& output : s.outputs) {
+        const AroundDim to(output.type, dim);
+        copies.push_back({from.rows, to.bytes, offset, from.bytes, 0, to.bytes});
+        offset += to.bytes;
+      }
+      return std::make_unique<BlockCopies>(s, std::move(copies));
     },
 }};
 
@@ -205,9 +223,9 @@ const RegisterKernelRule slice{{
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       const std::int64_t dim = s.node.attributes.integer("dim");
       const AroundDim from(s.inputs[0].type, dim), to(s.outputs[0].type, dim);
-      return std::make_unique<BlockCopies>(std::vector<BlockCopy>{
-          {to.rows, to.bytes, s.node.attributes.integer("begin") * from.index_bytes, from.bytes, 0,
-           to.bytes}});
+      const std::int64_t begin = s.node.attributes.integer("begin") * from.index_bytes;
+      return std::make_unique<BlockCopies>(
+          s, std::vector<BlockCopy>{{to.rows, to.bytes, begin, from.bytes, 0, to.bytes}});
     },
 }};
 

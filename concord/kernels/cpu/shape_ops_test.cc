@@ -69,6 +69,13 @@ TEST(CpuKernel, ConcatSliceAndPadSlice) {
   EXPECT_EQ("", check({a}, [](auto& b, auto& x) { ops::pad_slice(b, x[0], 1, 2, 7); }));
 }
 
+TEST(CpuKernel, Split) {
+  const TensorType x{DType::kF32, {2, 6, 5}};
+  EXPECT_EQ("", check({x}, [](auto& b, auto& in) { ops::split(b, in[0], 1, {3, 1, 2}); }));
+  EXPECT_EQ("", check({x}, [](auto& b, auto& in) { ops::split(b, in[0], -1, {1, 4}); }));
+  EXPECT_EQ("", check({x}, [](auto& b, auto& in) { ops::split(b, in[0], 0, {2, 0}); }));
+}
+
 TEST(CpuKernel, CastBetweenAllTypes) {
   const auto types = {DType::kF32, DType::kF64, DType::kBF16, DType::kI32, DType::kI64, DType::kU8};
   for (const DType from : types) {

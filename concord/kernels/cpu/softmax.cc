@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "concord/kernels/cpu/softmax.cc"
@@ -134,6 +135,12 @@ struct Rows {
   bool has_class(std::int32_t label) const { return label >= 0 && label < classes; }
 };
 
+// The label whose rows count for nothing, where there is one.
+std::optional<std::int64_t> ignored_label(const Signature& s) {
+  if (!s.node.attributes.has("ignore_label")) return std::nullopt;
+  return s.node.attributes.integer("ignore_label");
+}
+
 class Softmax final : public Kernel {
  public:
   explicit Softmax(Rows rows) : rows_(rows) {}
@@ -169,7 +176,10 @@ class SoftmaxBackward final : public Kernel {
 // Operands: logits, labels, weight; loss, probabilities; the rows' losses.
 class CrossEntropy final : public Kernel {
  public:
-  CrossEntropy(Rows rows, double smoothing) : rows_(rows), smoothing_(smoothing) {}
+  explicit CrossEntropy(const Signature& s)
+      : rows_(s.inputs[0]),
+        smoothing_(s.node.attributes.real("label_smoothing")),
+        ignored_(ignored_label(s)) {}
   std::size_t scratchpad_bytes() const override {
     return static_cast<std::size_t>(rows_.count) * sizeof(double);
   }
@@ -179,8 +189,13 @@ class CrossEntropy final : public Kernel {
     double* losses = scratchpad_bytes() > 0 ? as<double>(operands[5]) : nullptr;
     rows_.for_each([&](std::int64_t row) {
       const float* x = as<float>(operands[0]) + row * rows_.classes;
-      const RowSums sums = row_function(x, as<float>(operands[4]) + row * rows_.classes,
-                                        static_cast<std::size_t>(rows_.classes));
+      float* p = as<float>(operands[4]) + row * rows_.classes;
+      if (labels[row] == ignored_) {
+        std::fill_n(p, rows_.classes, 0.0f);
+        losses[row] = 0;
+        return;
+      }
+      const RowSums sums = row_function(x, p, static_cast<std::size_t>(rows_.classes));
       losses[row] = rows_.has_class(labels[row]) ? loss(sums, x[labels[row]])
                                                  : std::numeric_limits<double>::quiet_NaN();
     });
@@ -202,13 +217,17 @@ class CrossEntropy final : public Kernel {
 
   Rows rows_;
   double smoothing_;
+  std::optional<std::int64_t> ignored_;
 };
 
 // Operands: dL/dloss, probabilities, labels, weight; dL/dlogits, which may lie over the
 // probabilities.
 class CrossEntropyBackward final : public Kernel {
  public:
-  CrossEntropyBackward(Rows rows, double smoothing) : rows_(rows), smoothing_(smoothing) {}
+  explicit CrossEntropyBackward(const Signature& s)
+      : rows_(s.inputs[1]),
+        smoothing_(s.node.attributes.real("label_smoothing")),
+        ignored_(ignored_label(s)) {}
   void run(std::span<std::byte* const> operands) override {
     const auto row_function = HWY_DYNAMIC_DISPATCH(CrossEntropyBackwardRow);
     const auto* labels = as<std::int32_t>(operands[2]);
@@ -217,6 +236,10 @@ class CrossEntropyBackward final : public Kernel {
     rows_.for_each([&](std::int64_t row) {
       const float* p = as<float>(operands[1]) + row * rows_.classes;
       float* dx = as<float>(operands[4]) + row * rows_.classes;
+      if (labels[row] == ignored_) {
+        std::fill_n(dx, rows_.classes, 0.0f);
+        return;
+      }
       if (!rows_.has_class(labels[row])) {
         std::fill_n(dx, rows_.classes, std::numeric_limits<float>::quiet_NaN());
         return;
@@ -230,15 +253,17 @@ class CrossEntropyBackward final : public Kernel {
  private:
   Rows rows_;
   double smoothing_;
+  std::optional<std::int64_t> ignored_;
 };
 
 class CountCorrect final : public Kernel {
  public:
-  explicit CountCorrect(Rows rows) : rows_(rows) {}
+  explicit CountCorrect(const Signature& s) : rows_(s.inputs[0]), ignored_(ignored_label(s)) {}
   void run(std::span<std::byte* const> operands) override {
     std::atomic<std::int64_t> correct = 0;
     rows_.for_each([&](std::int64_t row) {
       const std::int32_t label = as<std::int32_t>(operands[1])[row];
+      if (label == ignored_) return;
       if (is_first_largest(as<float>(operands[0]) + row * rows_.classes, label)) ++correct;
     });
     *as<float>(operands[2]) = static_cast<float>(correct);
@@ -258,6 +283,7 @@ class CountCorrect final : public Kernel {
   }
 
   Rows rows_;
+  std::optional<std::int64_t> ignored_;
 };
 
 const RegisterKernelRule softmax{{
@@ -282,8 +308,7 @@ const RegisterKernelRule softmax_cross_entropy{{
     .op = "softmax_cross_entropy",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       expect_f32(s);
-      return std::make_unique<CrossEntropy>(Rows(s.inputs[0]),
-                                            s.node.attributes.real("label_smoothing"));
+      return std::make_unique<CrossEntropy>(s);
     },
 }};
 
@@ -291,8 +316,7 @@ const RegisterKernelRule softmax_cross_entropy_backward{{
     .op = "softmax_cross_entropy_backward",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       expect_f32(s);
-      return std::make_unique<CrossEntropyBackward>(Rows(s.inputs[1]),
-                                                    s.node.attributes.real("label_smoothing"));
+      return std::make_unique<CrossEntropyBackward>(s);
     },
     .in_place = [](const Signature&, std::size_t, std::size_t i) { return i == 1; },
 }};
@@ -301,7 +325,7 @@ const RegisterKernelRule count_correct{{
     .op = "count_correct",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       expect_f32(s);
-      return std::make_unique<CountCorrect>(Rows(s.inputs[0]));
+      return std::make_unique<CountCorrect>(s);
     },
 }};
 

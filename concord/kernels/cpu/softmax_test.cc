@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
+#include "concord/autodiff/backpropagate.h"
 #include "concord/kernels/kernel_check.h"
 #include "concord/ops/step.h"
 
@@ -43,7 +45,8 @@ TEST(CpuKernel, NaNSpreadsOverItsRowOnly) {
   }
 }
 
-std::string check_loss(const Shape& logits, std::vector<double> labels, double smoothing) {
+std::string check_loss(const Shape& logits, std::vector<double> labels, double smoothing,
+                       std::optional<std::int32_t> ignored = std::nullopt) {
   std::vector<std::int64_t> rows = logits.dims();
   rows.pop_back();
   const Shape shape(rows);
@@ -51,8 +54,8 @@ std::string check_loss(const Shape& logits, std::vector<double> labels, double s
                         .build =
                             [=](GraphBuilder& b, const Inputs& x) {
                               const ValueId weight = ops::constant(b, {DType::kF32, {}}, 0.125);
-                              ops::count_correct(b, x[0], x[1]);
-                              ops::softmax_cross_entropy(b, x[0], x[1], weight, smoothing);
+                              ops::count_correct(b, x[0], x[1], ignored);
+                              ops::softmax_cross_entropy(b, x[0], x[1], weight, smoothing, ignored);
                             },
                         .fixed = {{"x1", ref::Array(shape, std::move(labels))}},
                         .any_threads = true});
@@ -72,6 +75,35 @@ TEST(CpuKernel, LabelOutsideTheClassesMakesTheLossNaN) {
   for (const double label : {-1.0, 10.0, 2147483647.0}) {
     EXPECT_EQ("", check_loss({3, 10}, {9, label, 4}, 0.0));
   }
+}
+
+TEST(CpuKernel, IgnoredLabelsInsideAndOutsideTheClasses) {
+  for (const double smoothing : {0.0, 0.1}) {
+    EXPECT_EQ("", check_loss({4, 10}, {-100, 0, 4, -100}, smoothing, -100));
+    EXPECT_EQ("", check_loss({4, 10}, {3, 0, 4, 3}, smoothing, 3));
+    EXPECT_EQ("", check_loss({3, 10}, {3, -1, 4}, smoothing, 3));
+  }
+}
+
+// An ignored row may hold anything: of the three rows, loss, count and gradient know only the
+// first.
+TEST(CpuKernel, IgnoredRowsAddNothing) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const ValueId logits = b.input("logits", {DType::kF32, {3, 2}});
+  const ValueId labels = b.input("labels", {DType::kI32, {3}});
+  const ValueId one = ops::constant(b, {DType::kF32, {}}, 1);
+  const ValueId count = ops::count_correct(b, logits, labels, 1);
+  const ValueId loss = ops::softmax_cross_entropy(b, logits, labels, one, 0, 1);
+  const ValueId gradient = backpropagate(b, loss, std::vector{logits})[0];
+  const std::vector<ref::Array> values =
+      ref::evaluate(graph, {{"logits", ref::Array({3, 2}, {2, 2, 0, 5, kNaN, 1})},
+                            {"labels", ref::Array({3}, {0, 1, 1})}});
+  const auto of = [&](ValueId id) { return values[static_cast<std::size_t>(id)].data; };
+  EXPECT_EQ(of(count), std::vector<double>{1});
+  EXPECT_NEAR(of(loss)[0], std::log(2), 1e-12);
+  const std::vector<double> expected = {-0.5, 0.5, 0, 0, 0, 0};
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(of(gradient)[i], expected[i], 1e-12);
 }
 
 TEST(CpuKernel, CountCorrectTakesTheFirstMaximumAndNoNaN) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "concord/kernels/ref/broadcast.h"
@@ -29,6 +30,18 @@ const RegisterKernel sqrt{
     "sqrt", [](const Call& c) { unary_apply(c, [](double x) { return std::sqrt(x); }); }};
 const RegisterKernel square{"square",
                             [](const Call& c) { unary_apply(c, [](double x) { return x * x; }); }};
+const RegisterKernel abs{
+    "abs", [](const Call& c) { unary_apply(c, [](double x) { return std::abs(x); }); }};
+const RegisterKernel abs_backward{"abs_backward", [](const Call& c) {
+                                    binary_apply(c, [](double dy, double x) {
+                                      return x == 0 ? 0.0 : std::copysign(1.0, x) * dy;
+                                    });
+                                  }};
+const RegisterKernel clamp{"clamp", [](const Call& c) {
+                             const double low = c.node.attributes.real("low");
+                             const double high = c.node.attributes.real("high");
+                             unary_apply(c, [=](double x) { return std::clamp(x, low, high); });
+                           }};
 const RegisterKernel scale{"scale", [](const Call& c) {
                              const double factor = c.node.attributes.real("factor");
                              unary_apply(c, [=](double x) { return factor * x; });

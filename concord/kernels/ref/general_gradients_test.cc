@@ -6,7 +6,10 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/gather.h"
+#include "concord/ops/loss.h"
 #include "concord/ops/reduction.h"
+#include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
@@ -96,21 +99,53 @@ TEST(Gradient, ShapeOps) {
             }));
 }
 
+TEST(Gradient, Split) {
+  EXPECT_EQ("", check({{2, 6, 3}}, [](auto& b, auto& x) {
+              const std::vector<ValueId> parts = ops::split(b, x[0], 1, {2, 2, 2});
+              return ops::mul(b, parts[0], parts[2]);
+            }));
+}
+
+TEST(Gradient, GatherAndEmbedding) {
+  const Bindings fixed = {{"indices", Array({2, 3}, {2, 0, 2, 2, 1, -1})}};
+  const auto gather = [](std::int64_t dim) {
+    return [=](GraphBuilder& b, const Inputs& x) {
+      return ops::gather(b, x[0], b.input("indices", {DType::kI32, {2, 3}}), dim);
+    };
+  };
+  EXPECT_EQ("", check({{3, 2, 4}}, gather(0), fixed));
+  EXPECT_EQ("", check({{2, 3, 4}}, gather(1), fixed));
+  EXPECT_EQ("", check({{4, 3}}, gather(-1), fixed));
+  EXPECT_EQ("", check({{6, 4}},
+                      [](GraphBuilder& b, const Inputs& x) {
+                        return ops::embedding(b, x[0], b.input("ids", {DType::kI32, {5}}));
+                      },
+                      {{"ids", Array({5}, {5, 0, 5, 2, 5})}}));
+}
+
+TEST(Gradient, RotaryEmbedding) {
+  EXPECT_EQ("", check({{2, 3, 6}},
+                      [](auto& b, auto& x) { return ops::rotary_embedding(b, x[0], 100, 5); }));
+}
+
 TEST(Gradient, Softmax) {
   EXPECT_EQ("", check({{2, 3, 5}}, [](auto& b, auto& x) { return ops::softmax(b, x[0]); }));
 }
 
 TEST(Gradient, SoftmaxCrossEntropy) {
   const Bindings fixed = {{"labels", Array({3}, {4, 0, 2})}, {"weight", Array({}, {0.5})}};
-  for (const double smoothing : {0.0, 0.1}) {
-    EXPECT_EQ("", check(
-                      {{3, 5}},
-                      [=](GraphBuilder& b, const Inputs& x) {
-                        const ValueId labels = b.input("labels", {DType::kI32, {3}});
-                        const ValueId weight = b.input("weight", {DType::kF32, {}});
-                        return ops::softmax_cross_entropy(b, x[0], labels, weight, smoothing);
-                      },
-                      fixed));
+  for (const std::optional<std::int32_t> ignored : {std::optional<std::int32_t>(), {0}}) {
+    for (const double smoothing : {0.0, 0.1}) {
+      EXPECT_EQ("", check(
+                        {{3, 5}},
+                        [=](GraphBuilder& b, const Inputs& x) {
+                          const ValueId labels = b.input("labels", {DType::kI32, {3}});
+                          const ValueId weight = b.input("weight", {DType::kF32, {}});
+                          return ops::softmax_cross_entropy(b, x[0], labels, weight, smoothing,
+                                                            ignored);
+                        },
+                        fixed));
+    }
   }
 }
 
@@ -119,6 +154,25 @@ TEST(Gradient, MeanSquaredError) {
       "", check({{3, 2, 2}, {3, 2, 2}}, [](GraphBuilder& b, const Inputs& x) {
         return ops::mean_squared_error(b, x[0], x[1], ops::constant(b, {DType::kF32, {}}, 0.25));
       }));
+}
+
+TEST(Gradient, LossesOfElements) {
+  const auto loss = [](auto function) {
+    return [=](GraphBuilder& b, const Inputs& x) {
+      return function(b, x[0], x[1], ops::constant(b, {DType::kF32, {}}, 0.25));
+    };
+  };
+  const auto huber = [](GraphBuilder& b, ValueId x, ValueId t, ValueId weight) {
+    return ops::huber_loss(b, x, t, weight, 0.7);
+  };
+  EXPECT_EQ("", check({{3, 4}, {3, 4}}, loss(ops::l1_loss)));
+  EXPECT_EQ("", check({{3, 4}, {3, 4}}, loss(huber)));
+  EXPECT_EQ("", check({{3, 4}, {3, 4}}, loss(ops::binary_cross_entropy_with_logits)));
+}
+
+TEST(Gradient, AbsAndClamp) {
+  EXPECT_EQ("", check({{3, 5}}, [](auto& b, auto& x) { return ops::abs(b, x[0]); }));
+  EXPECT_EQ("", check({{4, 5}}, [](auto& b, auto& x) { return ops::clamp(b, x[0], -0.4, 0.8); }));
 }
 
 TEST(Gradient, Dropout) {

@@ -13,7 +13,10 @@ void for_each_channel_element(const Shape& shape, Visit visit) {
   for (std::int64_t i = 0; i < shape.elements(); ++i) visit(i, i / positions % shape[1]);
 }
 
-double per_channel(const Shape& shape) { return static_cast<double>(shape.elements() / shape[1]); }
+double per_channel(const Shape& shape) {
+  const std::int64_t elements = shape.elements() / shape[1];
+  return static_cast<double>(elements);
+}
 
 bool has_relu(const Call& c) { return c.node.attributes.integer("relu") != 0; }
 
@@ -62,6 +65,84 @@ const RegisterKernel batch_norm_backward{
         const double normal = (x[i] - mean[k]) * scale(k);
         dx[i] = gamma[k] * scale(k) * (dy(i) - dbeta[k] / count - normal * dgamma[k] / count);
       });
+    }};
+
+// What is normalized together: sets of `size` elements that follow each other. A parameter serves
+// `run` elements, then the next one follows.
+struct Sets {
+  std::int64_t elements, size, run, parameters;
+
+  static Sets of_rows(const Shape& shape) { return {shape.elements(), shape[-1], 1, shape[-1]}; }
+  static Sets of_groups(const Shape& shape, std::int64_t groups) {
+    const std::int64_t positions = shape.elements() / (shape[0] * shape[1]);
+    return {shape.elements(), shape[1] / groups * positions, positions, shape[1]};
+  }
+  // Calls visit(element, set, parameter).
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    for (std::int64_t i = 0; i < elements; ++i) visit(i, i / size, i / run % parameters);
+  }
+};
+
+// y and the statistics from x, gamma and beta. Without beta nothing is subtracted either: that is
+// RMSNorm, whose mean counts as 0.
+void normalize_sets(const Call& c, const Sets& sets) {
+  const bool centered = c.inputs.size() == 3;
+  const Array& x = c.in(0);
+  const auto count = static_cast<double>(sets.size);
+  Array mean(c.outputs.back().shape), variance(mean.shape);
+  Array& reciprocal = c.outputs.back();
+  if (centered) sets.for_each([&](auto i, auto s, auto) { mean[s] += x[i] / count; });
+  sets.for_each([&](auto i, auto s, auto) {
+    variance[s] += (x[i] - mean[s]) * (x[i] - mean[s]) / count;
+    reciprocal[s] = 1.0 / std::sqrt(variance[s] + c.node.attributes.real("epsilon"));
+  });
+  sets.for_each([&](auto i, auto s, auto k) {
+    c.out(0)[i] = c.in(1)[k] * (x[i] - mean[s]) * reciprocal[s] + (centered ? c.in(2)[k] : 0.0);
+  });
+  if (centered) c.out(1) = mean;
+}
+
+// The chain rule as for batch norm, with m elements in a set, g = gamma dy and n = (x - mean) r, r
+// being the reciprocal deviation:
+//   dx = r (g - sum of g / m - n sum of g n / m)
+// where RMSNorm, which has no mean, lacks the middle term.
+void backpropagate_sets(const Call& c, const Sets& sets) {
+  const bool centered = c.inputs.size() == 5;
+  const Array &dy = c.in(0), &x = c.in(1), &gamma = c.in(2), &reciprocal = *c.inputs.back();
+  const Array mean = centered ? c.in(3) : Array(reciprocal.shape);
+  const auto count = static_cast<double>(sets.size);
+  const auto normal = [&](auto i, auto s) { return (x[i] - mean[s]) * reciprocal[s]; };
+  Array mean_g(mean.shape), mean_gn(mean.shape);
+  sets.for_each([&](auto i, auto s, auto k) {
+    if (centered) mean_g[s] += gamma[k] * dy[i] / count;
+    mean_gn[s] += gamma[k] * dy[i] * normal(i, s) / count;
+    c.out(1)[k] += dy[i] * normal(i, s);
+    if (centered) c.out(2)[k] += dy[i];
+  });
+  sets.for_each([&](auto i, auto s, auto k) {
+    c.out(0)[i] = reciprocal[s] * (gamma[k] * dy[i] - mean_g[s] - normal(i, s) * mean_gn[s]);
+  });
+}
+
+const RegisterKernel layer_norm{
+    "layer_norm", [](const Call& c) { normalize_sets(c, Sets::of_rows(c.in(0).shape)); }};
+const RegisterKernel rms_norm{
+    "rms_norm", [](const Call& c) { normalize_sets(c, Sets::of_rows(c.in(0).shape)); }};
+const RegisterKernel group_norm{
+    "group_norm", [](const Call& c) {
+      normalize_sets(c, Sets::of_groups(c.in(0).shape, c.node.attributes.integer("groups")));
+    }};
+
+const RegisterKernel layer_norm_backward{"layer_norm_backward", [](const Call& c) {
+                                           backpropagate_sets(c, Sets::of_rows(c.in(1).shape));
+                                         }};
+const RegisterKernel rms_norm_backward{"rms_norm_backward", [](const Call& c) {
+                                         backpropagate_sets(c, Sets::of_rows(c.in(1).shape));
+                                       }};
+const RegisterKernel group_norm_backward{
+    "group_norm_backward", [](const Call& c) {
+      backpropagate_sets(c, Sets::of_groups(c.in(1).shape, c.node.attributes.integer("groups")));
     }};
 
 }  // namespace

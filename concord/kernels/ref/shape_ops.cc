@@ -56,6 +56,16 @@ const RegisterKernel concat{"concat", [](const Call& c) {
                               }
                             }};
 
+const RegisterKernel split{"split", [](const Call& c) {
+                             const std::int64_t dim = c.node.attributes.integer("dim");
+                             std::int64_t begin = 0;
+                             for (Array& output : c.outputs) {
+                               const std::int64_t extent = output.shape[static_cast<int>(dim)];
+                               copy_indices(c.in(0), begin, output, 0, extent, dim);
+                               begin += extent;
+                             }
+                           }};
+
 const RegisterKernel slice{"slice", [](const Call& c) {
                              const Attributes& attributes = c.node.attributes;
                              const std::int64_t begin = attributes.integer("begin");

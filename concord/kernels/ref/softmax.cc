@@ -25,6 +25,12 @@ double target(double label, std::int64_t j, std::int64_t classes, double smoothi
          smoothing / static_cast<double>(classes);
 }
 
+bool is_ignored(const Call& c, double label) {
+  const Attributes& attributes = c.node.attributes;
+  return attributes.has("ignore_label") &&
+         label == static_cast<double>(attributes.integer("ignore_label"));
+}
+
 const RegisterKernel softmax{"softmax", [](const Call& c) {
                                const std::int64_t classes = c.in(0).shape[-1];
                                const std::int64_t elements = c.in(0).shape.elements();
@@ -55,6 +61,7 @@ const RegisterKernel softmax_cross_entropy{
       const std::int64_t classes = x.shape[-1];
       double loss = 0;
       for (std::int64_t i = 0; i < c.in(1).shape.elements(); ++i) {
+        if (is_ignored(c, c.in(1)[i])) continue;
         const std::int64_t row = i * classes;
         const double log_sum =
             softmax_row(&x.data[static_cast<std::size_t>(row)], &c.out(1)[row], classes);
@@ -70,6 +77,7 @@ const RegisterKernel softmax_cross_entropy_backward{
       const double smoothing = c.node.attributes.real("label_smoothing");
       const std::int64_t classes = c.in(1).shape[-1];
       for (std::int64_t i = 0; i < c.in(2).shape.elements(); ++i) {
+        if (is_ignored(c, c.in(2)[i])) continue;
         for (std::int64_t j = 0; j < classes; ++j) {
           c.out(0)[i * classes + j] =
               c.in(0)[0] * c.in(3)[0] *
@@ -82,6 +90,7 @@ const RegisterKernel count_correct{
     "count_correct", [](const Call& c) {
       const std::int64_t classes = c.in(0).shape[-1];
       for (std::int64_t i = 0; i < c.in(1).shape.elements(); ++i) {
+        if (is_ignored(c, c.in(1)[i])) continue;
         const double* x = c.in(0).data.data() + i * classes;
         const bool has_nan = std::any_of(x, x + classes, [](double v) { return std::isnan(v); });
         const auto best = static_cast<double>(std::max_element(x, x + classes) - x);

@@ -66,6 +66,31 @@ TEST(Gradient, BatchNormOfImagesAndVectors) {
   }
 }
 
+TEST(Gradient, LayerNormAndRmsNorm) {
+  for (const Shape& shape : {Shape{3, 4}, Shape{2, 2, 3}}) {
+    const Shape channels{shape[-1]};
+    EXPECT_EQ("", check_gradients({.shapes = {shape, channels, channels},
+                                   .build = [](GraphBuilder& b, const Inputs& x) {
+                                     return ops::layer_norm(b, x[0], x[1], x[2], 1e-3);
+                                   }}));
+    EXPECT_EQ("", check_gradients(
+                      {.shapes = {shape, channels}, .build = [](GraphBuilder& b, const Inputs& x) {
+                         return ops::rms_norm(b, x[0], x[1], 1e-3);
+                       }}));
+  }
+}
+
+TEST(Gradient, GroupNorm) {
+  for (const std::int64_t groups : {1, 2, 4}) {
+    for (const Shape& shape : {Shape{2, 4, 2, 2}, Shape{2, 4, 3}}) {
+      EXPECT_EQ("", check_gradients({.shapes = {shape, {4}, {4}},
+                                     .build = [&](GraphBuilder& b, const Inputs& x) {
+                                       return ops::group_norm(b, x[0], groups, x[1], x[2], 1e-3);
+                                     }}));
+    }
+  }
+}
+
 TEST(Gradient, Reorder) {
   EXPECT_EQ("", check_gradients({.shapes = {{2, 3}}, .build = [](GraphBuilder& b, const Inputs& x) {
                                    return ops::reorder(b, x[0]);

@@ -1,0 +1,127 @@
+#include <algorithm>
+#include <cstring>
+
+#include "concord/base/parallel.h"
+#include "concord/kernels/cpu/elementwise.h"
+#include "concord/kernels/cpu/operands.h"
+#include "concord/kernels/cpu/registry.h"
+
+namespace concord::cpu {
+namespace {
+
+// x seen as [outer, extent of the dim, inner], y as [outer, count of indices, inner].
+struct Picks {
+  Picks(const Shape& x, const Shape& indices, const Attributes& attributes)
+      : extent(x[static_cast<int>(attributes.integer("dim"))]),
+        count(indices.elements()),
+        from_end(attributes.integer("negative_from_end") != 0) {
+    const std::int64_t dim = attributes.integer("dim");
+    for (int d = 0; d < x.rank(); ++d) {
+      if (d < dim) outer *= x[d];
+      if (d > dim) inner *= x[d];
+    }
+  }
+
+  // Row of x, counted over all outer indices, that `index` picks; -1 where it is outside of the
+  // dim.
+  std::int64_t row(std::int64_t o, std::int64_t index) const {
+    if (from_end && index < 0) index += extent;
+    return index >= 0 && index < extent ? o * extent + index : -1;
+  }
+
+  std::int64_t outer = 1, extent, count, inner = 1;
+  bool from_end;
+};
+
+class Gather final : public Kernel {
+ public:
+  Gather(Picks picks, std::size_t element_bytes)
+      : picks_(picks), row_bytes_(static_cast<std::size_t>(picks.inner) * element_bytes) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    if (row_bytes_ == 0) return;
+    const auto* indices = as<std::int32_t>(operands[1]);
+    const auto bytes = static_cast<std::int64_t>(row_bytes_);
+    parallel_for(picks_.outer * picks_.count, std::max<std::int64_t>(1, 4 * kGrain / bytes),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     const auto row = picks_.row(i / picks_.count, indices[i % picks_.count]);
+                     copy(row == -1 ? nullptr : operands[0] + row * bytes, operands[2] + i * bytes);
+                   }
+                 });
+  }
+
+ private:
+  // All bits set is a NaN in every floating type.
+  void copy(const std::byte* from, std::byte* to) const {
+    from == nullptr ? std::memset(to, 0xff, row_bytes_) : std::memcpy(to, from, row_bytes_);
+  }
+
+  Picks picks_;
+  std::size_t row_bytes_;
+};
+
+// Each thread adds up some columns of all rows, so that every element is summed by one thread, in
+// the order of the indices.
+class GatherBackward final : public Kernel {
+ public:
+  explicit GatherBackward(Picks picks)
+      : picks_(picks), strips_((picks.inner + kStrip - 1) / kStrip) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    parallel_for(picks_.outer * picks_.extent * picks_.inner, kGrain,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   std::fill(as<float>(operands[2]) + begin, as<float>(operands[2]) + end, 0.0f);
+                 });
+    const std::int64_t work = std::max<std::int64_t>(1, picks_.count * kStrip);
+    parallel_for(picks_.outer * strips_, std::max<std::int64_t>(1, kGrain / work),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   while (begin < end) {
+                     const std::int64_t o = begin / strips_, strip = begin % strips_;
+                     const std::int64_t strips = std::min(end - begin, strips_ - strip);
+                     add(operands, o, strip * kStrip,
+                         std::min(picks_.inner, (strip + strips) * kStrip));
+                     begin += strips;
+                   }
+                 });
+  }
+
+ private:
+  static constexpr std::int64_t kStrip = 16;  // columns, a cache line
+
+  void add(std::span<std::byte* const> operands, std::int64_t o, std::int64_t begin,
+           std::int64_t end) const {
+    const float* dy = as<float>(operands[0]) + o * picks_.count * picks_.inner;
+    const auto* indices = as<std::int32_t>(operands[1]);
+    for (std::int64_t i = 0; i < picks_.count; ++i) {
+      const std::int64_t row = picks_.row(o, indices[i]);
+      if (row == -1) continue;
+      float* sum = as<float>(operands[2]) + row * picks_.inner + begin;
+      apply(BinaryFunction::kAdd, {sum, 1}, {dy + i * picks_.inner + begin, 1}, sum, end - begin);
+    }
+  }
+
+  Picks picks_;
+  std::int64_t strips_;
+};
+
+const RegisterKernelRule gather{{
+    .op = "gather",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      const TensorType& x = s.inputs[0].type;
+      return std::make_unique<Gather>(Picks(x.shape, s.inputs[1].type.shape, s.node.attributes),
+                                      size_of(x.dtype));
+    },
+}};
+
+const RegisterKernelRule gather_backward{{
+    .op = "gather_backward",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      expect_f32(s);
+      return std::make_unique<GatherBackward>(
+          Picks(s.outputs[0].type.shape, s.inputs[1].type.shape, s.node.attributes));
+    },
+}};
+
+}  // namespace
+}  // namespace concord::cpu
