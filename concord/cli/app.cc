@@ -83,6 +83,7 @@ std::unique_ptr<CLI::App> make_app() {
   add_eval(*app);
   add_predict(*app);
   add_info(*app);
+  add_tokenize(*app);
   add_bench(*app);
   add_doctor(*app);
   add_completion(*app);

@@ -102,14 +102,15 @@ TEST_F(Command, HelpNamesEveryCommandAndGoesToStandardOutput) {
   const Outcome help = run("--help");
   EXPECT_EQ(help.code, 0);
   EXPECT_EQ(help.err, "");
-  for (const char* name : {"train", "eval", "predict", "info", "bench", "doctor", "completion"}) {
+  for (const char* name :
+       {"train", "eval", "predict", "info", "tokenize", "bench", "doctor", "completion"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + name + " "));
   }
 }
 
 TEST_F(Command, HelpOfEachCommandHasAnExample) {
-  for (const std::string name :
-       {"train", "eval", "predict", "info", "bench", "bench step", "doctor", "completion"}) {
+  for (const std::string name : {"train", "eval", "predict", "info", "tokenize", "bench",
+                                 "bench step", "doctor", "completion"}) {
     const Outcome help = run(name + " --help");
     EXPECT_EQ(help.code, 0) << name;
     EXPECT_THAT(help.out, HasSubstr("Example")) << name;
@@ -133,6 +134,9 @@ TEST_F(Command, UsageErrorsExitWithTwoAndNameTheNearest) {
       {"eval small.toml", "concord: --checkpoint is required\n"},
       {"bench stp small.toml", "concord: unknown command \"stp\"; did you mean \"step\"?\n"},
       {"bench step small.toml --steps 0", "concord: --steps: "},
+      {"tokenize", "concord: one of --train and --tokenizer is required\n"},
+      {"tokenize --train small.toml", "concord: --train requires --out\n"},
+      {"tokenize --tokenizer bytes", "concord: --tokenizer requires --input\n"},
       {"completion tcsh", "concord: "},
   };
   for (const auto& [words, message] : cases) {
@@ -152,6 +156,8 @@ TEST_F(Command, ErrorsAreOneLineAndExitWithOne) {
        "concord: --set train.bacth=3: unknown key \"train.bacth\"; did you mean "},
       {"info small.toml --set train.batch=many", "concord: --set "},
       {"eval small.toml --checkpoint absent", "concord: "},
+      {"tokenize --tokenizer small.toml --input small.toml",
+       "concord: small.toml: not valid JSON: "},
   };
   for (const auto& [words, message] : cases) {
     const Outcome outcome = run(words);
@@ -265,6 +271,25 @@ TEST_F(Command, InfoCountsParametersWorkAndMemory) {
   EXPECT_GE(info["arena_bytes"], info["arena_lower_bound_bytes"]);
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
   EXPECT_THAT(run("info small.toml --program").out, HasSubstr("\nmicrobatch "));
+}
+
+TEST_F(Command, TokenizeLearnsATokenizerAndAppliesIt) {
+  const Outcome learned =
+      run("tokenize --train small.toml --vocabulary 262 --out tokenizer.json --json");
+  ASSERT_EQ(learned.code, 0) << learned.err;
+  EXPECT_EQ(learned.err, "");
+  EXPECT_EQ(learned.last_line()["vocabulary"], 262);
+
+  const Outcome counted = run("tokenize --tokenizer tokenizer.json --input small.toml --json");
+  ASSERT_EQ(counted.code, 0) << counted.err;
+  const json file = counted.last_line()["files"][0];
+  EXPECT_EQ(file["bytes"], std::filesystem::file_size(folder_ / "small.toml"));
+  EXPECT_LT(file["tokens"], file["bytes"]);
+  EXPECT_FALSE(file.contains("ids"));
+  write_file_atomically(folder_ / "short", "Z<|endoftext|>");
+  EXPECT_EQ(run("tokenize --tokenizer tokenizer.json --input short --ids").out, "90 261\n");
+  EXPECT_EQ(run("tokenize --tokenizer bytes --input short").out,
+            "short: 14 bytes, 14 tokens, 1.000 bytes per token\n");
 }
 
 TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {

@@ -64,6 +64,7 @@ TEST(MutatedInput, CifarParsesOrIsRefused) { expect_harmless_mutants(cifar_targe
 TEST(MutatedInput, TaskParsesOrIsRefused) { expect_harmless_mutants(task_target()); }
 TEST(MutatedInput, CsvParsesOrIsRefused) { expect_harmless_mutants(csv_target()); }
 TEST(MutatedInput, NpyParsesOrIsRefused) { expect_harmless_mutants(npy_target()); }
+TEST(MutatedInput, TokenizerParsesOrIsRefused) { expect_harmless_mutants(tokenizer_target()); }
 TEST(MutatedInput, ImageDecodesOrIsRefused) { expect_harmless_mutants(image_target()); }
 
 }  // namespace

@@ -22,6 +22,7 @@
 #include "concord/data/image.h"
 #include "concord/data/npy.h"
 #include "concord/data/task.h"
+#include "concord/data/tokenizer.h"
 
 namespace concord::data {
 
@@ -194,6 +195,31 @@ inline ParserTarget npy_target() {
             npy_floats(array, "input");
             npy_integers(array, "input");
           }};
+}
+
+inline ParserTarget tokenizer_target() {
+  return {
+      "tokenizer",
+      {R"({"model":{"type":"BPE","unk_token":"?","vocab":{"a":0,"b":1,"ab":2,"Ġ":3,"Ġab":4,"?":5},
+              "merges":["a b",["Ġ","ab"]],"ignore_merges":true},
+              "added_tokens":[{"id":6,"content":"<|x|>","special":true}],
+              "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false}})",
+       R"({"model":{"unk_token":"?","vocab":{"?":0,"▁":1,"a":2,"▁a":3,"<0xC3>":4},"merges":["▁ a"],
+              "byte_fallback":true},"added_tokens":[{"id":5,"content":"<s>","normalized":true}],
+              "normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},
+              {"type":"Replace","pattern":{"String":" "},"content":"▁"}]}})",
+       R"({"model":{"unk_token":"?","vocab":{"?":0,"a":1},"merges":[]},"pre_tokenizer":{"type":
+              "Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":" ?\\p{L}+|\\s+"},
+              "behavior":"Isolated"}]
+}
+})",
+       R"({"model":{"unk_token":"?","vocab":{"?":0,"_":1},"merges":[]},
+              "pre_tokenizer":{"type":"Metaspace","replacement":"_","prepend_scheme":"first"}})"},
+      [](std::string_view bytes) {
+        const Tokenizer tokenizer = Tokenizer::parse(bytes, "input");
+        tokenizer.decode(tokenizer.encode("ab  abba<|x|> \u00e9\U0001f600<s> a\n"));
+        Tokenizer::from_json(tokenizer.to_json(), "input");
+      }};
 }
 
 inline ParserTarget image_target() {

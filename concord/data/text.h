@@ -1,0 +1,57 @@
+// Text files as one long row of tokens, and its parts for training and validation.
+// Errors: Error naming the file when it cannot be read, is empty or is not UTF-8.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "concord/data/tokenizer.h"
+
+namespace concord::data {
+
+// The text of a file, plain or compressed by gzip, in UTF-8; a byte order mark is left out.
+std::string read_text(const std::filesystem::path& path);
+
+// Tokens in a row, in two bytes each where the vocabulary has at most 65536 of them, in four
+// otherwise. Thread safety: const methods may be called by several threads.
+class TokenStream {
+ public:
+  explicit TokenStream(int vocabulary_size) : narrow_(vocabulary_size <= 1 << 16) {}
+
+  std::size_t size() const { return narrow_ ? two_bytes_.size() : four_bytes_.size(); }
+  std::size_t bytes() const { return size() * (narrow_ ? 2 : 4); }
+
+  // The ids must be below the vocabulary's size.
+  void append(std::span<const TokenId> ids);
+  // Copies the tokens from number `first` on to `ids`, as many as there is room for; they must
+  // exist.
+  void read(std::size_t first, std::span<TokenId> ids) const;
+
+  // Takes off the tokens from number `first` on and returns them.
+  TokenStream split_off(std::size_t first);
+
+ private:
+  bool narrow_;
+  std::vector<std::uint16_t> two_bytes_;
+  std::vector<TokenId> four_bytes_;
+};
+
+// The tokens of the files, one file after another with nothing between; a text that wants a mark
+// between its documents holds it ("<|endoftext|>").
+TokenStream read_tokens(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files);
+
+struct TokenParts {
+  TokenStream training;
+  TokenStream validation;
+};
+
+// The last `fraction` of the tokens, rounded down, becomes the validation part. Throws Error unless
+// both parts hold tokens.
+TokenParts split_tokens(TokenStream tokens, double fraction);
+
+}  // namespace concord::data

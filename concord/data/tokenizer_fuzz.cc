@@ -1,0 +1,3 @@
+#include "concord/data/fuzz_main.h"
+
+CONCORD_FUZZ(tokenizer_target)
