@@ -17,7 +17,6 @@ extern std::atomic<std::int64_t> heap_allocations;  // in heap_allocations_test.
 
 namespace {
 
-using testing::Each;
 using testing::HasSubstr;
 
 const AugmentOptions kAugment{.crop_padding = 2, .horizontal_flip = true, .cutout = 4};

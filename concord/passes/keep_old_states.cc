@@ -17,7 +17,7 @@ Graph keep_old_states(const Graph& graph) {
   for (const State& state : graph.states) {
     const bool changes = state.next != kNoValue && state.next != state.value;
     if (!changes || !wanted.contains(state.value)) continue;
-    const TensorType type = graph.type(state.value);
+    const TensorType& type = graph.type(state.value);
     const Node copy{.op = "reshape",
                     .inputs = {rewriter[state.value]},
                     .outputs = {},
