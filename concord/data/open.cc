@@ -10,6 +10,7 @@
 #include "concord/data/image_folder.h"
 #include "concord/data/npy.h"
 #include "concord/data/synthetic.h"
+#include "concord/data/token_windows.h"
 
 namespace concord::data {
 namespace {
@@ -112,6 +113,22 @@ std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, Split 
                          .split = train ? 0u : 1u});
 }
 
+// The tokenizer is part of the task: whoever has that needs no file of it.
+std::unique_ptr<Dataset> open_text_split(const DataOptions& options, Split split,
+                                         const Task& task) {
+  if (!task.tokenizer) fail("the model was not trained on text: expected no data of kind text");
+  const bool own_file = split == Split::kTest && !options.test.empty();
+  const fs::path file =
+      own_file ? path_of(options, options.test, "") : path_of(options, options.train, "train.txt");
+  TokenStream tokens = read_tokens(*task.tokenizer, std::span(&file, 1));
+  if (options.test.empty()) {
+    TokenParts parts = split_tokens(std::move(tokens), options.text_test_fraction);
+    tokens = split == Split::kTrain ? std::move(parts.training) : std::move(parts.validation);
+  }
+  return token_windows(std::move(tokens), options.text_length, task.tokenizer->vocabulary_size(),
+                       file.string());
+}
+
 CsvSchema learn_table(const DataOptions& options) {
   if (options.csv_separator.size() != 1) {
     fail("csv separator '{}': expected one byte", options.csv_separator);
@@ -136,6 +153,8 @@ Task learn_vocabulary(const DataOptions& options) {
     task.outputs = count_classes(read_npy_labels(labels), labels.string());
   } else if (options.kind == "images") {
     task.class_names = class_folders(path_of(options, options.train, "train"));
+  } else if (options.kind == "text") {
+    task.tokenizer = open_tokenizer(options.tokenizer);
   } else if (options.kind == "csv") {
     task.table = learn_table(options);
   }
@@ -151,8 +170,9 @@ std::unique_ptr<Dataset> open_files(const DataOptions& options, Split split, con
   if (options.kind == "images") return open_images_split(options, split, task);
   if (options.kind == "csv") return open_csv_split(options, split, task);
   if (options.kind == "npy") return open_npy_split(options, split, task);
+  if (options.kind == "text") return open_text_split(options, split, task);
   if (options.kind == "synthetic") return open_synthetic_split(options, split);
-  fail("data kind '{}': expected idx, cifar10, cifar100, images, csv, npy or synthetic",
+  fail("data kind '{}': expected idx, cifar10, cifar100, images, csv, npy, text or synthetic",
        options.kind);
 }
 

@@ -14,7 +14,7 @@ namespace concord::data {
 
 struct DataOptions {
   // "idx" (MNIST and relatives), "cifar10", "cifar100", "images" (folders of JPEG and PNG files),
-  // "csv", "npy" or "synthetic".
+  // "csv", "npy", "text" or "synthetic".
   std::string kind;
   // Paths below are relative to this folder.
   std::string directory = ".";
@@ -23,6 +23,7 @@ struct DataOptions {
   //   idx     {train,t10k}-images-idx3-ubyte and -labels-idx1-ubyte, with or without .gz
   //   images  the folders train and test
   //   csv     train.csv and test.csv
+  //   text    train.txt, whose end is the test split where `test` is empty
   //   npy     {train,test}_features.npy and {train,test}_targets.npy
   // cifar10 and cifar100 always use the names of the binary version.
   std::string train;
@@ -48,6 +49,12 @@ struct DataOptions {
   std::string csv_separator = ",";
   std::vector<std::string> csv_targets = {"-1"};
   std::vector<std::string> csv_categorical;
+
+  // text: "bytes" or the path of a tokenizer.json (not relative to `directory`), the tokens of a
+  // sample, and the share of the training text that is the test split where no file is.
+  std::string tokenizer = "bytes";
+  std::int64_t text_length = 256;
+  double text_test_fraction = 0.1;
 
   // synthetic: whether samples are values or tokens, shape and number of samples, numbers in a
   // target of "values", and the seed.

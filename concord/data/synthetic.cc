@@ -64,11 +64,15 @@ Targets synthetic_targets(const SyntheticOptions& options) {
 std::unique_ptr<Dataset> random_windows(const SyntheticOptions& options) {
   const RandomStream stream{options.seed, kSyntheticLabelStream, options.split};
   const auto vocabulary = static_cast<std::uint32_t>(options.classes);
-  WideTokenRow row(static_cast<std::size_t>(options.size * options.sample_shape[0] + 1));
+  std::vector<std::int32_t> row(
+      static_cast<std::size_t>(options.size * options.sample_shape[0] + 1));
   for (std::size_t i = 0; i < row.size(); ++i) {
     row[i] = static_cast<std::int32_t>(uniform_below(stream.bits(i), vocabulary));
   }
-  return token_windows(std::move(row), options.sample_shape[0], options.classes, "synthetic data");
+  TokenStream tokens(options.classes);
+  tokens.append(row);
+  return token_windows(std::move(tokens), options.sample_shape[0], options.classes,
+                       "synthetic data");
 }
 
 }  // namespace

@@ -118,7 +118,8 @@ json to_json(const Task& task) {
           {"scaled_bytes", task.scaled_bytes},
           {"features", to_json(task.features)},
           {"targets", to_json(task.targets)},
-          {"table", task.table ? to_json(*task.table) : json()}};
+          {"table", task.table ? to_json(*task.table) : json()},
+          {"tokenizer", task.tokenizer ? task.tokenizer->to_json() : json()}};
 }
 
 Task parse_task(const json& from, std::string_view source) {
@@ -137,6 +138,9 @@ Task parse_task(const json& from, std::string_view source) {
     task.features = parse_normalization(from.at("features"));
     task.targets = parse_normalization(from.at("targets"));
     if (!from.at("table").is_null()) task.table = parse_table(from.at("table"), source);
+    if (const json& tokenizer = from.at("tokenizer"); !tokenizer.is_null()) {
+      task.tokenizer = Tokenizer::from_json(tokenizer, source);
+    }
     check(task, source);
     return task;
   } catch (const json::exception& error) {

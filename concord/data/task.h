@@ -12,6 +12,7 @@
 #include "concord/data/csv.h"
 #include "concord/data/dataset.h"
 #include "concord/data/normalization.h"
+#include "concord/data/tokenizer.h"
 
 namespace concord::data {
 
@@ -23,8 +24,9 @@ struct Task {
   std::vector<std::string> class_names;  // empty where the data names none
   bool scaled_bytes = false;             // samples were bytes, scaled to [0, 1]
   Normalization features;
-  Normalization targets;           // of values
-  std::optional<CsvSchema> table;  // csv: the columns and their categories
+  Normalization targets;               // of values
+  std::optional<CsvSchema> table;      // csv: the columns and their categories
+  std::optional<Tokenizer> tokenizer;  // text
 };
 
 // Throws Error when a name (of a class, a column, a category) is not UTF-8, as JSON must be.

@@ -24,28 +24,33 @@ struct Weights {
   ValueId bias;  // or kNoValue
 };
 
-// `shape` is [outputs, ...]; `fan_in` and `fan_out` see Initialization.
-Weights make_weights(GraphBuilder& builder, const Shape& shape, std::int64_t fan_in,
-                     std::int64_t fan_out, bool bias, Initialization initialization) {
-  if (shape[0] < 1)
-    fail("layer {}: {} outputs; expected at least 1", builder.scope_name(), shape[0]);
-  Initializer of_weight, of_bias;
+struct Start {
+  Initializer weight, bias;
+};
+
+// `fan_in` and `fan_out` see Initialization.
+Start start_of(Initialization initialization, std::int64_t fan_in, std::int64_t fan_out) {
   switch (initialization) {
     case Initialization::kFanIn:
-      of_weight = {Initializer::Kind::kUniform, 1.0 / std::sqrt(static_cast<double>(fan_in))};
-      of_bias = of_weight;
       break;
     case Initialization::kFanOut:
-      of_weight = {Initializer::Kind::kNormal, std::sqrt(2.0 / static_cast<double>(fan_out))};
-      break;
+      return {{Initializer::Kind::kNormal, std::sqrt(2.0 / static_cast<double>(fan_out))}, {}};
     case Initialization::kSmallNormal:
-      of_weight = {Initializer::Kind::kNormal, 0.01};
-      break;
+      return {{Initializer::Kind::kNormal, 0.01}, {}};
   }
-  Weights weights{builder.state("weight", {DType::kF32, shape}, Role::kParameter, of_weight),
+  const Initializer uniform{Initializer::Kind::kUniform,
+                            1.0 / std::sqrt(static_cast<double>(fan_in))};
+  return {uniform, uniform};
+}
+
+// `shape` is [outputs, ...].
+Weights make_weights(GraphBuilder& builder, const Shape& shape, bool bias, const Start& start) {
+  if (shape[0] < 1)
+    fail("layer {}: {} outputs; expected at least 1", builder.scope_name(), shape[0]);
+  Weights weights{builder.state("weight", {DType::kF32, shape}, Role::kParameter, start.weight),
                   kNoValue};
   if (bias) {
-    weights.bias = builder.state("bias", {DType::kF32, {shape[0]}}, Role::kParameter, of_bias,
+    weights.bias = builder.state("bias", {DType::kF32, {shape[0]}}, Role::kParameter, start.bias,
                                  /*decay=*/false);
   }
   return weights;
@@ -71,9 +76,30 @@ ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int
   const auto scope = builder.scope(name);
   expect_rank(builder, x, 2, 2, "[samples, features]");
   const std::int64_t in_features = builder.shape(x)[1];
-  const Weights w = make_weights(builder, {out_features, in_features}, in_features, out_features,
-                                 bias, initialization);
+  const Weights w = make_weights(builder, {out_features, in_features}, bias,
+                                 start_of(initialization, in_features, out_features));
   return ops::matmul(builder, x, w.weight, {.transpose_b = true}, w.bias);
+}
+
+ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_features,
+               const Initializer& weight) {
+  const auto scope = builder.scope(name);
+  expect_rank(builder, x, 2, 2, "[samples, features]");
+  const Weights w =
+      make_weights(builder, {out_features, builder.shape(x)[1]}, /*bias=*/true, {weight, {}});
+  return ops::matmul(builder, x, w.weight, {.transpose_b = true}, w.bias);
+}
+
+ValueId layer_norm(GraphBuilder& builder, std::string_view name, ValueId x, double epsilon) {
+  const auto scope = builder.scope(name);
+  const TensorType row{DType::kF32, {builder.shape(x)[-1]}};
+  const auto make = [&](std::string_view state, double start) {
+    return builder.state(state, row, Role::kParameter, {Initializer::Kind::kConstant, start},
+                         /*decay=*/false);
+  };
+  const ValueId weight = make("weight", 1);
+  const ValueId bias = make("bias", 0);
+  return ops::layer_norm(builder, x, weight, bias, epsilon);
 }
 
 ValueId conv2d(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_channels,
@@ -86,8 +112,9 @@ ValueId conv2d(GraphBuilder& builder, std::string_view name, ValueId x, std::int
          builder.shape(x)[1], options.groups);
   }
   const Shape shape{out_channels, builder.shape(x)[1] / options.groups, kernel, kernel};
-  const Weights w = make_weights(builder, shape, shape[1] * kernel * kernel,
-                                 out_channels * kernel * kernel, bias, initialization);
+  const std::int64_t area = kernel * kernel;
+  const Weights w = make_weights(builder, shape, bias,
+                                 start_of(initialization, shape[1] * area, out_channels * area));
   return ops::conv2d(builder, x, w.weight, options, w.bias);
 }
 

@@ -42,6 +42,13 @@ enum class Initialization {
 ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_features,
                bool bias = true, Initialization initialization = Initialization::kFanIn);
 
+// The same with a weight that starts as `weight` says, and a bias that starts at zero.
+ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_features,
+               const Initializer& weight);
+
+// Layer normalization of each row of [..., C] (ops/normalization.h); states weight and bias, [C].
+ValueId layer_norm(GraphBuilder& builder, std::string_view name, ValueId x, double epsilon = 1e-5);
+
 // A convolution with square filters (ops/convolution.h); states weight [O, I/groups, K, K] and,
 // with `bias`, bias [O].
 ValueId conv2d(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_channels,

@@ -14,11 +14,11 @@ namespace {
 struct Entry {
   std::string_view name;
   ValueId (*build)(const ModelCall& call);
-  bool takes_images = true;
+  enum class Takes { kImages, kValues, kTokens } takes = Takes::kImages;
 };
 
 constexpr std::array kModels = {
-    Entry{"mlp", build_mlp, /*takes_images=*/false},
+    Entry{"mlp", build_mlp, Entry::Takes::kValues},
     Entry{"lenet", build_lenet},
     Entry{"cnn", build_cnn},
     Entry{"vgg11", build_vgg},
@@ -29,6 +29,7 @@ constexpr std::array kModels = {
     Entry{"resnet34", build_resnet},
     Entry{"resnet50", build_resnet},
     Entry{"resnet_small", build_resnet},
+    Entry{"gpt", build_gpt, Entry::Takes::kTokens},
 };
 
 }  // namespace
@@ -38,9 +39,15 @@ ValueId build_model(GraphBuilder& builder, const ModelOptions& options, const St
   for (const Entry& entry : kModels) {
     if (entry.name != options.name) continue;
     const Shape shape = builder.shape(x);
-    if (entry.takes_images && shape.rank() != 4) {
+    if (entry.takes == Entry::Takes::kImages && shape.rank() != 4) {
       fail("model \"{}\" takes images [samples, channels, height, width]; the data is {}",
            options.name, to_string(shape));
+    }
+    const bool tokens = builder.type(x).dtype == DType::kI32;
+    if (tokens != (entry.takes == Entry::Takes::kTokens)) {
+      fail("model \"{}\" takes {}; the data is {}", options.name,
+           entry.takes == Entry::Takes::kTokens ? "tokens i32[samples, length]" : "values",
+           to_string(builder.type(x)));
     }
     if (outputs < 1) fail("a model needs at least one output, given {}", outputs);
     return entry.build({builder, options, context, x, outputs});

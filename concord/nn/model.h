@@ -10,6 +10,8 @@
 //                  He, Zhang, Ren, Sun 2016; in resnet50 the 3x3 convolution has the stride
 //   resnet_small   the same with basic blocks, of any width and number of blocks: small images
 //
+//   gpt            Radford et al. 2019 (GPT-2), with tied embeddings; tokens [N, length]
+//
 // State names and shapes of vgg and resnet are torchvision's. Images are [N, C, H, W].
 #pragma once
 
@@ -33,15 +35,19 @@ struct ModelOptions {
   // "cifar" with a 3x3 convolution of stride 1. vgg: "imagenet" ends with three layers of neurons,
   // "cifar" with the mean of each channel and one layer.
   std::string stem = "cifar";
-  std::int64_t width = 16;                       // resnet_small: channels of the first stage
+  std::int64_t width = 16;                       // resnet_small: channels of the first stage;
+                                                 // gpt: numbers that stand for a token
   std::vector<std::int64_t> blocks = {3, 3, 3};  // resnet_small: blocks of each stage; each stage
                                                  // after the first halves H and W, doubles channels
   // resnet: the last norm of each block starts at 0, so that blocks start as the identity (Goyal et
   // al. 2017, section 5.1).
   bool zero_residual = false;
+  std::int64_t layers = 6;  // gpt: blocks
+  std::int64_t heads = 6;   // gpt: heads of attention, which divide the width
 };
 
-// Adds the model applied to `x` [N, ...] and returns its logits (or predictions), [N, outputs].
+// Adds the model applied to `x` [N, ...] and returns its logits (or predictions), [N, outputs], or
+// for gpt [N, length, outputs].
 // Throws Error for an unknown name or option, or a sample shape that the model does not take.
 ValueId build_model(GraphBuilder& builder, const ModelOptions& options, const StepContext& context,
                     ValueId x, std::int64_t outputs);

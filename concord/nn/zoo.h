@@ -19,6 +19,7 @@ ValueId build_lenet(const ModelCall& call);
 ValueId build_cnn(const ModelCall& call);
 ValueId build_vgg(const ModelCall& call);
 ValueId build_resnet(const ModelCall& call);
+ValueId build_gpt(const ModelCall& call);
 
 // Whether the model is asked for ImageNet-sized images; throws Error unless options.stem is
 // "imagenet" or "cifar".

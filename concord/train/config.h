@@ -27,6 +27,8 @@ struct ModelConfig {
   std::int64_t width = 16;
   std::vector<std::int64_t> blocks = {3, 3, 3};
   bool zero_residual = false;
+  std::int64_t layers = 6;
+  std::int64_t heads = 6;
   std::string loss = "cross_entropy";
   double label_smoothing = 0;
   bool operator==(const ModelConfig&) const = default;
@@ -60,6 +62,10 @@ struct DataConfig {
   std::vector<std::int64_t> shape = {1, 28, 28};
   std::int64_t classes = 10;
   std::int64_t targets = 0;
+  bool tokens = false;
+  std::int64_t length = 256;
+  std::string tokenizer = "bytes";
+  double test_fraction = 0.1;
   bool operator==(const DataConfig&) const = default;
 };
 

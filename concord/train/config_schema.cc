@@ -53,7 +53,7 @@ std::vector<ConfigKey> make_keys() {
   return {
       CONCORD_CONFIG_KEY(model.name,
                          one_of({"mlp", "lenet", "cnn", "vgg11", "vgg13", "vgg16", "vgg19",
-                                 "resnet18", "resnet34", "resnet50", "resnet_small"}),
+                                 "resnet18", "resnet34", "resnet50", "resnet_small", "gpt"}),
                          "the network, from the built-in zoo"),
       CONCORD_CONFIG_KEY(model.weights, kAny,
                          "a safetensors file from which training starts, matched by tensor name; "
@@ -69,13 +69,19 @@ std::vector<ConfigKey> make_keys() {
                          "the activation function"),
       CONCORD_CONFIG_KEY(model.dropout, kBelowOne, "the probability that dropout zeroes a value"),
       CONCORD_CONFIG_KEY(model.batch_norm, kAny, "batch normalization after each convolution"),
-      CONCORD_CONFIG_KEY(model.width, kExtent, "channels of the first stage"),
+      CONCORD_CONFIG_KEY(model.width, kExtent,
+                         "resnet_small: channels of the first stage; gpt: numbers that stand for a "
+                         "token"),
       CONCORD_CONFIG_KEY(model.blocks, between(1, 1000),
                          "residual blocks of each stage; each stage after the "
                          "first halves the image and doubles the channels"),
       CONCORD_CONFIG_KEY(model.zero_residual, kAny,
                          "the last batch norm of each residual block starts at 0, so that blocks "
                          "start as the identity (Goyal et al. 2017)"),
+      CONCORD_CONFIG_KEY(model.layers, between(1, 1000),
+                         "blocks of attention and feed-forward network"),
+      CONCORD_CONFIG_KEY(model.heads, between(1, 65536),
+                         "heads of attention; they divide model.width"),
       CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse"}),
                          "softmax cross-entropy of classes, or mean squared error of targets"),
       CONCORD_CONFIG_KEY(model.label_smoothing, kBelowOne,
@@ -83,8 +89,10 @@ std::vector<ConfigKey> make_keys() {
                          "classes"),
 
       CONCORD_CONFIG_KEY(
-          data.kind, one_of({"idx", "cifar10", "cifar100", "images", "csv", "npy", "synthetic"}),
-          "the data's format; `images` is a folder of JPEG and PNG files for each class, "
+          data.kind,
+          one_of({"idx", "cifar10", "cifar100", "images", "csv", "npy", "text", "synthetic"}),
+          "the data's format; `images` is a folder of JPEG and PNG files for each class, `text` is "
+          "cut into windows of tokens of which each is to be predicted from those before it, "
           "`synthetic` needs no files"),
       CONCORD_CONFIG_KEY(data.dir, kAny,
                          "the folder that holds the data; the file names below are relative to it"),
@@ -96,8 +104,19 @@ std::vector<ConfigKey> make_keys() {
                          "file of the test features; empty: the format's usual name"),
       CONCORD_CONFIG_KEY(data.test_labels, kAny,
                          "file of the test labels; empty: the format's usual name"),
-      CONCORD_CONFIG_KEY(data.train_file, kAny, "the training table; empty: train.csv"),
-      CONCORD_CONFIG_KEY(data.test_file, kAny, "the test table; empty: test.csv"),
+      CONCORD_CONFIG_KEY(data.train_file, kAny,
+                         "the training table or text; empty: train.csv or train.txt"),
+      CONCORD_CONFIG_KEY(data.test_file, kAny,
+                         "the test table or text; empty: test.csv, and for text the end of the "
+                         "training text"),
+      CONCORD_CONFIG_KEY(data.test_fraction, kBelowOne,
+                         "the share of the training text that is kept for the test, at its end, "
+                         "where data.test_file is empty"),
+      CONCORD_CONFIG_KEY(
+          data.tokenizer, kAny,
+          "what cuts text into tokens: `bytes`, or the path of a tokenizer.json (see "
+          "`concord tokenize`)"),
+      CONCORD_CONFIG_KEY(data.length, kExtent, "tokens of a sample"),
       CONCORD_CONFIG_KEY(data.target, kAny,
                          "the column that holds the label, or the columns that hold the targets: "
                          "their names, or their indices from 0 where there is no header; empty: "
@@ -142,6 +161,10 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
                          "real-valued targets of a sample, in place of a class; 0: "
                          "classes"),
+
+      CONCORD_CONFIG_KEY(data.tokens, kAny,
+                         "samples are windows of data.shape = [length] random tokens out of "
+                         "data.classes"),
 
       CONCORD_CONFIG_KEY(train.batch, between(1, kMaximumBatch),
                          "samples of one step, over all ranks together"),
@@ -435,20 +458,24 @@ const std::vector<NeedRow>& needs() {
   static const std::vector<NeedRow> rows = {
       {{"model.hidden"}, {"model.name", {"mlp"}}},
       {{"model.activation"}, {"model.name", {"mlp", "lenet", "cnn"}}},
-      {{"model.dropout"}, {"model.name", {"mlp", "cnn", "vgg11", "vgg13", "vgg16", "vgg19"}}},
+      {{"model.dropout"},
+       {"model.name", {"mlp", "cnn", "vgg11", "vgg13", "vgg16", "vgg19", "gpt"}}},
+      {{"model.layers", "model.heads"}, {"model.name", {"gpt"}}},
       {{"model.batch_norm"}, {"model.name", {"vgg11", "vgg13", "vgg16", "vgg19"}}},
       {{"model.stem"},
        {"model.name", {"resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "vgg19"}}},
-      {{"model.width", "model.blocks"}, {"model.name", {"resnet_small"}}},
+      {{"model.width"}, {"model.name", {"resnet_small", "gpt"}}},
+      {{"model.blocks"}, {"model.name", {"resnet_small"}}},
       {{"model.zero_residual"},
        {"model.name", {"resnet18", "resnet34", "resnet50", "resnet_small"}}},
       {{"model.label_smoothing"}, {"model.loss", {"cross_entropy"}}},
       {{"data.train_features", "data.train_labels", "data.test_features", "data.test_labels"},
        {"data.kind", {"idx", "npy"}}},
-      {{"data.train_file", "data.test_file", "data.target", "data.categorical", "data.has_header"},
-       {"data.kind", {"csv"}}},
+      {{"data.train_file", "data.test_file"}, {"data.kind", {"csv", "text"}}},
+      {{"data.target", "data.categorical", "data.has_header"}, {"data.kind", {"csv"}}},
+      {{"data.tokenizer", "data.length", "data.test_fraction"}, {"data.kind", {"text"}}},
       {{"data.image_size"}, {"data.kind", {"images"}}},
-      {{"data.samples", "data.shape", "data.classes", "data.targets"},
+      {{"data.samples", "data.shape", "data.classes", "data.targets", "data.tokens"},
        {"data.kind", {"synthetic"}}},
       {{"data.normalize_targets"}, {"model.loss", {"mse"}}},
       {{"optimizer.momentum", "optimizer.nesterov"}, {"optimizer.name", {"sgd"}}},

@@ -142,7 +142,7 @@ TEST(Config, WrongTypeNamesKeyLineAndExpectation) {
             "config.toml:1: model.name = true (boolean): expected one of \"mlp\", \"lenet\", "
             "\"cnn\", \"vgg11\", \"vgg13\", \"vgg16\", \"vgg19\", \"resnet18\", \"resnet34\", "
             "\"resnet50\", "
-            "\"resnet_small\"");
+            "\"resnet_small\", \"gpt\"");
   EXPECT_EQ(error_of("model.hidden = 3"),
             "config.toml:1: model.hidden = 3 (integer): expected an array of integers from 1 to "
             "1048576");

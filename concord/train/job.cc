@@ -27,6 +27,10 @@ data::DataOptions data_options(const Config& config) {
   to.csv_header = from.has_header;
   if (!from.target.empty()) to.csv_targets = from.target;
   to.csv_categorical = from.categorical;
+  to.tokenizer = from.tokenizer;
+  to.text_length = from.length;
+  to.text_test_fraction = from.test_fraction;
+  to.synthetic_samples = from.tokens ? data::SampleType::kTokens : data::SampleType::kValues;
   to.synthetic_shape = from.shape;
   to.synthetic_train_size = from.samples;
   to.synthetic_test_size = std::max<std::int64_t>(1, from.samples / 4);
@@ -53,7 +57,9 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                     .stem = from.model.stem,
                     .width = from.model.width,
                     .blocks = from.model.blocks,
-                    .zero_residual = from.model.zero_residual},
+                    .zero_residual = from.model.zero_residual,
+                    .layers = from.model.layers,
+                    .heads = from.model.heads},
           .tokens = task.sample_type == data::SampleType::kTokens,
           .sample = task.sample,
           .outputs = task.outputs,

@@ -348,6 +348,30 @@ TEST_F(TrainerTest, DataThatFailsInMidRunLosesNoStep) {
   EXPECT_NE(error.find("The weights of step 0 are saved"), std::string::npos) << error;
 }
 
+// A text in which every token follows from the one before it, so that a small gpt learns it by
+// heart.
+TEST_F(TrainerTest, GptLearnsATextAndResumesToTheSameBits) {
+  std::filesystem::create_directories(directory_);
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "abcdefghijklmnop";
+  write_file_atomically(directory_ / "train.txt", text);
+  const auto gpt = [&](const std::string& run) {
+    return parse_config(
+        fmt::format("[model]\nname = \"gpt\"\nlayers = 1\nwidth = 16\nheads = 2\ndropout = 0.01\n"
+                    "[data]\nkind = \"text\"\ndir = {}\nlength = 16\n"
+                    "[train]\nbatch = 8\nepochs = 12\nthreads = 1\n"
+                    "[optimizer]\nname = \"adamw\"\nlearning_rate = 0.02\n[output]\ndir = {}\n",
+                    quote(directory_.string()), quote((directory_ / run).string())),
+        "gpt.toml");
+  };
+  const Summary whole = run(gpt("a"));
+  EXPECT_LT(whole.loss, 0.2);
+  EXPECT_GT(whole.accuracy, 0.95);
+  run(gpt("b"), 20);
+  EXPECT_EQ(run(gpt("b"), -1, /*resume=*/true).weights_hash, whole.weights_hash);
+  EXPECT_EQ(evaluate(gpt("a"), directory_ / "a").loss, whole.loss);
+}
+
 TEST_F(TrainerTest, ResumeNeedsNoInitialWeights) {
   run(config("a"), 1);
   const std::filesystem::path weights = directory_ / "w.safetensors";

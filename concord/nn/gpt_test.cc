@@ -1,0 +1,64 @@
+// The shape of gpt: parameters, names, inputs and outputs.
+#include <gtest/gtest.h>
+
+#include "concord/base/error.h"
+#include "concord/nn/model.h"
+#include "concord/nn/step.h"
+
+namespace concord::nn {
+namespace {
+
+StepOptions small_gpt() {
+  StepOptions options;
+  options.model = {.name = "gpt", .width = 12, .layers = 2, .heads = 3};
+  options.tokens = true;
+  options.sample = {8};
+  options.outputs = 7;
+  options.microbatch = 2;
+  return options;
+}
+
+// 124,439,808: the smallest model of Radford et al. 2019, as Hugging Face counts it.
+TEST(Gpt, HasAsManyParametersAsThePublishedModel) {
+  StepOptions options = small_gpt();
+  options.model = {.name = "gpt", .width = 768, .layers = 12, .heads = 12};
+  options.sample = {1024};
+  options.outputs = 50257;
+  const Graph graph = build_prediction(options);
+  EXPECT_EQ(parameter_count(graph), 124439808);
+  for (const char* name : {"wte.weight", "wpe.weight", "h.0.ln_1.weight", "h.11.attn.c_attn.bias",
+                           "h.3.attn.c_proj.weight", "h.3.mlp.c_fc.weight", "ln_f.bias"}) {
+    EXPECT_NE(graph.find_state(name), kNoValue) << name;
+  }
+}
+
+TEST(Gpt, EveryTokenHasALabelAndTheLossIsTheirMean) {
+  const Graph graph = build_training_step(small_gpt());
+  EXPECT_EQ(graph.type(graph.find_input("tokens")).shape, (Shape{2, 8}));
+  EXPECT_EQ(graph.type(graph.find_input("labels")).shape, (Shape{2, 8}));
+  const Graph prediction = build_prediction(small_gpt());
+  EXPECT_EQ(prediction.type(prediction.find_output("logits")).shape, (Shape{2, 8, 7}));
+}
+
+TEST(Gpt, RefusesWhatDoesNotFit) {
+  const auto error = [](const StepOptions& options) -> std::string {
+    try {
+      build_prediction(options);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  StepOptions options = small_gpt();
+  options.model.heads = 5;
+  EXPECT_NE(error(options).find("model.heads = 5"), std::string::npos);
+  options = small_gpt();
+  options.tokens = false;
+  EXPECT_NE(error(options).find("\"gpt\" takes tokens"), std::string::npos) << error(options);
+  options = small_gpt();
+  options.model.name = "mlp";
+  EXPECT_NE(error(options).find("\"mlp\" takes values"), std::string::npos) << error(options);
+}
+
+}  // namespace
+}  // namespace concord::nn
