@@ -1,7 +1,7 @@
 // gpt: the decoder of Radford et al. 2019 (GPT-2): tokens and their positions as vectors, blocks of
 // causal attention and a feed-forward network, each behind a norm and added to what it was given,
-// and logits of the token that follows each. State names are those of nanoGPT and, but for linear
-// layers stored [out, in], of Hugging Face's GPT-2.
+// and logits of the token that follows each. State names are those of Hugging Face's GPT2Model, but
+// linear layers are stored [out, in].
 #include <cmath>
 #include <string>
 
@@ -33,9 +33,9 @@ class Gpt {
       : builder_(call.builder), call_(call), sizes_(sizes) {}
 
   ValueId logits() {
-    const ValueId table = this->table("wte", call_.outputs);
+    const ValueId table = vectors("wte", call_.outputs);
     ValueId x = ops::embedding(builder_, table, call_.x);
-    x = ops::add(builder_, x, this->table("wpe", sizes_.length));
+    x = ops::add(builder_, x, vectors("wpe", sizes_.length));
     x = drop("drop", rows(x));
     for (std::int64_t i = 0; i < sizes_.layers; ++i) {
       const auto scope = builder_.scope("h." + std::to_string(i));
@@ -50,7 +50,7 @@ class Gpt {
 
  private:
   // Vectors for tokens or positions, [entries, width].
-  ValueId table(std::string_view name, std::int64_t entries) {
+  ValueId vectors(std::string_view name, std::int64_t entries) {
     const auto scope = builder_.scope(name);
     return builder_.state("weight", {DType::kF32, {entries, sizes_.width}}, State::Role::kParameter,
                           normal(kDeviation));

@@ -1,4 +1,4 @@
-// Executor: runs programs over one set of states. A training step is four verbs:
+// Executor: runs programs over one set of states. A training step:
 //
 //   executor.begin_step();
 //   executor.microbatch(program, first_of_leaf);    for each microbatch of each leaf, inputs set

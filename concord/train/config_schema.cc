@@ -161,7 +161,6 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
                          "real-valued targets of a sample, in place of a class; 0: "
                          "classes"),
-
       CONCORD_CONFIG_KEY(data.tokens, kAny,
                          "samples are windows of data.shape = [length] random tokens out of "
                          "data.classes"),
@@ -449,13 +448,12 @@ bool is_free_on_resume(std::string_view name) {
   return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
 }
 
-struct NeedRow {
-  std::vector<std::string_view> keys;
-  ConfigNeed need;
-};
-
-const std::vector<NeedRow>& needs() {
-  static const std::vector<NeedRow> rows = {
+std::optional<ConfigNeed> need_of(std::string_view name) {
+  struct Row {
+    std::vector<std::string_view> keys;
+    ConfigNeed need;
+  };
+  static const std::vector<Row> rows = {
       {{"model.hidden"}, {"model.name", {"mlp"}}},
       {{"model.activation"}, {"model.name", {"mlp", "lenet", "cnn"}}},
       {{"model.dropout"},
@@ -488,11 +486,7 @@ const std::vector<NeedRow>& needs() {
       {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
        {"schedule.name", {"one_cycle"}}},
   };
-  return rows;
-}
-
-std::optional<ConfigNeed> need_of(std::string_view name) {
-  for (const auto& [keys, need] : needs()) {
+  for (const auto& [keys, need] : rows) {
     if (std::ranges::count(keys, name) > 0) return need;
   }
   return std::nullopt;

@@ -162,6 +162,10 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   const Checkpoint checkpoint = load_checkpoint(path);
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
+  if (task.sample_type == data::SampleType::kTokens) {
+    fail("{} is a model of tokens; predict takes models of values (eval takes both)",
+         checkpoint.directory.string());
+  }
   const auto elements = static_cast<std::size_t>(task.sample.elements());
   const auto outputs = static_cast<std::size_t>(task.outputs);
 

@@ -61,9 +61,8 @@ void check_same_run(const Job& job, const Checkpoint& checkpoint) {
   }
   if (data::to_json(task_of(checkpoint)) != data::to_json(job.task)) {
     fail(
-        "the training data differs in its shape, classes, columns or normalization from what it "
-        "was "
-        "when checkpoint {} was written",
+        "the training data has another shape, classes, columns, tokens or normalization than when "
+        "checkpoint {} was written",
         checkpoint.directory.string());
   }
 }

@@ -370,6 +370,7 @@ TEST_F(TrainerTest, GptLearnsATextAndResumesToTheSameBits) {
   run(gpt("b"), 20);
   EXPECT_EQ(run(gpt("b"), -1, /*resume=*/true).weights_hash, whole.weights_hash);
   EXPECT_EQ(evaluate(gpt("a"), directory_ / "a").loss, whole.loss);
+  EXPECT_THROW(predict(gpt("a"), directory_ / "a", {directory_ / "train.txt"}), Error);
 }
 
 TEST_F(TrainerTest, ResumeNeedsNoInitialWeights) {
