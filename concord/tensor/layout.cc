@@ -19,6 +19,16 @@ bool same_as_row_major(const Shape& shape, const std::vector<std::int64_t>& stri
   return true;
 }
 
+// The dims of a layout that is not row-major, by falling stride.
+std::vector<std::size_t> outermost_first(const Layout& layout) {
+  std::vector<std::size_t> order(layout.strides().size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return layout.strides()[a] > layout.strides()[b];
+  });
+  return order;
+}
+
 }  // namespace
 
 Layout::Layout(const Shape& shape, std::vector<std::int64_t> strides,
@@ -71,15 +81,31 @@ std::vector<std::int64_t> Layout::dim_offsets(const Shape& shape, int d) const {
   return offsets;
 }
 
+Layout resized(const Layout& layout, const Shape& from, const Shape& to) {
+  if (layout.is_row_major()) return {};
+  CONCORD_CHECK(from.rank() == to.rank());
+  const std::vector<std::size_t> order = outermost_first(layout);
+  std::vector<std::int64_t> tiles = to.dims(), padded = to.dims(), strides(order.size());
+  std::vector<std::int64_t> tile(order.size(), 1);
+  std::int64_t stride = 1;
+  for (const Layout::Block& block : layout.blocks()) {
+    tile[static_cast<std::size_t>(block.dim)] *= block.size;
+    stride *= block.size;
+  }
+  for (auto d = order.rbegin(); d != order.rend(); ++d) {
+    tiles[*d] = (to.dims()[*d] + tile[*d] - 1) / tile[*d];
+    padded[*d] = tiles[*d] * tile[*d];
+    strides[*d] = stride;
+    stride *= tiles[*d];
+  }
+  return Layout(to, std::move(strides), std::move(padded), layout.blocks());
+}
+
 std::string to_string(const Layout& layout) {
   if (layout.is_row_major()) return "row-major";
-  std::vector<std::size_t> order(layout.strides().size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return layout.strides()[a] > layout.strides()[b];
-  });
   std::string text;
-  for (const std::size_t d : order) text += fmt::format("{}{}", text.empty() ? "" : ",", d);
+  for (const std::size_t d : outermost_first(layout))
+    text += fmt::format("{}{}", text.empty() ? "" : ",", d);
   for (const Layout::Block& block : layout.blocks()) {
     text += fmt::format("|{}:{}", block.dim, block.size);
   }

@@ -51,6 +51,9 @@ class Layout {
   std::vector<Block> blocks_;
 };
 
+// The layout of the same order and tiles, packed, for another shape of the same rank.
+Layout resized(const Layout& layout, const Shape& from, const Shape& to);
+
 // "row-major", or such as "nChw16c" written as dims by falling stride then blocks: "0,1,2,3|1:16".
 std::string to_string(const Layout& layout);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
-#include <numeric>
 
 #include "concord/base/error.h"
 
@@ -133,30 +132,6 @@ Layout follow(std::span<const std::optional<Layout>> given, const TensorType& ty
     any_given = any_given || layout.has_value();
   }
   return any_given ? Layout() : image_layout(type);
-}
-
-Layout resize(const Layout& layout, const Shape& from, const Shape& to) {
-  if (layout.is_row_major()) return {};
-  CONCORD_CHECK(from.rank() == to.rank());
-  std::vector<std::size_t> order(from.dims().size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return layout.strides()[a] > layout.strides()[b];
-  });
-  std::vector<std::int64_t> tiles = to.dims(), padded = to.dims(), strides(order.size());
-  std::vector<std::int64_t> tile(order.size(), 1);
-  std::int64_t stride = 1;
-  for (const Layout::Block& block : layout.blocks()) {
-    tile[static_cast<std::size_t>(block.dim)] *= block.size;
-    stride *= block.size;
-  }
-  for (auto d = order.rbegin(); d != order.rend(); ++d) {
-    tiles[*d] = (to.dims()[*d] + tile[*d] - 1) / tile[*d];
-    padded[*d] = tiles[*d] * tile[*d];
-    strides[*d] = stride;
-    stride *= tiles[*d];
-  }
-  return Layout(to, std::move(strides), std::move(padded), layout.blocks());
 }
 
 Execution::Execution(const PrimitiveDesc& desc, const std::vector<int>& arguments)

@@ -27,8 +27,6 @@ Layout image_layout(const TensorType& type);
 // What is wished for an image whose inputs come in these layouts: the first that is not row-major
 // (someone cared), else row-major, else (all free) image_layout.
 Layout follow(std::span<const std::optional<Layout>> given, const TensorType& type);
-// `layout`, which is of images of one size, for images of another: the same order and blocks.
-Layout resize(const Layout& layout, const Shape& from, const Shape& to);
 
 // A primitive and its arguments, compiled once. Nothing is allocated here while it runs.
 class Execution {

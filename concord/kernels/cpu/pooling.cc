@@ -19,10 +19,10 @@ algorithm algorithm_of(const Node& node) {
 LayoutWish all_like(const Signature& s, const Shape& leader, const Layout& layout) {
   LayoutWish wish;
   for (const Operand& operand : s.inputs) {
-    wish.inputs.push_back(onednn::resize(layout, leader, operand.type.shape));
+    wish.inputs.push_back(resized(layout, leader, operand.type.shape));
   }
   for (const Operand& operand : s.outputs) {
-    wish.outputs.push_back(onednn::resize(layout, leader, operand.type.shape));
+    wish.outputs.push_back(resized(layout, leader, operand.type.shape));
   }
   return wish;
 }
