@@ -120,11 +120,13 @@ std::unique_ptr<Dataset> open_text_split(const DataOptions& options, Split split
   const bool own_file = split == Split::kTest && !options.test.empty();
   const fs::path file =
       own_file ? path_of(options, options.test, "") : path_of(options, options.train, "train.txt");
-  TokenStream tokens = read_tokens(*task.tokenizer, std::span(&file, 1));
+  const std::string text = read_text(file);
+  std::string_view part = text;
   if (options.test.empty()) {
-    TokenParts parts = split_tokens(std::move(tokens), options.text_test_fraction);
-    tokens = split == Split::kTrain ? std::move(parts.training) : std::move(parts.validation);
+    const TextParts parts = split_text(text, options.text_test_fraction);
+    part = split == Split::kTrain ? parts.training : parts.validation;
   }
+  TokenStream tokens = to_tokens(*task.tokenizer, part);
   return token_windows(std::move(tokens), options.text_length, task.tokenizer->vocabulary_size(),
                        file.string());
 }

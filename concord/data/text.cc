@@ -9,18 +9,6 @@
 #include "concord/data/utf8.h"
 
 namespace concord::data {
-namespace {
-
-template <typename T>
-std::vector<T> tail_of(std::vector<T>& values, std::size_t first) {
-  const auto place = values.begin() + static_cast<std::ptrdiff_t>(std::min(first, values.size()));
-  std::vector<T> tail(place, values.end());
-  values.erase(place, values.end());
-  return tail;
-}
-
-}  // namespace
-
 std::string read_text(const std::filesystem::path& path) {
   constexpr std::size_t kLimit = std::size_t{1} << 36;  // bytes, decompressed
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
@@ -55,35 +43,24 @@ void TokenStream::read(std::size_t first, std::span<TokenId> ids) const {
   }
 }
 
-TokenStream TokenStream::split_off(std::size_t first) {
-  TokenStream tail(0);
-  tail.narrow_ = narrow_;
-  tail.two_bytes_ = tail_of(two_bytes_, first);
-  tail.four_bytes_ = tail_of(four_bytes_, first);
-  return tail;
-}
-
-TokenStream read_tokens(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files) {
+TokenStream to_tokens(const Tokenizer& tokenizer, std::string_view text) {
   TokenStream tokens(tokenizer.vocabulary_size());
-  for (const std::filesystem::path& file : files) {
-    tokens.append(tokenizer.encode(read_text(file)));
-  }
+  tokens.append(tokenizer.encode(text));
   return tokens;
 }
 
-TokenParts split_tokens(TokenStream tokens, double fraction) {
-  const std::size_t all = tokens.size();
+TextParts split_text(std::string_view text, double fraction) {
   const bool is_part = fraction > 0 && fraction < 1;
-  const auto count =
-      is_part ? static_cast<std::size_t>(static_cast<double>(all) * fraction) : std::size_t{0};
-  if (count == 0 || count == all) {
+  std::size_t first = text.size();
+  if (is_part) first -= static_cast<std::size_t>(static_cast<double>(text.size()) * fraction);
+  while (first < text.size() && continues_character(text[first])) ++first;
+  if (first == 0 || first == text.size()) {
     fail(
-        "a fraction of {} of {} tokens for validation leaves {} for it and {} for training: "
+        "a fraction of {} of {} bytes of text for validation leaves {} for it and {} for training: "
         "expected some for each",
-        fraction, all, count, all - count);
+        fraction, text.size(), text.size() - first, first);
   }
-  TokenStream validation = tokens.split_off(all - count);
-  return {std::move(tokens), std::move(validation)};
+  return {text.substr(0, first), text.substr(first)};
 }
 
 }  // namespace concord::data

@@ -1,4 +1,4 @@
-// Text files as one long row of tokens, and its parts for training and validation.
+// Text files, their parts for training and validation, and a text as one long row of tokens.
 // Errors: Error naming the file when it cannot be read, is empty or is not UTF-8.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
 #include "concord/data/tokenizer.h"
@@ -32,26 +32,21 @@ class TokenStream {
   // exist.
   void read(std::size_t first, std::span<TokenId> ids) const;
 
-  // Takes off the tokens from number `first` on and returns them.
-  TokenStream split_off(std::size_t first);
-
  private:
   bool narrow_;
   std::vector<std::uint16_t> two_bytes_;
   std::vector<TokenId> four_bytes_;
 };
 
-// The tokens of the files, one file after another with nothing between; a text that wants a mark
-// between its documents holds it ("<|endoftext|>").
-TokenStream read_tokens(const Tokenizer& tokenizer, std::span<const std::filesystem::path> files);
+TokenStream to_tokens(const Tokenizer& tokenizer, std::string_view text);
 
-struct TokenParts {
-  TokenStream training;
-  TokenStream validation;
+struct TextParts {
+  std::string_view training;
+  std::string_view validation;
 };
 
-// The last `fraction` of the tokens, rounded down, becomes the validation part. Throws Error unless
-// both parts hold tokens.
-TokenParts split_tokens(TokenStream tokens, double fraction);
+// The last `fraction` of the text's bytes, rounded down to whole characters, becomes the validation
+// part. The text must be UTF-8. Throws Error unless both parts hold text.
+TextParts split_text(std::string_view text, double fraction);
 
 }  // namespace concord::data

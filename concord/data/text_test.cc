@@ -3,26 +3,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "concord/data/test_data.h"
 #include "concord/data/test_files.h"
 
 namespace concord::data {
 namespace {
 
-std::vector<TokenId> all_of(const TokenStream& tokens) {
-  std::vector<TokenId> ids(tokens.size());
-  tokens.read(0, ids);
-  return ids;
+TEST(Text, IsReadPlainOrCompressed) {
+  const ScratchFolder folder;
+  EXPECT_EQ(read_text(folder.write("a.txt", "\xef\xbb\xbfone\n")), "one\n");
+  EXPECT_EQ(read_text(folder.write("b.txt.gz", gzip("tw\u00f6"))), "tw\u00f6");
 }
 
-TEST(Text, FilesFollowEachOtherPlainOrCompressed) {
-  const ScratchFolder folder;
-  const std::vector<std::filesystem::path> files = {folder.write("a.txt", "\xef\xbb\xbfone\n"),
-                                                    folder.write("b.txt.gz", gzip("tw\u00f6"))};
-  const TokenStream tokens = read_tokens(Tokenizer::bytes(), files);
-  EXPECT_EQ(Tokenizer::bytes().decode(all_of(tokens)), "one\ntw\u00f6");
+TEST(Text, BecomesTokensOfTwoBytes) {
+  const Tokenizer bytes = Tokenizer::bytes();
+  const TokenStream tokens = to_tokens(bytes, "one\ntw\u00f6");
+  std::vector<TokenId> ids(tokens.size());
+  tokens.read(0, ids);
+  EXPECT_EQ(bytes.decode(ids), "one\ntw\u00f6");
   EXPECT_EQ(tokens.bytes(), 2 * tokens.size());
 }
 
@@ -57,20 +55,24 @@ TEST(Text, StreamsKeepEveryIdOfNarrowAndWideVocabularies) {
 }
 
 TEST(Text, TheLastFractionBecomesTheValidationPart) {
-  for (const int vocabulary : {1 << 16, 100'000}) {
-    std::vector<TokenId> ids(101);
-    std::iota(ids.begin(), ids.end(), 5);
-    TokenStream tokens(vocabulary);
-    tokens.append(ids);
-    const TokenParts parts = split_tokens(std::move(tokens), 0.1);
-    EXPECT_EQ(all_of(parts.training), std::vector(ids.begin(), ids.begin() + 91));
-    EXPECT_EQ(all_of(parts.validation), std::vector(ids.begin() + 91, ids.end()));
+  const TextParts parts = split_text("0123456789abc", 0.25);
+  EXPECT_EQ(parts.training, "0123456789");
+  EXPECT_EQ(parts.validation, "abc");
+  EXPECT_EQ(error_of([] { split_text("012", 0.1); }),
+            "a fraction of 0.1 of 3 bytes of text for validation leaves 0 for it and 3 for "
+            "training: expected some for each");
+  EXPECT_EQ(error_of([] { split_text("012", 1.0); }),
+            "a fraction of 1 of 3 bytes of text for validation leaves 0 for it and 3 for "
+            "training: expected some for each");
+}
+
+TEST(Text, IsSplitBetweenCharacters) {
+  const std::string text = "a\u20ac\u00f6";  // of 1, 3 and 2 bytes
+  for (const double fraction : {0.34, 0.51, 0.67}) {
+    const TextParts parts = split_text(text, fraction);
+    EXPECT_EQ(parts.training, "a\u20ac") << fraction;
+    EXPECT_EQ(parts.validation, "\u00f6") << fraction;
   }
-  TokenStream few(256);
-  few.append(std::vector<TokenId>{1, 2, 3});
-  EXPECT_EQ(error_of([&] { split_tokens(few, 0.1); }),
-            "a fraction of 0.1 of 3 tokens for validation leaves 0 for it and 3 for training: "
-            "expected some for each");
 }
 
 }  // namespace

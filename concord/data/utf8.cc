@@ -23,7 +23,7 @@ std::size_t valid_character_size(std::string_view text) {
   const std::size_t size = size_by_lead(static_cast<std::uint8_t>(text.front()));
   if (size == 0 || size > text.size()) return 0;
   for (std::size_t i = 1; i < size; ++i) {
-    if ((static_cast<std::uint8_t>(text[i]) & 0xc0) != 0x80) return 0;
+    if (!continues_character(text[i])) return 0;
   }
   const char32_t character = first_character(text);
   const bool overlong = (size == 3 && character < 0x800) || (size == 4 && character < 0x10000);

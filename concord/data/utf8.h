@@ -17,6 +17,11 @@ void check_utf8(std::string_view text, std::string_view source);
 // The bytes of the first character of `text`, which is UTF-8 and not empty.
 std::size_t first_character_size(std::string_view text);
 
+// Whether this byte of UTF-8 belongs to the character before it.
+constexpr bool continues_character(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xc0) == 0x80;
+}
+
 // The first character of `text`, which is UTF-8 and not empty.
 char32_t first_character(std::string_view text);
 
