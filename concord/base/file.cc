@@ -25,7 +25,8 @@ bool file_exists(const std::filesystem::path& path) {
 }
 
 std::string read_file(const std::filesystem::path& path, std::size_t limit) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A pipe that nobody writes to is empty; opened otherwise it would be waited for.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) fail_on("open", path);
   struct Closer {
     int descriptor;
@@ -34,6 +35,10 @@ std::string read_file(const std::filesystem::path& path, std::size_t limit) {
   struct stat status;
   if (::fstat(descriptor, &status) != 0) fail_on("read", path);
   if (S_ISDIR(status.st_mode)) fail("cannot read {}: it is a directory", path.string());
+  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
+    fail("cannot read {}: it is neither a file nor a pipe", path.string());
+  }
+  if (::fcntl(descriptor, F_SETFL, 0) != 0) fail_on("read", path);
   std::string bytes;
   if (status.st_size > 0 && static_cast<std::size_t>(status.st_size) <= limit) {
     bytes.reserve(static_cast<std::size_t>(status.st_size));

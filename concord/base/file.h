@@ -14,7 +14,7 @@ namespace concord {
 // Whether there is something at `path`; false where that cannot be found out.
 bool file_exists(const std::filesystem::path& path);
 
-// The bytes of a file. Throws Error when it cannot be read or is larger than `limit` bytes.
+// The bytes of a file or pipe. Throws Error when it cannot be read or is larger than `limit` bytes.
 std::string read_file(const std::filesystem::path& path, std::size_t limit = std::size_t{1} << 40);
 
 // Writes a temporary file beside `path`, flushes it to the device (fsync), and renames it to

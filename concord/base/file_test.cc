@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <csignal>
 
@@ -50,6 +51,20 @@ TEST(File, AWriteThatFailsLeavesTheFileAsItWas) {
   file.write("6");
   EXPECT_EQ(read_file(path), "123456");
   std::filesystem::remove(path);
+}
+
+TEST(File, APipeWithoutAWriterIsEmptyAndADeviceIsNoFile) {
+  const std::string pipe = testing::TempDir() + "concord_pipe";
+  std::filesystem::remove(pipe);
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(read_file(pipe), "");
+  std::filesystem::remove(pipe);
+  try {
+    read_file("/dev/zero");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "cannot read /dev/zero: it is neither a file nor a pipe");
+  }
 }
 
 TEST(File, ReadStopsAtTheLimit) {

@@ -1,7 +1,6 @@
 #include "concord/base/parallel.h"
 
 #include <omp.h>
-#include <sched.h>
 
 #include <algorithm>
 
@@ -26,18 +25,19 @@ void observe(void*) {}
 
 }  // namespace
 
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
-}
+// Not this thread's affinity mask: with OMP_PROC_BIND it is bound to one core of several.
+int available_cores() { return std::min(omp_get_num_procs(), omp_get_thread_limit()); }
 
 int compute_threads() { return omp_get_max_threads(); }
 
+// More threads than OpenMP grants would leave oneDNN waiting for those that never come.
 void set_compute_threads(int threads) {
   if (threads < 0)
     fail("threads = {}: expected 0 (every available core) or a positive number", threads);
+  if (threads > omp_get_thread_limit()) {
+    fail("threads = {}: the environment's OMP_THREAD_LIMIT allows {}", threads,
+         omp_get_thread_limit());
+  }
   omp_set_num_threads(threads == 0 ? available_cores() : threads);
 }
 

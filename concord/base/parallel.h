@@ -12,9 +12,9 @@ namespace concord {
 // Number of compute threads used by kernels of this process (at least 1).
 int compute_threads();
 // Sets it for the calling thread's kernels; 0 means every core the process may run on.
-// Throws Error for a negative number.
+// Throws Error for a negative number, and for more than OMP_THREAD_LIMIT in the environment.
 void set_compute_threads(int threads);
-// Cores this process may run on (its affinity mask).
+// Threads that can run at once: the cores of the process's affinity mask, at most OMP_THREAD_LIMIT.
 int available_cores();
 
 namespace internal {

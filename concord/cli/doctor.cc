@@ -21,9 +21,10 @@ std::vector<std::string> findings(const Machine& machine) {
         "oneDNN uses {} here: without AVX2 and FMA, training is several times slower", isa));
   }
   if (machine.usable_threads < machine.hardware_threads) {
-    result.push_back(fmt::format(
-        "this process may run on {} of {} hardware threads (its affinity mask): the others idle",
-        machine.usable_threads, machine.hardware_threads));
+    result.push_back(
+        fmt::format("this process may run on {} of {} hardware threads (its affinity mask, "
+                    "OMP_THREAD_LIMIT): the others idle",
+                    machine.usable_threads, machine.hardware_threads));
   }
   if (machine.cpu_quota > 0 && machine.cpu_quota < machine.usable_threads) {
     result.push_back(fmt::format(

@@ -67,6 +67,11 @@ Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentatio
     stop();
     fail("cannot start {} loader threads (data.loader_threads): {}", threads, error.what());
   }
+  const std::int64_t end = std::min(options.first_step + options.prefetch, options.end_step);
+  for (auto step = options.first_step; threads > 0 && step < end; ++step) {
+    wait_until_ready(slot_of(step));
+  }
+  wait_seconds_ = 0;
 }
 
 Loader::~Loader() { stop(); }

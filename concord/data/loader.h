@@ -49,7 +49,8 @@ struct LoaderOptions {
 class Loader {
  public:
   // `dataset` must outlive the loader. Throws Error for a negative number of threads or of steps,
-  // and for a prefetch below 1.
+  // and for a prefetch below 1. Returns when its threads are as far ahead as they may be, so
+  // that next() waits only where data comes more slowly than it is used.
   Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentation,
          const LoaderOptions& options);
   ~Loader();

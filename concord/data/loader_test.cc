@@ -156,13 +156,15 @@ TEST(Loader, CountsTheSecondsThatItsConsumerWaited) {
   const Numbers slow(
       8, [](std::int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(5)); });
   for (const int threads : {0, 1}) {
-    Loader loader(slow, Sampler(8, 8, 0, true), Augmentation::none({}, {1}), {.threads = threads});
+    Loader loader(slow, Sampler(8, 8, 0, true), Augmentation::none({}, {1}),
+                  {.threads = threads, .prefetch = 1});
+    EXPECT_EQ(loader.wait_seconds(), 0);
+    loader.next();
     loader.next();
     EXPECT_GE(loader.wait_seconds(), 0.02) << threads << " threads";
   }
   const Numbers quick(8, [](std::int64_t) {});
   Loader loader(quick, Sampler(8, 8, 0, true), Augmentation::none({}, {1}), {.prefetch = 2});
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
   loader.next();
   loader.next();
   EXPECT_EQ(loader.wait_seconds(), 0);

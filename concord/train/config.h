@@ -55,7 +55,7 @@ struct DataConfig {
   bool horizontal_flip = false;
   std::int64_t cutout = 0;
   std::int64_t loader_threads = 1;
-  std::int64_t prefetch = 2;
+  std::int64_t prefetch = 4;
   std::int64_t limit_train = 0;
   std::int64_t limit_test = 0;
   std::int64_t samples = 1024;
