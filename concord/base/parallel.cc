@@ -30,7 +30,7 @@ int available_cores() { return std::min(omp_get_num_procs(), omp_get_thread_limi
 
 int compute_threads() { return omp_get_max_threads(); }
 
-// More threads than OpenMP grants would leave oneDNN waiting for those that never come.
+// oneDNN's threads wait for each other: were one not granted, the others would wait forever.
 void set_compute_threads(int threads) {
   if (threads < 0)
     fail("threads = {}: expected 0 (every available core) or a positive number", threads);
@@ -38,6 +38,8 @@ void set_compute_threads(int threads) {
     fail("threads = {}: the environment's OMP_THREAD_LIMIT allows {}", threads,
          omp_get_thread_limit());
   }
+  omp_set_dynamic(0);  // OMP_DYNAMIC grants fewer on a busy machine
+  omp_set_max_active_levels(std::max(1, omp_get_max_active_levels()));
   omp_set_num_threads(threads == 0 ? available_cores() : threads);
 }
 

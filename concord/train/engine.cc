@@ -121,6 +121,7 @@ void Engine::choose_divisions() {
 Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     : graphs_(std::move(graphs)), options_(options) {
   choose_divisions();
+  set_compute_threads(compute_threads());  // as the environment has them, and all granted
   options_.policy.threads = compute_threads();
 
   const bool trains = options_.use == EngineUse::kTraining;
