@@ -1,6 +1,8 @@
 #include "concord/base/file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +19,22 @@ namespace {
   fail("cannot {} {}: {}", action, path.string(), std::strerror(errno));
 }
 
+// Until there is something to read from a pipe, or its writer has closed it.
+void wait_for_writer(int descriptor, const std::filesystem::path& path) {
+  constexpr int kMilliseconds = 10'000;
+  struct pollfd pipe {
+    descriptor, POLLIN, 0
+  };
+  int ready = 0;
+  do ready = ::poll(&pipe, 1, kMilliseconds);
+  while (ready < 0 && errno == EINTR);
+  if (ready < 0) fail_on("read", path);
+  if (ready == 0) {
+    fail("cannot read {}: nobody has written to this pipe for {} seconds", path.string(),
+         kMilliseconds / 1000);
+  }
+}
+
 }  // namespace
 
 bool file_exists(const std::filesystem::path& path) {
@@ -25,7 +43,7 @@ bool file_exists(const std::filesystem::path& path) {
 }
 
 std::string read_file(const std::filesystem::path& path, std::size_t limit) {
-  // A pipe that nobody writes to is empty; opened otherwise it would be waited for.
+  // Opening a pipe that nobody writes to would wait without end.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) fail_on("open", path);
   struct Closer {
@@ -38,6 +56,7 @@ std::string read_file(const std::filesystem::path& path, std::size_t limit) {
   if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
     fail("cannot read {}: it is neither a file nor a pipe", path.string());
   }
+  if (S_ISFIFO(status.st_mode)) wait_for_writer(descriptor, path);
   if (::fcntl(descriptor, F_SETFL, 0) != 0) fail_on("read", path);
   std::string bytes;
   if (status.st_size > 0 && static_cast<std::size_t>(status.st_size) <= limit) {
@@ -56,7 +75,7 @@ std::string read_file(const std::filesystem::path& path, std::size_t limit) {
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
-  const std::filesystem::path temporary = path.string() + ".tmp";
+  const std::filesystem::path temporary = fmt::format("{}.{}.tmp", path.string(), ::getpid());
   {
     OutputFile file(temporary);
     file.write(bytes);

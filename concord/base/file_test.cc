@@ -4,7 +4,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <csignal>
+#include <thread>
 
 #include "concord/base/error.h"
 
@@ -20,7 +22,7 @@ TEST(File, AtomicWriteIsReadBackAndLeavesNoTemporary) {
   write_file_atomically(path, "first");
   write_file_atomically(path, "second");
   EXPECT_EQ(read_file(path), "second");
-  EXPECT_FALSE(std::filesystem::exists(path.string() + ".tmp"));
+  EXPECT_FALSE(std::filesystem::exists(fmt::format("{}.{}.tmp", path.string(), ::getpid())));
   std::filesystem::remove(path);
 }
 
@@ -53,11 +55,16 @@ TEST(File, AWriteThatFailsLeavesTheFileAsItWas) {
   std::filesystem::remove(path);
 }
 
-TEST(File, APipeWithoutAWriterIsEmptyAndADeviceIsNoFile) {
-  const std::string pipe = testing::TempDir() + "concord_pipe";
+TEST(File, APipeIsReadWhenItsWriterComesAndADeviceIsNoFile) {
+  const std::filesystem::path pipe = scratch("concord_pipe");
   std::filesystem::remove(pipe);
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_EQ(read_file(pipe), "");
+  std::thread writer([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    OutputFile(pipe).write("late");
+  });
+  EXPECT_EQ(read_file(pipe), "late");
+  writer.join();
   std::filesystem::remove(pipe);
   try {
     read_file("/dev/zero");

@@ -124,7 +124,7 @@ int run(int argc, char** argv) {
     log("{}\ntry \"{} --help\"", usage_message(*app, error), full_name(named_command(*app)));
     return 2;
   } catch (const std::bad_alloc&) {
-    log("out of memory; a smaller train.microbatch needs less");
+    log("out of memory; a smaller train.microbatch, and a smaller data.prefetch, need less");
     return 1;
   } catch (const std::exception& error) {
     log("{}", error.what());

@@ -67,11 +67,6 @@ Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentatio
     stop();
     fail("cannot start {} loader threads (data.loader_threads): {}", threads, error.what());
   }
-  const std::int64_t end = std::min(options.first_step + options.prefetch, options.end_step);
-  for (auto step = options.first_step; threads > 0 && step < end; ++step) {
-    wait_until_ready(slot_of(step));
-  }
-  wait_seconds_ = 0;
 }
 
 Loader::~Loader() { stop(); }
@@ -199,6 +194,15 @@ void Loader::wait_until_ready(Slot& slot) {
   const double start = now_seconds();
   ready_.wait(lock, [&] { return slot.ready; });
   wait_seconds_ += now_seconds() - start;
+}
+
+void Loader::wait_until_ahead() {
+  const double waited = wait_seconds_;
+  const std::int64_t end = std::min(next_step_ + options_.prefetch, options_.end_step);
+  for (std::int64_t step = next_step_; !threads_.empty() && step < end; ++step) {
+    wait_until_ready(slot_of(step));
+  }
+  wait_seconds_ = waited;
 }
 
 const Batch& Loader::next() {

@@ -49,8 +49,7 @@ struct LoaderOptions {
 class Loader {
  public:
   // `dataset` must outlive the loader. Throws Error for a negative number of threads or of steps,
-  // and for a prefetch below 1. Returns when its threads are as far ahead as they may be, so
-  // that next() waits only where data comes more slowly than it is used.
+  // and for a prefetch below 1.
   Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentation,
          const LoaderOptions& options);
   ~Loader();
@@ -62,6 +61,9 @@ class Loader {
   // The batch of the next step, valid until the next call. Throws the error met while preparing it,
   // such as Error for a corrupt image, and throws it again when called again. Does not allocate.
   const Batch& next();
+  // Waits, before the first next(), until as many batches are prepared as there may be. From then
+  // on next() waits only where data comes more slowly than it is used.
+  void wait_until_ahead();
   // Seconds that next() has spent waiting, or preparing batches where there are no threads.
   double wait_seconds() const { return wait_seconds_; }
 

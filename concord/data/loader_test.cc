@@ -158,6 +158,7 @@ TEST(Loader, CountsTheSecondsThatItsConsumerWaited) {
   for (const int threads : {0, 1}) {
     Loader loader(slow, Sampler(8, 8, 0, true), Augmentation::none({}, {1}),
                   {.threads = threads, .prefetch = 1});
+    loader.wait_until_ahead();
     EXPECT_EQ(loader.wait_seconds(), 0);
     loader.next();
     loader.next();
@@ -165,6 +166,7 @@ TEST(Loader, CountsTheSecondsThatItsConsumerWaited) {
   }
   const Numbers quick(8, [](std::int64_t) {});
   Loader loader(quick, Sampler(8, 8, 0, true), Augmentation::none({}, {1}), {.prefetch = 2});
+  loader.wait_until_ahead();
   loader.next();
   loader.next();
   EXPECT_EQ(loader.wait_seconds(), 0);

@@ -123,7 +123,7 @@ std::unique_ptr<Dataset> open_text_split(const DataOptions& options, Split split
   const std::string text = read_text(file);
   std::string_view part = text;
   if (options.test.empty()) {
-    const TextParts parts = split_text(text, options.text_test_fraction);
+    const TextParts parts = split_text(text, options.text_test_fraction, file.string());
     part = split == Split::kTrain ? parts.training : parts.validation;
   }
   TokenStream tokens = to_tokens(*task.tokenizer, part);

@@ -49,16 +49,16 @@ TokenStream to_tokens(const Tokenizer& tokenizer, std::string_view text) {
   return tokens;
 }
 
-TextParts split_text(std::string_view text, double fraction) {
+TextParts split_text(std::string_view text, double fraction, std::string_view source) {
   const bool is_part = fraction > 0 && fraction < 1;
   std::size_t first = text.size();
   if (is_part) first -= static_cast<std::size_t>(static_cast<double>(text.size()) * fraction);
   while (first < text.size() && continues_character(text[first])) ++first;
   if (first == 0 || first == text.size()) {
     fail(
-        "a fraction of {} of {} bytes of text for validation leaves {} for it and {} for training: "
+        "{}: a fraction of {} of its {} bytes for validation leaves {} for it and {} for training: "
         "expected some for each",
-        fraction, text.size(), text.size() - first, first);
+        source, fraction, text.size(), text.size() - first, first);
   }
   return {text.substr(0, first), text.substr(first)};
 }

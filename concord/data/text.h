@@ -46,7 +46,7 @@ struct TextParts {
 };
 
 // The last `fraction` of the text's bytes, rounded down to whole characters, becomes the validation
-// part. The text must be UTF-8. Throws Error unless both parts hold text.
-TextParts split_text(std::string_view text, double fraction);
+// part. The text must be UTF-8. Throws Error naming `source` unless both parts hold text.
+TextParts split_text(std::string_view text, double fraction, std::string_view source);
 
 }  // namespace concord::data

@@ -55,21 +55,21 @@ TEST(Text, StreamsKeepEveryIdOfNarrowAndWideVocabularies) {
 }
 
 TEST(Text, TheLastFractionBecomesTheValidationPart) {
-  const TextParts parts = split_text("0123456789abc", 0.25);
+  const TextParts parts = split_text("0123456789abc", 0.25, "a.txt");
   EXPECT_EQ(parts.training, "0123456789");
   EXPECT_EQ(parts.validation, "abc");
-  EXPECT_EQ(error_of([] { split_text("012", 0.1); }),
-            "a fraction of 0.1 of 3 bytes of text for validation leaves 0 for it and 3 for "
+  EXPECT_EQ(error_of([] { split_text("012", 0.1, "a.txt"); }),
+            "a.txt: a fraction of 0.1 of its 3 bytes for validation leaves 0 for it and 3 for "
             "training: expected some for each");
-  EXPECT_EQ(error_of([] { split_text("012", 1.0); }),
-            "a fraction of 1 of 3 bytes of text for validation leaves 0 for it and 3 for "
+  EXPECT_EQ(error_of([] { split_text("012", 1.0, "a.txt"); }),
+            "a.txt: a fraction of 1 of its 3 bytes for validation leaves 0 for it and 3 for "
             "training: expected some for each");
 }
 
 TEST(Text, IsSplitBetweenCharacters) {
   const std::string text = "a\u20ac\u00f6";  // of 1, 3 and 2 bytes
   for (const double fraction : {0.34, 0.51, 0.67}) {
-    const TextParts parts = split_text(text, fraction);
+    const TextParts parts = split_text(text, fraction, "a.txt");
     EXPECT_EQ(parts.training, "a\u20ac") << fraction;
     EXPECT_EQ(parts.validation, "\u00f6") << fraction;
   }

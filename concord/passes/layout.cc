@@ -76,8 +76,8 @@ class LayoutAssignment {
 
 }  // namespace
 
-Graph assign_layouts(const Graph& graph, const LayoutOracle& oracle, const PinnedLayouts& pinned) {
-  return LayoutAssignment(graph, choose_layouts(graph, oracle, pinned)).run();
+Graph assign_layouts(const Graph& graph, const LayoutOracle& oracle, const LayoutOptions& layouts) {
+  return LayoutAssignment(graph, choose_layouts(graph, oracle, layouts)).run();
 }
 
 }  // namespace concord

@@ -10,6 +10,6 @@
 namespace concord {
 
 Graph assign_layouts(const Graph& graph, const LayoutOracle& oracle,
-                     const PinnedLayouts& pinned = {});
+                     const LayoutOptions& layouts = {});
 
 }  // namespace concord

@@ -39,13 +39,15 @@ std::vector<T> joined(std::vector<T> first, const std::vector<T>& second) {
 
 class LayoutSearch {
  public:
-  LayoutSearch(const Graph& graph, const LayoutOracle& oracle, const PinnedLayouts& pinned)
+  LayoutSearch(const Graph& graph, const LayoutOracle& oracle, const LayoutOptions& options)
       : graph_(graph),
         oracle_(oracle),
         readers_(graph.values.size()),
         makers_(graph.values.size()),
+        runs_(graph.values.size(), 1),
         costs_(graph.values.size()) {
-    walk(pinned);
+    count_runs(options.microbatches);
+    walk(options);
     asked_.resize(parties_.size());
     for (std::size_t v = 0; v < costs_.size(); ++v) update_cost(static_cast<ValueId>(v));
   }
@@ -67,22 +69,35 @@ class LayoutSearch {
  private:
   static std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
+  // How often what depends on a value runs in a step.
+  void count_runs(std::int64_t microbatches) {
+    const auto runs = static_cast<std::size_t>(microbatches);
+    for (const Input& input : graph_.inputs) {
+      if (input.kind == Input::Kind::kBatch) runs_[index(input.value)] = runs;
+    }
+    const std::vector<Phase> phase = phases(graph_);
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (phase[n] != Phase::kMicrobatch) continue;
+      for (const ValueId output : graph_.nodes[n].outputs) runs_[index(output)] = runs;
+    }
+  }
+
   // The first choice: each node is offered what its inputs have. Nodes become the first parties.
-  void walk(const PinnedLayouts& pinned) {
+  void walk(const LayoutOptions& options) {
     std::vector<std::optional<Layout>> made(graph_.values.size(), Layout());
     for (const State& state : graph_.states) {
-      const auto pin = pinned.states.find(graph_.value(state.value).name);
+      const auto pin = options.states.find(graph_.value(state.value).name);
       made[index(state.value)] =
-          pin == pinned.states.end() ? std::nullopt : std::optional(pin->second);
+          pin == options.states.end() ? std::nullopt : std::optional(pin->second);
     }
     std::size_t sums = 0;
     for (const Node& node : graph_.nodes) {
       std::vector<std::optional<Layout>> offer;
       for (const ValueId input : node.inputs) offer.push_back(made[index(input)]);
-      const bool is_pinned_sum = node.op == "leaf_sum" && pinned.leaf_sums;
+      const bool is_pinned_sum = node.op == "leaf_sum" && options.leaf_sums;
       if (is_pinned_sum) {
-        CONCORD_CHECK(sums < pinned.leaf_sums->size());
-        offer[0] = (*pinned.leaf_sums)[sums++];
+        CONCORD_CHECK(sums < options.leaf_sums->size());
+        offer[0] = (*options.leaf_sums)[sums++];
       }
       add({joined(node.inputs, node.outputs), ask(node, offer), node.inputs.size(), is_pinned_sum});
       const Party& party = parties_.back();
@@ -96,7 +111,7 @@ class LayoutSearch {
       add({{state.next == kNoValue ? state.value : state.next, state.value},
            {layout, layout},
            1,
-           pinned.states.contains(graph_.value(state.value).name)});
+           options.states.contains(graph_.value(state.value).name)});
     }
     for (const Output& output : graph_.outputs) add({{output.value}, {Layout()}, 1, true});
   }
@@ -154,7 +169,7 @@ class LayoutSearch {
     return result;
   }
 
-  // The cost of a value: bytes that its reorders read and write.
+  // The cost of a value: bytes that its reorders read and write in a step.
   void update_cost(ValueId value) {
     const std::vector<const Layout*> layouts = layouts_of(value);
     const TensorType& type = graph_.type(value);
@@ -162,6 +177,7 @@ class LayoutSearch {
     for (std::size_t i = 1; i < layouts.size(); ++i) {
       bytes += stored_bytes(type, *layouts[0]) + stored_bytes(type, *layouts[i]);
     }
+    bytes *= runs_[index(value)];
     total_ += bytes - std::exchange(costs_[index(value)], bytes);
   }
 
@@ -269,6 +285,7 @@ class LayoutSearch {
   std::vector<Party> parties_;                  // nodes, states, outputs
   std::vector<std::vector<Operand>> readers_;   // by value
   std::vector<std::optional<Operand>> makers_;  // by value
+  std::vector<std::size_t> runs_;               // by value: of its reorders, in a step
   std::vector<std::size_t> costs_;              // by value
   std::size_t total_ = 0;                       // of costs_
   std::vector<std::vector<std::pair<std::vector<Layout>, std::vector<Layout>>>> asked_;
@@ -277,8 +294,8 @@ class LayoutSearch {
 }  // namespace
 
 LayoutChoice choose_layouts(const Graph& graph, const LayoutOracle& oracle,
-                            const PinnedLayouts& pinned) {
-  return LayoutSearch(graph, oracle, pinned).run();
+                            const LayoutOptions& options) {
+  return LayoutSearch(graph, oracle, options).run();
 }
 
 }  // namespace concord

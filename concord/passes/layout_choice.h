@@ -11,10 +11,11 @@
 // neighbours follow one by one, as far as that saves bytes. It ends where no such move saves any;
 // on 2,994 of 3,000 random graphs that was the least of all choices (layout_choice_test.cc).
 //
-// Every reorder counts once, in whatever phase (graph.h) it falls. Only at a leaf_sum can one be
-// moved from what runs for each microbatch to what runs once a step; the walk puts it there.
+// A reorder counts as often as it runs in a step: once for each microbatch, or once where it
+// depends on states alone or on sums over leaves (the phases of graph.h).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -36,19 +37,20 @@ struct NodeLayouts {
 using LayoutOracle = std::function<NodeLayouts(const Graph&, const Node&,
                                                std::span<const std::optional<Layout>> inputs)>;
 
-// Layouts fixed beforehand by another program over the same states and the same sums.
-struct PinnedLayouts {
+struct LayoutOptions {
+  // Layouts fixed beforehand by another program over the same states and the same sums.
   std::map<std::string, Layout> states;          // by name
   std::optional<std::vector<Layout>> leaf_sums;  // in order of the leaf_sum nodes
+  std::int64_t microbatches = 1;                 // of a step
 };
 
 struct LayoutChoice {
   std::vector<NodeLayouts> nodes;  // by node
   std::vector<Layout> values;      // by value: the layout it is made in
-  std::size_t reordered_bytes;     // read and written
+  std::size_t reordered_bytes;     // read and written in a step
 };
 
 LayoutChoice choose_layouts(const Graph& graph, const LayoutOracle& oracle,
-                            const PinnedLayouts& pinned);
+                            const LayoutOptions& pinned);
 
 }  // namespace concord

@@ -154,6 +154,17 @@ TEST(LayoutChoice, CrossesALargeValueToReorderASmallOne) {
   expect_least_cost(puzzle);
 }
 
+TEST(LayoutChoice, ReordersOnceAStepRatherThanInEachMicrobatch) {
+  Puzzle puzzle;
+  const ValueId gradient = puzzle.fixed(puzzle.input(4), 16, 0, 1);
+  const ValueId sum = puzzle.node("free", {gradient}, 16);
+  puzzle.graph.nodes.back().op = "leaf_sum";
+  puzzle.fixed(puzzle.node("free", {sum}, 32), 4, 2, 0);
+  const LayoutChoice one = choose_layouts(puzzle.graph, puzzle.oracle(), {.microbatches = 8});
+  EXPECT_EQ(one.reordered_bytes, 2 * puzzle.graph.type(sum).bytes());
+  EXPECT_EQ(one.nodes[1].inputs, one.nodes[0].outputs);
+}
+
 TEST(LayoutChoice, KeepsAStateAsMostOfItsReadersWantIt) {
   Puzzle puzzle;
   const ValueId state = puzzle.value(8);

@@ -371,7 +371,7 @@ class Compiler {
 
 }  // namespace
 
-Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinned,
+Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts,
             std::vector<PassRecord>* records) {
   const LayoutOracle oracle = [&](const Graph& g, const Node& node,
                                   std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
@@ -382,12 +382,13 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinne
     LayoutWish wish = rule.layouts(signature_of(g, node), inputs, policy);
     return {std::move(wish.inputs), std::move(wish.outputs)};
   };
-  return run_passes(graph,
-                    {{"dead code", remove_dead_code},
-                     {"fuse batch norm and relu", fuse_batch_norm_relu},
-                     {"keep old states", keep_old_states},
-                     {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, pinned); }}},
-                    records);
+  return run_passes(
+      graph,
+      {{"dead code", remove_dead_code},
+       {"fuse batch norm and relu", fuse_batch_norm_relu},
+       {"keep old states", keep_old_states},
+       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }}},
+      records);
 }
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states) {

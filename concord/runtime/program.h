@@ -82,7 +82,7 @@ std::string to_string(const Program& program);
 
 // Runs the passes over the graph and assigns layouts: the part of compiling that needs no memory.
 // `policy` gains the kernel choices made on the way.
-Graph lower(const Graph& graph, KernelPolicy& policy, const PinnedLayouts& pinned = {},
+Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts = {},
             std::vector<PassRecord>* records = nullptr);
 
 // Compiles a lowered graph over states whose places are fixed by `states`.

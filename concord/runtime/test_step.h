@@ -75,8 +75,8 @@ class TestStep {
     static KernelPolicy policy{.measure = false};
     return policy;
   }
-  PinnedLayouts layouts() const {
-    PinnedLayouts pinned{.states = {}, .leaf_sums = program_.sums_layouts};
+  LayoutOptions layouts() const {
+    LayoutOptions pinned{.states = {}, .leaf_sums = program_.sums_layouts};
     for (const StateStore::Entry& entry : states_->entries()) {
       pinned.states[entry.name] = entry.layout;
     }

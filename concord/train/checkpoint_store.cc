@@ -133,16 +133,26 @@ void CheckpointStore::publish(const fs::path& temporary, const fs::path& checkpo
   if (replaces) clear_leftovers();
 }
 
+std::optional<std::int64_t> CheckpointStore::best_step() const {
+  std::optional<std::int64_t> best;
+  for (const auto& [step, score] : scores_) {
+    if (score && (!best || *score > *scores_.at(*best))) best = step;
+  }
+  return best;
+}
+
+std::optional<double> CheckpointStore::best_score() const {
+  const std::optional<std::int64_t> best = best_step();
+  return best ? scores_.at(*best) : std::nullopt;
+}
+
 void CheckpointStore::prune() {
   for (const std::int64_t later : std::exchange(superseded_, {})) {
     if (scores_.contains(later)) continue;  // just replaced
     log("checkpoint {} is removed: the run resumed before it", checkpoint_name(later));
     remove_checkpoint(later);
   }
-  std::optional<std::int64_t> best;
-  for (const auto& [step, score] : scores_) {
-    if (score && (!best || *score > *scores_[*best])) best = step;
-  }
+  const std::optional<std::int64_t> best = best_step();
   std::vector<std::int64_t> surplus;
   std::size_t newer = scores_.size();
   for (const auto& [step, score] : scores_) {

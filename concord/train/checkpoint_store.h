@@ -67,9 +67,13 @@ class CheckpointStore {
   std::optional<SaveResult> wait();
   std::optional<SaveResult> poll();
 
+  // The highest score of the checkpoints in place. No save may be in flight.
+  std::optional<double> best_score() const;
+
  private:
   SaveResult write(const Snapshot& snapshot);
   void publish(const std::filesystem::path& temporary, const std::filesystem::path& checkpoint);
+  std::optional<std::int64_t> best_step() const;
   void prune();
   void remove_checkpoint(std::int64_t step);
   void clear_leftovers();

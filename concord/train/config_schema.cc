@@ -190,7 +190,8 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(train.eval_every_epochs, kCount,
                          "epochs between two evaluations on the test data; 0: only at the end"),
       CONCORD_CONFIG_KEY(train.checkpoint_every_steps, kCount,
-                         "steps between two checkpoints; 0: one after each epoch"),
+                         "steps between two checkpoints; 0: one after each epoch. Another is made "
+                         "where the test set shows the best model so far"),
       CONCORD_CONFIG_KEY(train.winograd, kAny,
                          "convolutions may use Winograd's algorithm: faster, with larger rounding "
                          "errors"),
@@ -243,7 +244,7 @@ std::vector<ConfigKey> make_keys() {
                          "the folder for checkpoints, weights and metrics; empty: `runs/` and the "
                          "configuration file's name without its ending"),
       CONCORD_CONFIG_KEY(output.keep_checkpoints, kPositiveCount,
-                         "newest checkpoints that are kept"),
+                         "newest checkpoints that are kept, beside the best"),
       CONCORD_CONFIG_KEY(output.tensorboard, kAny, "writes TensorBoard event files"),
   };
 }

@@ -129,7 +129,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                       : options_.use == EngineUse::kEvaluation ? graphs_.evaluation
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
-  Graph lowered = lower(build(options_.microbatch), options_.policy, {}, &passes);
+  Graph lowered = lower(build(options_.microbatch), options_.policy, layout_options(), &passes);
   states_ = std::make_unique<StateStore>(lowered);
   for (const State& state : lowered.states) {
     const StateStore::Entry& entry = *states_->find(lowered.value(state.value).name);
@@ -184,21 +184,24 @@ double Engine::flops_per_step() const {
          flops_of(program.prologue) + flops_of(program.update);
 }
 
-PinnedLayouts Engine::pinned_states() const {
-  PinnedLayouts pinned;
+// The first program chooses the layouts of the states.
+LayoutOptions Engine::layout_options() const {
+  const std::int64_t each = (leaf_size() + options_.microbatch - 1) / options_.microbatch;
+  LayoutOptions layouts{.microbatches = options_.leaves * each};
+  if (states_ == nullptr) return layouts;
   for (const StateStore::Entry& entry : states_->entries()) {
-    pinned.states[entry.name] = entry.layout;
+    layouts.states[entry.name] = entry.layout;
   }
-  return pinned;
+  return layouts;
 }
 
 Engine::Compiled& Engine::training(std::int64_t samples) {
   auto& compiled = training_[samples];
   if (compiled == nullptr) {
-    PinnedLayouts pinned = pinned_states();
-    pinned.leaf_sums = training_program().sums_layouts;
+    LayoutOptions layouts = layout_options();
+    layouts.leaf_sums = training_program().sums_layouts;
     compiled = std::make_unique<Compiled>(compile(
-        lower(graphs_.training(samples), options_.policy, pinned), options_.policy, *states_));
+        lower(graphs_.training(samples), options_.policy, layouts), options_.policy, *states_));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;
@@ -209,7 +212,7 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   auto& compiled = programs[samples];
   if (compiled == nullptr) {
     compiled = std::make_unique<Compiled>(compile(
-        lower(build(samples), options_.policy, pinned_states()), options_.policy, *states_));
+        lower(build(samples), options_.policy, layout_options()), options_.policy, *states_));
     other_executor_->prepare(compiled->program);
   }
   return *compiled;

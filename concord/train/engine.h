@@ -141,7 +141,7 @@ class Engine {
 
   std::int64_t leaf_size() const;
   void choose_divisions();
-  PinnedLayouts pinned_states() const;
+  LayoutOptions layout_options() const;
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
                   std::int64_t samples);

@@ -92,13 +92,13 @@ Prediction interpret(const data::Task& task, std::span<const float> output, std:
 
 }  // namespace
 
-std::optional<Evaluation> evaluate_test_set(Job& job, const std::atomic<bool>* stop) {
+std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
+                                            const std::atomic<bool>* stop) {
   const double start = now_seconds();
-  const std::unique_ptr<data::Loader> loader = job.test_loader();
   StepResult sum;
-  while (loader->has_next()) {
+  while (loader.has_next()) {
     if (stop != nullptr && stop->load()) return std::nullopt;
-    const StepResult part = job.engine->evaluate(samples_of(loader->next()));
+    const StepResult part = job.engine->evaluate(samples_of(loader.next()));
     sum.loss += part.loss;
     sum.correct += part.correct;
   }
@@ -146,7 +146,7 @@ Summary evaluate(const Config& config, const std::filesystem::path& path) {
   check_same_model(config_of(checkpoint), config);
   Job job = open_evaluation(config, task_of(checkpoint), choices_of(checkpoint));
   load_weights(*job.engine, checkpoint.weights, checkpoint.directory.string());
-  const Evaluation evaluation = *evaluate_test_set(job);
+  const Evaluation evaluation = *evaluate_test_set(job, *job.test_loader());
   return {.step = checkpoint.info.step,
           .epoch = checkpoint.info.epoch,
           .loss = evaluation.loss,

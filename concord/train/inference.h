@@ -13,8 +13,9 @@
 namespace concord::train {
 
 // Loss and accuracy over the whole test set, every sample once, with the states as they are.
-// nullopt when `stop` became true before the end.
-std::optional<Evaluation> evaluate_test_set(Job& job, const std::atomic<bool>* stop = nullptr);
+// `loader` is a new one of the job's test set. nullopt when `stop` became true before the end.
+std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
+                                            const std::atomic<bool>* stop = nullptr);
 
 // weights_hash (weights_hash.h) of the engine's parameters.
 std::string hash_of_weights(const Engine& engine);

@@ -84,9 +84,11 @@ class Training {
   Summary run() {
     announce();
     Engine& engine = *job_.engine;
-    const auto loader = job_.train_loader(progress_.step, progress_.total_steps);
     start_ = now_seconds();
-    speed_.resume(start_);
+    const auto loader = job_.train_loader(progress_.step, progress_.total_steps);
+    test_loader_ = job_.test_loader();
+    loader->wait_until_ahead();
+    speed_.resume(now_seconds());
     while (loader->has_next() && !stop_requested()) {
       const data::Batch& batch = next_batch(*loader);
       const Samples samples = samples_of(batch);
@@ -168,15 +170,19 @@ class Training {
 
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
 
-  // What was learned so far is saved when the data fails.
   const data::Batch& next_batch(data::Loader& loader) {
     try {
       return loader.next();
     } catch (const Error& error) {
-      save_last();
-      fail("{}. The weights of step {} are saved in {}; --resume continues from there",
-           error.what(), progress_.step, RunFolder::checkpoints(job_.config).string());
+      save_and_fail(error);
     }
+  }
+
+  // What was learned so far is saved when the data fails.
+  [[noreturn]] void save_and_fail(const Error& error) {
+    save_last();
+    fail("{}. The weights of step {} are saved in {}; --resume continues from there", error.what(),
+         progress_.step, RunFolder::checkpoints(job_.config).string());
   }
 
   // The states are still those before the step: nothing is lost.
@@ -229,7 +235,7 @@ class Training {
     if (last || evaluation_due(progress_.step)) evaluate();
     const std::int64_t every = config.checkpoint_every_steps;
     const std::int64_t period = every > 0 ? every : job_.steps_per_epoch();
-    if (progress_.step % period == 0) save();
+    if (progress_.step % period == 0 || is_best()) save();
     if (const auto saved = store_.poll()) report(*saved);
   }
 
@@ -286,7 +292,14 @@ class Training {
   void evaluate() {
     const double start = now_seconds();
     speed_.pause(start);
-    if (const auto evaluation = evaluate_test_set(job_, request_.stop)) {
+    std::optional<Evaluation> evaluation;
+    try {
+      evaluation = evaluate_test_set(job_, *test_loader_, request_.stop);
+    } catch (const Error& error) {
+      save_and_fail(error);
+    }
+    test_loader_ = job_.test_loader();  // reads ahead for the next time
+    if (evaluation) {
       evaluation_ = evaluation;
       evaluated_step_ = progress_.step;
       record([&] { folder_.record_evaluation(progress_, *evaluation_); });
@@ -297,6 +310,18 @@ class Training {
     speed_.resume(end);
   }
 
+  double score() const {
+    return evaluation_->accuracy >= 0 ? evaluation_->accuracy : -evaluation_->loss;
+  }
+
+  // Whether the model was just evaluated and did better than those of all checkpoints.
+  bool is_best() {
+    if (!evaluation_ || evaluated_step_ != progress_.step) return false;
+    if (const auto before = store_.wait()) report(*before);
+    const std::optional<double> best = store_.best_score();
+    return !best || score() > *best;
+  }
+
   void save() {
     if (const auto before = store_.wait()) report(*before);
     Engine& engine = *job_.engine;
@@ -305,10 +330,9 @@ class Training {
     snapshot.info.step = progress_.step;
     snapshot.info.epoch = progress_.step / job_.steps_per_epoch();
     if (evaluation_ && evaluated_step_ == progress_.step) {
-      const bool accurate = evaluation_->accuracy >= 0;
-      snapshot.info.score = accurate ? evaluation_->accuracy : -evaluation_->loss;
+      snapshot.info.score = score();
       snapshot.info.metrics["test_loss"] = evaluation_->loss;
-      if (accurate) snapshot.info.metrics["test_accuracy"] = evaluation_->accuracy;
+      if (job_.classifies()) snapshot.info.metrics["test_accuracy"] = evaluation_->accuracy;
     }
     snapshot.info.state = {{"config", to_toml(job_.config)},
                            {"train_samples", job_.train_set->size()},
@@ -389,8 +413,9 @@ class Training {
   std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
   CheckpointStore store_;                 // refuses a folder that holds another run
   Job job_;
-  RunFolder folder_;                      // last: the first to change what is there
-  std::optional<Evaluation> evaluation_;  // the last one
+  RunFolder folder_;                           // last: the first to change what is there
+  std::unique_ptr<data::Loader> test_loader_;  // of the next evaluation
+  std::optional<Evaluation> evaluation_;       // the last one
   std::int64_t evaluated_step_ = -1;
   bool records_fail_ = false;
   double flops_per_sample_ = 0;

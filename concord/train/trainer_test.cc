@@ -10,6 +10,7 @@
 #include "concord/base/error.h"
 #include "concord/base/file.h"
 #include "concord/base/text.h"
+#include "concord/data/test_data.h"
 #include "concord/train/checkpoint.h"
 #include "concord/train/run_folder.h"
 
@@ -278,8 +279,8 @@ class FullDisk : public TrainObserver {
 
 TEST_F(TrainerTest, TrainingOutlivesADiskThatIsFullForAWhile) {
   FullDisk disk("step 8 was not saved");
-  const std::vector<std::string> overrides = {"train.checkpoint_every_steps=4",
-                                              "output.tensorboard=false"};
+  const std::vector<std::string> overrides = {
+      "train.checkpoint_every_steps=4", "train.eval_every_epochs=2", "output.tensorboard=false"};
   EXPECT_EQ(train(config("a", overrides), {}, disk).weights_hash, run(config("b")).weights_hash);
   ASSERT_EQ(disk.messages.size(), 3u);
   EXPECT_NE(disk.messages[0].find("records of the metrics are lost"), std::string::npos);
@@ -334,18 +335,44 @@ TEST_F(TrainerTest, EvaluationRefusesAnotherNetworkThatHasTheSameTensors) {
   }
 }
 
+// The second file of each class decodes; the first of those in `damaged` does not.
 TEST_F(TrainerTest, DataThatFailsInMidRunLosesNoStep) {
-  std::filesystem::create_directories(directory_ / "data/train/ant");
-  std::filesystem::create_directories(directory_ / "data/test/ant");
-  const std::string image = "P5";  // no JPEG or PNG: decoding fails
-  write_file_atomically(directory_ / "data/train/ant/1.png", image);
-  write_file_atomically(directory_ / "data/test/ant/1.png", image);
-  Config images = config("a", {"data.kind=images", "data.image_size=8", "data.samples=1024",
-                               "data.shape=[1, 28, 28]", "data.classes=10"});
-  images.data.dir = (directory_ / "data").string();
-  const std::string error = error_of(images);
-  EXPECT_NE(error.find("1.png"), std::string::npos) << error;
-  EXPECT_NE(error.find("The weights of step 0 are saved"), std::string::npos) << error;
+  const auto error_with = [&](const std::string& run, const std::string& damaged) {
+    const std::string good = data::png_bytes({8, 8, std::vector<std::uint8_t>(8 * 8 * 3, 100)});
+    for (const char* split : {"train", "test"}) {
+      const auto folder = directory_ / run / "data" / split / "ant";
+      std::filesystem::create_directories(folder);
+      write_file_atomically(folder / "1.png", split == damaged ? good.substr(0, 60) : good);
+      write_file_atomically(folder / "2.png", good);
+    }
+    Config images = config(run, {"data.kind=images", "data.image_size=8", "data.samples=1024",
+                                 "data.shape=[1, 28, 28]", "data.classes=10"});
+    images.data.dir = (directory_ / run / "data").string();
+    images.output.dir = (directory_ / run / "run").string();
+    return error_of(images);
+  };
+  const std::string training = error_with("a", "train"), evaluation = error_with("b", "test");
+  EXPECT_NE(training.find("1.png"), std::string::npos) << training;
+  EXPECT_NE(training.find("The weights of step 0 are saved"), std::string::npos) << training;
+  EXPECT_NE(evaluation.find("1.png"), std::string::npos) << evaluation;
+  EXPECT_NE(evaluation.find("The weights of step 1 are saved"), std::string::npos) << evaluation;
+}
+
+// Checkpoints are due at steps that are not evaluated; the best model is kept all the same.
+TEST_F(TrainerTest, KeepsTheBestModelWhereverCheckpointsAreDue) {
+  run(config("a", {"train.checkpoint_every_steps=5", "output.keep_checkpoints=1", "train.epochs=4",
+                   "optimizer.learning_rate=0.1"}));
+  const std::optional<Checkpoint> best = load_best(checkpoints("a"));
+  ASSERT_TRUE(best);
+  std::ifstream metrics(directory_ / "a" / "metrics.jsonl");
+  double highest = -1;
+  for (std::string line; std::getline(metrics, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record.at("kind") == "test")
+      highest = std::max(highest, record.at("accuracy").get<double>());
+  }
+  EXPECT_EQ(best->info.score, highest);
+  EXPECT_LT(best->info.step, 24);  // where the last step's is kept anyway
 }
 
 // A text in which every token follows from the one before it, so that a small gpt learns it by
