@@ -25,10 +25,10 @@ struct Operand {
   std::size_t operand = 0;
 };
 
-// Other layouts for a party.
+// Other layouts for some operands of a party.
 struct Move {
   PartyId party = 0;
-  std::vector<Layout> layouts;
+  std::vector<std::pair<std::size_t, Layout>> changes;
 };
 
 template <typename T>
@@ -67,6 +67,8 @@ class LayoutSearch {
   }
 
  private:
+  static constexpr std::size_t kMany = 16;
+
   static std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
   // How often what depends on a value runs in a step.
@@ -137,16 +139,16 @@ class LayoutSearch {
     return joined(answer.inputs, answer.outputs);
   }
 
-  // What a party that is not fixed says to an offer; nodes are asked once.
-  const std::vector<Layout>& answer(PartyId id, const std::vector<Layout>& offer) {
+  // What a party that is not fixed says to an offer; nodes with few inputs are asked once.
+  std::vector<Layout> answer(PartyId id, const std::vector<Layout>& offer) {
+    if (id >= graph_.nodes.size()) return std::vector<Layout>(2, offer[0]);  // a state
     for (const auto& [asked, said] : asked_[id]) {
       if (asked == offer) return said;
     }
-    const bool is_state = id >= graph_.nodes.size();
     const std::vector<std::optional<Layout>> inputs(offer.begin(), offer.end());
-    asked_[id].emplace_back(
-        offer, is_state ? std::vector<Layout>(2, offer[0]) : ask(graph_.nodes[id], inputs));
-    return asked_[id].back().second;
+    std::vector<Layout> said = ask(graph_.nodes[id], inputs);
+    if (offer.size() <= kMany) asked_[id].emplace_back(offer, said);
+    return said;
   }
 
   const Layout& layout(const Operand& o) const { return parties_[o.party].layouts[o.operand]; }
@@ -184,10 +186,8 @@ class LayoutSearch {
   // Makes a move; `move` then holds what takes it back.
   void make(Move& move) {
     Party& party = parties_[move.party];
-    std::swap(party.layouts, move.layouts);
-    for (std::size_t i = 0; i < party.values.size(); ++i) {
-      if (party.layouts[i] != move.layouts[i]) update_cost(party.values[i]);
-    }
+    for (auto& [operand, layout] : move.changes) std::swap(party.layouts[operand], layout);
+    for (const auto& [operand, layout] : move.changes) update_cost(party.values[operand]);
   }
 
   // The bytes that are reordered in all once a move is made.
@@ -199,7 +199,8 @@ class LayoutSearch {
   }
 
   // The moves that give an operand another layout: its party is offered that layout for it alone,
-  // and for all inputs that are laid out alike.
+  // and for all inputs that are laid out alike; but not in an update, which has many inputs and
+  // lays out every parameter by itself.
   std::vector<Move> moves(const Operand& o, const Layout& wanted) {
     const Party& party = parties_[o.party];
     std::vector<Move> result;
@@ -215,25 +216,42 @@ class LayoutSearch {
         alike[i] = resized(wanted, own, other);
       }
     }
-    for (const std::vector<Layout>& offer : {alone, alike}) {
-      const std::vector<Layout>& said = answer(o.party, offer);
-      if (said[o.operand] == wanted) result.push_back({o.party, said});
-    }
+    const auto offer = [&](const std::vector<Layout>& inputs) {
+      const std::vector<Layout> said = answer(o.party, inputs);
+      if (said[o.operand] == wanted) result.push_back(move_to(o.party, said));
+    };
+    offer(alone);
+    if (party.inputs <= kMany && alike != alone) offer(alike);
     return result;
   }
 
-  // Whether some party was given other layouts, and bytes were saved. A move that is taken back
-  // leaves every layout where it lay.
+  Move move_to(PartyId id, const std::vector<Layout>& layouts) const {
+    Move move{id, {}};
+    for (std::size_t i = 0; i < layouts.size(); ++i) {
+      if (layouts[i] != parties_[id].layouts[i]) move.changes.emplace_back(i, layouts[i]);
+    }
+    return move;
+  }
+
+  // One look at everybody. Whether some were given other layouts, and bytes were saved.
   bool improve() {
+    const std::size_t before = total_;
     for (PartyId id = 0; id < parties_.size(); ++id) {
       for (std::size_t i = 0; i < parties_[id].values.size(); ++i) {
-        const ValueId value = parties_[id].values[i];
-        if (costs_[index(value)] == 0) continue;
-        for (const Layout* wanted : layouts_of(value)) {
-          for (Move& move : moves({id, i}, Layout(*wanted))) {
-            if (improve_from(std::move(move))) return true;
-          }
+        while (improve_at({id, i})) {
         }
+      }
+    }
+    return total_ < before;
+  }
+
+  // A move that is taken back leaves every layout where it lay.
+  bool improve_at(const Operand& o) {
+    const ValueId value = parties_[o.party].values[o.operand];
+    if (costs_[index(value)] == 0) return false;
+    for (const Layout* wanted : layouts_of(value)) {
+      for (Move& move : moves(o, Layout(*wanted))) {
+        if (improve_from(std::move(move))) return true;
       }
     }
     return false;
@@ -242,7 +260,7 @@ class LayoutSearch {
   // Moves a party and then, one by one, the neighbours that can follow, each time the cheapest.
   // What was moved beyond the cheapest choice on the way is put back.
   bool improve_from(Move first) {
-    constexpr std::size_t kMoves = 64;
+    constexpr std::size_t kMoves = 16;
     std::vector<Move> next = {std::move(first)}, done;
     std::size_t least = total_, kept = 0;
     while (!next.empty() && done.size() < kMoves) {
