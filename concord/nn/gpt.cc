@@ -1,7 +1,8 @@
 // gpt: the decoder of Radford et al. 2019 (GPT-2): tokens and their positions as vectors, blocks of
 // causal attention and a feed-forward network, each behind a norm and added to what it was given,
-// and logits of the token that follows each. State names are those of Hugging Face's GPT2Model, but
-// linear layers are stored [out, in].
+// and logits of the token that follows each. On request positions turn queries and keys instead (Su
+// et al. 2021), and norms leave out the mean (Zhang and Sennrich 2019). State names are those of
+// Hugging Face's GPT2Model, but linear layers are stored [out, in].
 #include <cmath>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include "concord/ops/attention.h"
 #include "concord/ops/gather.h"
 #include "concord/ops/matmul.h"
+#include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
 
 namespace concord::nn {
@@ -24,27 +26,33 @@ constexpr double kDeviation = 0.02;
 Initializer normal(double deviation) { return {Initializer::Kind::kNormal, deviation}; }
 
 struct Sizes {
-  std::int64_t samples, length, width, heads, layers;
+  std::int64_t samples, length, width;
 };
+
+// Heads of keys and values, each shared by as many heads of queries (Ainslie et al. 2023).
+std::int64_t key_value_heads(const ModelOptions& options) {
+  return options.key_value_heads == 0 ? options.heads : options.key_value_heads;
+}
 
 class Gpt {
  public:
   Gpt(const ModelCall& call, const Sizes& sizes)
-      : builder_(call.builder), call_(call), sizes_(sizes) {}
+      : builder_(call.builder), call_(call), options_(call.options), sizes_(sizes) {}
 
   ValueId logits() {
     const ValueId table = vectors("wte", call_.outputs);
     ValueId x = ops::embedding(builder_, table, call_.x);
-    x = ops::add(builder_, x, vectors("wpe", sizes_.length));
+    if (!is_rotary()) x = ops::add(builder_, x, vectors("wpe", sizes_.length));
     x = drop("drop", rows(x));
-    for (std::int64_t i = 0; i < sizes_.layers; ++i) {
+    for (std::int64_t i = 0; i < options_.layers; ++i) {
       const auto scope = builder_.scope("h." + std::to_string(i));
-      x = ops::add(builder_, x, attention(layer_norm(builder_, "ln_1", x)));
-      x = ops::add(builder_, x, feed_forward(layer_norm(builder_, "ln_2", x)));
+      x = ops::add(builder_, x, attention(norm("ln_1", x)));
+      x = ops::add(builder_, x, feed_forward(norm("ln_2", x)));
     }
-    x = layer_norm(builder_, "ln_f", x);
-    // The embeddings serve as the classifier too (Press and Wolf 2017).
-    const ValueId logits = ops::matmul(builder_, x, table, {.transpose_b = true});
+    x = norm("ln_f", x);
+    // Tied, the embeddings serve as the classifier too (Press and Wolf 2017).
+    const ValueId classifier = options_.tied_embeddings ? table : vectors("lm_head", call_.outputs);
+    const ValueId logits = ops::matmul(builder_, x, classifier, {.transpose_b = true});
     return ops::reshape(builder_, logits, {sizes_.samples, sizes_.length, call_.outputs});
   }
 
@@ -68,17 +76,29 @@ class Gpt {
     return linear(builder_, name, x, width, normal(kDeviation));
   }
   ValueId end_branch(ValueId x) {
-    const double branches = 2.0 * static_cast<double>(sizes_.layers);
+    const double branches = 2.0 * static_cast<double>(options_.layers);
     x = linear(builder_, "c_proj", x, sizes_.width, normal(kDeviation / std::sqrt(branches)));
     return drop("dropout", x);
   }
 
+  ValueId norm(std::string_view name, ValueId x) {
+    return options_.norm == "rms_norm" ? rms_norm(builder_, name, x)
+                                       : layer_norm(builder_, name, x);
+  }
+
+  bool is_rotary() const { return options_.positions == "rotary"; }
+
   ValueId attention(ValueId x) {
     const auto scope = builder_.scope("attn");
-    const std::int64_t head = sizes_.width / sizes_.heads;
-    const ValueId qkv = ops::reshape(builder_, project("c_attn", x, 3 * sizes_.width),
-                                     {sizes_.samples, sizes_.length, 3 * sizes_.heads, head});
-    return end_branch(rows(ops::packed_attention(builder_, qkv, sizes_.heads, {.causal = true}).o));
+    const std::int64_t head = sizes_.width / options_.heads;
+    const std::int64_t groups = key_value_heads(options_);
+    const std::int64_t heads = options_.heads + 2 * groups;
+    ValueId qkv = ops::reshape(builder_, project("c_attn", x, heads * head),
+                               {sizes_.samples, sizes_.length, heads, head});
+    if (is_rotary()) {
+      qkv = ops::rotary_embedding(builder_, qkv, {.heads = options_.heads + groups});
+    }
+    return end_branch(rows(ops::packed_attention(builder_, qkv, groups, {.causal = true}).o));
   }
 
   ValueId feed_forward(ValueId x) {
@@ -89,6 +109,7 @@ class Gpt {
 
   GraphBuilder& builder_;
   const ModelCall& call_;
+  const ModelOptions& options_;
   Sizes sizes_;
 };
 
@@ -101,7 +122,15 @@ ValueId build_gpt(const ModelCall& call) {
     fail("model.width = {} does not fall into model.heads = {} heads of equal size", options.width,
          options.heads);
   }
-  return Gpt(call, {shape[0], shape[1], options.width, options.heads, options.layers}).logits();
+  const std::int64_t groups = key_value_heads(options);
+  if (options.heads % groups != 0) {
+    fail("model.key_value_heads = {} does not divide the model.heads = {}", groups, options.heads);
+  }
+  if (options.positions == "rotary" && options.width / options.heads % 2 != 0) {
+    fail("rotary positions turn pairs of numbers, but model.width / model.heads = {} is odd",
+         options.width / options.heads);
+  }
+  return Gpt(call, {shape[0], shape[1], options.width}).logits();
 }
 
 }  // namespace concord::nn

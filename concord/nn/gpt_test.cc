@@ -40,6 +40,27 @@ TEST(Gpt, EveryTokenHasALabelAndTheLossIsTheirMean) {
   EXPECT_EQ(prediction.type(prediction.find_output("logits")).shape, (Shape{2, 8, 7}));
 }
 
+// Llama's arrangement: per block two norms of w, q and o of w w, k and v of w w / 2 (two of four
+// heads each), a feed-forward network of 2 * 4 w w + 5 w, and biases.
+TEST(Gpt, TakesRotaryPositionsRmsNormAndSharedKeys) {
+  StepOptions options = small_gpt();
+  options.model = {.name = "gpt",
+                   .width = 16,
+                   .layers = 2,
+                   .heads = 4,
+                   .key_value_heads = 2,
+                   .positions = "rotary",
+                   .norm = "rms_norm",
+                   .tied_embeddings = false};
+  const Graph graph = build_training_step(options);
+  const std::int64_t w = 16, block = 2 * w + 2 * w * w + w + w + w * w + w + 8 * w * w + 5 * w;
+  EXPECT_EQ(parameter_count(graph), 2 * 7 * w + 2 * block + w);
+  EXPECT_EQ(graph.find_state("wpe.weight"), kNoValue);
+  EXPECT_EQ(graph.find_state("ln_f.bias"), kNoValue);
+  EXPECT_NE(graph.find_state("lm_head.weight"), kNoValue);
+  EXPECT_EQ(graph.type(graph.find_state("h.0.attn.c_attn.weight")).shape, (Shape{32, 16}));
+}
+
 TEST(Gpt, RefusesWhatDoesNotFit) {
   const auto error = [](const StepOptions& options) -> std::string {
     try {
@@ -52,6 +73,13 @@ TEST(Gpt, RefusesWhatDoesNotFit) {
   StepOptions options = small_gpt();
   options.model.heads = 5;
   EXPECT_NE(error(options).find("model.heads = 5"), std::string::npos);
+  options = small_gpt();
+  options.model.key_value_heads = 2;
+  EXPECT_NE(error(options).find("model.key_value_heads = 2"), std::string::npos);
+  options = small_gpt();
+  options.model.width = 9;
+  options.model.positions = "rotary";
+  EXPECT_NE(error(options).find("model.width / model.heads = 3 is odd"), std::string::npos);
   options = small_gpt();
   options.tokens = false;
   EXPECT_NE(error(options).find("\"gpt\" takes tokens"), std::string::npos) << error(options);

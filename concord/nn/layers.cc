@@ -69,6 +69,12 @@ ValueId batch_average(GraphBuilder& builder, ValueId statistic, ValueId share) {
   return ops::leaf_sum(builder, ops::mul(builder, statistic, share));
 }
 
+// A parameter for each of the last dim's channels, without weight decay.
+ValueId channel_state(GraphBuilder& builder, std::string_view name, ValueId x, double start) {
+  return builder.state(name, {DType::kF32, {builder.shape(x)[-1]}}, Role::kParameter,
+                       {Initializer::Kind::kConstant, start}, /*decay=*/false);
+}
+
 }  // namespace
 
 ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_features,
@@ -92,14 +98,14 @@ ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int
 
 ValueId layer_norm(GraphBuilder& builder, std::string_view name, ValueId x, double epsilon) {
   const auto scope = builder.scope(name);
-  const TensorType row{DType::kF32, {builder.shape(x)[-1]}};
-  const auto make = [&](std::string_view state, double start) {
-    return builder.state(state, row, Role::kParameter, {Initializer::Kind::kConstant, start},
-                         /*decay=*/false);
-  };
-  const ValueId weight = make("weight", 1);
-  const ValueId bias = make("bias", 0);
+  const ValueId weight = channel_state(builder, "weight", x, 1);
+  const ValueId bias = channel_state(builder, "bias", x, 0);
   return ops::layer_norm(builder, x, weight, bias, epsilon);
+}
+
+ValueId rms_norm(GraphBuilder& builder, std::string_view name, ValueId x, double epsilon) {
+  const auto scope = builder.scope(name);
+  return ops::rms_norm(builder, x, channel_state(builder, "weight", x, 1), epsilon);
 }
 
 ValueId conv2d(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_channels,

@@ -49,6 +49,9 @@ ValueId linear(GraphBuilder& builder, std::string_view name, ValueId x, std::int
 // Layer normalization of each row of [..., C] (ops/normalization.h); states weight and bias, [C].
 ValueId layer_norm(GraphBuilder& builder, std::string_view name, ValueId x, double epsilon = 1e-5);
 
+// RMS normalization of each row of [..., C] (ops/normalization.h); state weight, [C].
+ValueId rms_norm(GraphBuilder& builder, std::string_view name, ValueId x, double epsilon = 1e-5);
+
 // A convolution with square filters (ops/convolution.h); states weight [O, I/groups, K, K] and,
 // with `bias`, bias [O].
 ValueId conv2d(GraphBuilder& builder, std::string_view name, ValueId x, std::int64_t out_channels,

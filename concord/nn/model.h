@@ -10,7 +10,8 @@
 //                  He, Zhang, Ren, Sun 2016; in resnet50 the 3x3 convolution has the stride
 //   resnet_small   the same with basic blocks, of any width and number of blocks: small images
 //
-//   gpt            Radford et al. 2019 (GPT-2), with tied embeddings; tokens [N, length]
+//   gpt            Radford et al. 2019 (GPT-2), or with rotary positions, RMSNorm and grouped
+//                  queries as in Llama 2 (Touvron et al. 2023); tokens [N, length]
 //
 // State names and shapes of vgg and resnet are torchvision's. Images are [N, C, H, W].
 #pragma once
@@ -42,8 +43,12 @@ struct ModelOptions {
   // resnet: the last norm of each block starts at 0, so that blocks start as the identity (Goyal et
   // al. 2017, section 5.1).
   bool zero_residual = false;
-  std::int64_t layers = 6;  // gpt: blocks
-  std::int64_t heads = 6;   // gpt: heads of attention, which divide the width
+  std::int64_t layers = 6;            // gpt: blocks
+  std::int64_t heads = 6;             // gpt: heads of attention, which divide the width
+  std::int64_t key_value_heads = 0;   // gpt: heads of keys and values, which divide heads; 0: heads
+  std::string positions = "learned";  // gpt: or "rotary"
+  std::string norm = "layer_norm";    // gpt: or "rms_norm"
+  bool tied_embeddings = true;        // gpt: the vectors of tokens are the classifier's weights too
 };
 
 // Adds the model applied to `x` [N, ...] and returns its logits (or predictions), [N, outputs], or

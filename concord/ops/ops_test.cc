@@ -69,8 +69,10 @@ TEST_F(Refusal, Gather) {
 }
 
 TEST_F(Refusal, RotaryEmbedding) {
-  expect([&] { rotary_embedding(b, matrix, 10000); }, "[2, 3]; expected [..., T, D] with D even");
-  expect([&] { rotary_embedding(b, input(DType::kF32, {3, 4}), 0); }, "base = 0");
+  expect([&] { rotary_embedding(b, matrix); }, "[2, 3]; expected [N, T, H, D] with D even");
+  const ValueId heads = input(DType::kF32, {1, 3, 2, 4});
+  expect([&] { rotary_embedding(b, heads, {.base = 0}); }, "base = 0");
+  expect([&] { rotary_embedding(b, heads, {.heads = 3}); }, "3 heads");
 }
 
 TEST_F(Refusal, Reductions) {

@@ -5,16 +5,20 @@
 namespace concord::ops {
 namespace {
 
-// Attributes: base, first_position, and inverse: 1 to turn backwards. A rotation's inverse is its
-// transpose: dL/dx is dL/dy turned backwards.
+// Attributes: base, first_position, heads, and inverse: 1 to turn backwards. A rotation's inverse
+// is its transpose: dL/dx is dL/dy turned backwards.
 const RegisterOp rotary_embedding_op{{
     .name = "rotary_embedding",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
       expect_inputs(inputs, 1);
       expect_floating(inputs[0], "the input");
       const Shape& shape = inputs[0].shape;
-      if (shape.rank() < 2 || shape[-1] < 2 || shape[-1] % 2 != 0) {
-        fail("the input is {}; expected [..., T, D] with D even", to_string(shape));
+      if (shape.rank() != 4 || shape[-1] < 2 || shape[-1] % 2 != 0) {
+        fail("the input is {}; expected [N, T, H, D] with D even", to_string(shape));
+      }
+      const std::int64_t heads = node.attributes.integer("heads");
+      if (heads < 0 || heads > shape[2]) {
+        fail("{} heads are to be turned: expected at most the {} of the input", heads, shape[2]);
       }
       if (!(node.attributes.real("base") > 0)) {
         fail("base = {}: expected a positive number", node.attributes.real("base"));
@@ -35,11 +39,14 @@ const RegisterOp rotary_embedding_op{{
 
 }  // namespace
 
-ValueId rotary_embedding(GraphBuilder& builder, ValueId x, double base,
-                         std::int64_t first_position) {
-  return builder.node1(
-      "rotary_embedding", {x},
-      {{"base", base}, {"first_position", first_position}, {"inverse", std::int64_t{0}}});
+ValueId rotary_embedding(GraphBuilder& builder, ValueId x, const RotaryOptions& options) {
+  const Shape shape = builder.shape(x);
+  const std::int64_t all = shape.rank() == 4 ? shape[2] : 0;
+  return builder.node1("rotary_embedding", {x},
+                       {{"base", options.base},
+                        {"first_position", options.first_position},
+                        {"heads", options.heads == 0 ? all : options.heads},
+                        {"inverse", std::int64_t{0}}});
 }
 
 }  // namespace concord::ops

@@ -29,6 +29,10 @@ struct ModelConfig {
   bool zero_residual = false;
   std::int64_t layers = 6;
   std::int64_t heads = 6;
+  std::int64_t key_value_heads = 0;
+  std::string positions = "learned";
+  std::string norm = "layer_norm";
+  bool tied_embeddings = true;
   std::string loss = "cross_entropy";
   double label_smoothing = 0;
   bool operator==(const ModelConfig&) const = default;

@@ -82,6 +82,16 @@ std::vector<ConfigKey> make_keys() {
                          "blocks of attention and feed-forward network"),
       CONCORD_CONFIG_KEY(model.heads, between(1, 65536),
                          "heads of attention; they divide model.width"),
+      CONCORD_CONFIG_KEY(
+          model.key_value_heads, between(0, 65536),
+          "heads of keys and values, which divide model.heads and are each shared by "
+          "several of these (grouped-query attention); 0: as many"),
+      CONCORD_CONFIG_KEY(model.positions, one_of({"learned", "rotary"}),
+                         "how a token's position is told: a learned vector added to its own, or a "
+                         "rotation of queries and keys (Su et al. 2021)"),
+      CONCORD_CONFIG_KEY(model.norm, one_of({"layer_norm", "rms_norm"}), "the normalization"),
+      CONCORD_CONFIG_KEY(model.tied_embeddings, kAny,
+                         "the classifier's weights are the vectors of the tokens"),
       CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse"}),
                          "softmax cross-entropy of classes, or mean squared error of targets"),
       CONCORD_CONFIG_KEY(model.label_smoothing, kBelowOne,
@@ -459,7 +469,9 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"model.activation"}, {"model.name", {"mlp", "lenet", "cnn"}}},
       {{"model.dropout"},
        {"model.name", {"mlp", "cnn", "vgg11", "vgg13", "vgg16", "vgg19", "gpt"}}},
-      {{"model.layers", "model.heads"}, {"model.name", {"gpt"}}},
+      {{"model.layers", "model.heads", "model.key_value_heads", "model.positions", "model.norm",
+        "model.tied_embeddings"},
+       {"model.name", {"gpt"}}},
       {{"model.batch_norm"}, {"model.name", {"vgg11", "vgg13", "vgg16", "vgg19"}}},
       {{"model.stem"},
        {"model.name", {"resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "vgg19"}}},

@@ -33,7 +33,8 @@ std::string check_families() {
              ops::adam_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
              ops::sgd_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.momentum = 0.9});
              ops::sum_of_squares(b, {x[0], x[1]});
-             ops::rotary_embedding(b, ops::concat(b, {x[0], x[1]}, 1), 10000);
+             ops::rotary_embedding(b,
+                                   ops::reshape(b, ops::concat(b, {x[0], x[1]}, 1), {1, 5, 1, 74}));
              ops::binary_cross_entropy_with_logits(b, ops::abs(b, x[0]), x[1], one);
              const ValueId y = ops::add(b, ops::gelu(b, x[0]), ops::tanh(b, ops::log(b, positive)));
              const ValueId row = ops::reduce_max(b, x[1], {0});

@@ -41,9 +41,13 @@ namespace {
 class RotaryEmbedding final : public Kernel {
  public:
   RotaryEmbedding(const Shape& shape, const Attributes& attributes)
-      : positions_(shape[-2]), half_(shape[-1] / 2), rows_(shape.elements() / shape[-1]) {
+      : length_(shape[1]),
+        heads_(shape[2]),
+        turned_(attributes.integer("heads")),
+        half_(shape[3] / 2),
+        positions_(shape[0] * shape[1]) {
     const double sign = attributes.integer("inverse") != 0 ? -1 : 1;
-    for (std::int64_t t = 0; t < positions_; ++t) {
+    for (std::int64_t t = 0; t < length_; ++t) {
       const auto position = static_cast<double>(attributes.integer("first_position") + t);
       for (std::int64_t i = 0; i < half_; ++i) {
         const double exponent = -static_cast<double>(i) / static_cast<double>(half_);
@@ -55,21 +59,30 @@ class RotaryEmbedding final : public Kernel {
   }
 
   void run(std::span<std::byte* const> operands) override {
-    const auto rotate = HWY_DYNAMIC_DISPATCH(Rotate);
-    parallel_for(rows_, std::max<std::int64_t>(1, kGrain / (2 * half_)),
+    const std::int64_t width = heads_ * 2 * half_;
+    parallel_for(positions_, std::max<std::int64_t>(1, kGrain / width),
                  [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t row = begin; row < end; ++row) {
-                     const std::int64_t at = row * 2 * half_, table = row % positions_ * half_;
-                     rotate(as<float>(operands[0]) + at, cosines_.data() + table,
-                            sines_.data() + table, as<float>(operands[1]) + at,
-                            static_cast<std::size_t>(half_));
+                   for (std::int64_t p = begin; p < end; ++p) {
+                     turn(as<float>(operands[0]) + p * width, p % length_,
+                          as<float>(operands[1]) + p * width);
                    }
                  });
   }
 
  private:
-  std::int64_t positions_, half_, rows_;
-  std::vector<float> cosines_, sines_;  // [positions, half], of double precision rounded once
+  // The heads of one position. y may be x.
+  void turn(const float* x, std::int64_t t, float* y) const {
+    const auto rotate = HWY_DYNAMIC_DISPATCH(Rotate);
+    const std::int64_t turned = turned_ * 2 * half_;
+    for (std::int64_t at = 0; at < turned; at += 2 * half_) {
+      rotate(x + at, cosines_.data() + t * half_, sines_.data() + t * half_, y + at,
+             static_cast<std::size_t>(half_));
+    }
+    if (x != y) std::copy_n(x + turned, (heads_ - turned_) * 2 * half_, y + turned);
+  }
+
+  std::int64_t length_, heads_, turned_, half_, positions_;
+  std::vector<float> cosines_, sines_;  // [length, half], of double precision rounded once
 };
 
 const RegisterKernelRule rotary_embedding{{

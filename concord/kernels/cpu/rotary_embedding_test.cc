@@ -8,13 +8,18 @@ namespace concord::cpu {
 namespace {
 
 TEST(CpuKernel, RotaryEmbedding) {
-  for (const Shape& shape :
-       {Shape{2, 3, 40, 64}, Shape{1, 2, 7, 6}, Shape{5, 2}, Shape{2, 300, 80}}) {
+  struct Case {
+    Shape shape;
+    std::int64_t heads;
+  };
+  for (const auto& [shape, heads] : {Case{{2, 40, 3, 64}, 0}, Case{{1, 7, 2, 6}, 1},
+                                     Case{{1, 5, 1, 2}, 0}, Case{{2, 300, 6, 80}, 4}}) {
     for (const std::int64_t first : {0, 1000}) {
       EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}},
                                    .build =
                                        [=](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                         ops::rotary_embedding(b, x[0], 10000, first);
+                                         ops::rotary_embedding(
+                                             b, x[0], {.first_position = first, .heads = heads});
                                        },
                                    .tolerance = 1e-6,
                                    .any_threads = true}));
@@ -27,9 +32,11 @@ TEST(CpuKernel, RotaryEmbeddingKeepsProductsOfEqualDistance) {
   const auto product = [](std::int64_t query, std::int64_t key) {
     Graph graph;
     GraphBuilder b(graph);
-    const Shape shape{1, 4};
-    ops::rotary_embedding(b, b.input("q", {DType::kF32, shape}), 100, query);
-    ops::rotary_embedding(b, b.input("k", {DType::kF32, shape}), 100, key);
+    const Shape shape{1, 1, 1, 4};
+    ops::rotary_embedding(b, b.input("q", {DType::kF32, shape}),
+                          {.base = 100, .first_position = query});
+    ops::rotary_embedding(b, b.input("k", {DType::kF32, shape}),
+                          {.base = 100, .first_position = key});
     const std::vector<ref::Array> values = ref::evaluate(
         graph,
         {{"q", ref::Array(shape, {1, 2, -1, 3})}, {"k", ref::Array(shape, {0.5, -1, 2, 1})}});

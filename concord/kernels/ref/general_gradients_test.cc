@@ -124,8 +124,9 @@ TEST(Gradient, GatherAndEmbedding) {
 }
 
 TEST(Gradient, RotaryEmbedding) {
-  EXPECT_EQ("", check({{2, 3, 6}},
-                      [](auto& b, auto& x) { return ops::rotary_embedding(b, x[0], 100, 5); }));
+  EXPECT_EQ("", check({{2, 3, 2, 6}}, [](auto& b, auto& x) {
+              return ops::rotary_embedding(b, x[0], {.base = 100, .first_position = 5, .heads = 1});
+            }));
 }
 
 TEST(Gradient, Softmax) {
