@@ -55,6 +55,70 @@ AdamUpdate adam_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
                        const std::vector<ValueId>& first_moments,
                        const std::vector<ValueId>& second_moments, const AdamOptions& options);
 
+struct LionOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double weight_decay = 0;  // decoupled
+};
+
+struct LionUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> momenta;
+};
+
+// Lion (Chen et al. 2023, program 1), whose steps are signs, 0 where the sum is 0:
+//   p <- p (1 - n d) - n sign(beta1 m + (1 - beta1) g)
+//   m <- beta2 m + (1 - beta2) g
+LionUpdate lion_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients, const std::vector<ValueId>& momenta,
+                       const LionOptions& options);
+
+struct RmspropOptions {
+  double alpha = 0.99;
+  double epsilon = 1e-8;
+  double momentum = 0;  // 0: no momenta are kept
+  double weight_decay = 0;
+  bool decoupled = false;
+};
+
+struct RmspropUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> square_averages;
+  std::vector<ValueId> momenta;  // empty where momentum is 0
+};
+
+// RMSProp (Hinton, Srivastava, Swersky 2012, lecture 6e), in PyTorch's form, not centered. Decay as
+// for sgd_update, then:
+//   v <- alpha v + (1 - alpha) g^2      step: g / (sqrt(v) + epsilon)
+//   momentum:  b <- u b + step          step: b
+//   p <- p - n step
+RmspropUpdate rmsprop_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& square_averages,
+                             const std::vector<ValueId>& momenta, const RmspropOptions& options);
+
+struct AdagradOptions {
+  double epsilon = 1e-10;
+  double weight_decay = 0;
+  bool decoupled = false;
+};
+
+struct AdagradUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> square_sums;
+};
+
+// Adagrad (Duchi, Hazan, Singer 2011, the diagonal form of figure 1). Decay as for sgd_update,
+// then:
+//   v <- v + g^2                        p <- p - n g / (sqrt(v) + epsilon)
+AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& square_sums,
+                             const AdagradOptions& options);
+
 // The sum of the squares of every element of every value, an f64 scalar, since the square of a
 // large norm is more than an f32 holds: their squared Euclidean norm.
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);

@@ -1,8 +1,16 @@
 #include "concord/optim/optimizer.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdlib>
+#include <map>
+#include <utility>
 
 #include "concord/base/error.h"
+#include "concord/base/text.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/step.h"
@@ -15,23 +23,62 @@ void expect_range(const char* option, double value, bool fits, const char* expec
 }
 
 void check(const OptimizerOptions& o) {
-  if (o.name != "sgd" && o.name != "adam" && o.name != "adamw") {
-    fail("optimizer: there is no \"{}\"; choose sgd, adam or adamw", o.name);
-  }
-  expect_range("momentum", o.momentum, o.momentum >= 0 && o.momentum < 1, "a number in [0, 1)");
-  expect_range("beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "a number in [0, 1)");
-  expect_range("beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "a number in [0, 1)");
+  const auto below_one = [](const char* option, double value) {
+    expect_range(option, value, value >= 0 && value < 1, "a number in [0, 1)");
+  };
+  below_one("momentum", o.momentum);
+  below_one("beta1", o.beta1);
+  below_one("beta2", o.beta2);
+  below_one("alpha", o.alpha);
   expect_range("epsilon", o.epsilon, o.epsilon > 0, "a positive number");
   expect_range("weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or a positive number");
   expect_range("clip_norm", o.clip_norm, o.clip_norm >= 0, "0 or a positive number");
   if (o.name == "sgd" && o.nesterov && o.momentum == 0) {
     fail("optimizer: nesterov needs a positive momentum");
   }
+  for (const RateFactor& rate : o.rates) {
+    expect_range("a factor of rates", rate.factor, rate.factor >= 0, "0 or a positive number");
+  }
+}
+
+// Whether the name is the prefix, or goes on behind it with a dot.
+bool has_prefix(std::string_view name, std::string_view prefix) {
+  return name.starts_with(prefix) && (name.size() == prefix.size() || name[prefix.size()] == '.');
+}
+
+double rate_factor(const std::vector<RateFactor>& rates, std::string_view name) {
+  const RateFactor* longest = nullptr;
+  for (const RateFactor& rate : rates) {
+    if (!has_prefix(name, rate.prefix)) continue;
+    if (longest == nullptr || rate.prefix.size() > longest->prefix.size()) longest = &rate;
+  }
+  return longest == nullptr ? 1 : longest->factor;
+}
+
+// Throws for a prefix that none of the names has.
+void check_prefixes(const std::vector<RateFactor>& rates, const std::vector<std::string>& names) {
+  for (const RateFactor& rate : rates) {
+    if (std::ranges::any_of(names, [&](auto& name) { return has_prefix(name, rate.prefix); })) {
+      continue;
+    }
+    std::vector<std::string_view> prefixes;
+    for (const std::string_view name : names) {
+      for (std::size_t end = name.find('.'); end != name.npos; end = name.find('.', end + 1)) {
+        prefixes.push_back(name.substr(0, end));
+      }
+      prefixes.push_back(name);
+    }
+    fail("optimizer.rates: no parameter's name begins with {}; did you mean {}?",
+         shortened(quote(rate.prefix)), quote(nearest(rate.prefix, prefixes)));
+  }
 }
 
 // Parameters that are updated alike.
 struct Group {
+  bool decays = true;  // whether weight decay applies
   double weight_decay = 0;
+  double rate_factor = 1;
+  ValueId learning_rate = kNoValue;
   std::vector<ValueId> parameters;
   std::vector<ValueId> gradients;
 };
@@ -50,30 +97,55 @@ class Application {
       : builder_(builder), options_(options), learning_rate_(learning_rate) {}
 
   void run(const std::vector<ParameterGradient>& parameters) {
+    const auto update = updates().find(options_.name);
+    if (update == updates().end()) {
+      std::vector<std::string_view> names;
+      for (const auto& [name, unused] : updates()) names.push_back(name);
+      fail("optimizer: there is no \"{}\"; choose one of {}", options_.name,
+           fmt::join(names, ", "));
+    }
     if (parameters.empty()) return;
     const std::string scope = builder_.scope_name();
     builder_.set_scope_name("optimizer");
     gradient_scale_ = gradient_scale(parameters);
-    const bool is_sgd = options_.name == "sgd";
-    if (!is_sgd) step_count_ = step_count();
-    for (const Group& group : groups(parameters)) {
-      if (group.parameters.empty()) continue;
-      is_sgd ? update_sgd(group) : update_adam(group);
-    }
+    for (const Group& group : groups(parameters)) (this->*update->second)(group);
     builder_.set_scope_name(scope);
   }
 
  private:
-  std::vector<Group> groups(const std::vector<ParameterGradient>& parameters) const {
-    std::vector<Group> groups = {{.weight_decay = options_.weight_decay}, {.weight_decay = 0}};
+  using Update = void (Application::*)(const Group&);
+  static const std::map<std::string_view, Update>& updates() {
+    static const std::map<std::string_view, Update> table = {
+        {"sgd", &Application::update_sgd},         {"adam", &Application::update_adam},
+        {"adamw", &Application::update_adam},      {"lion", &Application::update_lion},
+        {"rmsprop", &Application::update_rmsprop}, {"adagrad", &Application::update_adagrad}};
+    return table;
+  }
+
+  // Those that decay first.
+  std::vector<Group> groups(const std::vector<ParameterGradient>& parameters) {
+    std::map<std::pair<bool, double>, Group> by_treatment;
     for (const ParameterGradient& p : parameters) {
       const bool decays =
           options_.decay_norm_and_bias || state_of(builder_.graph(), p.parameter).decay;
-      Group& group = groups[decays ? 0 : 1];
+      const double factor = rate_factor(options_.rates, builder_.graph().value(p.parameter).name);
+      Group& group = by_treatment[{!decays, factor}];
+      group.decays = decays;
+      group.rate_factor = factor;
       group.parameters.push_back(p.parameter);
       group.gradients.push_back(p.gradient);
     }
+    std::vector<Group> groups;
+    for (auto& [treatment, group] : by_treatment) {
+      group.weight_decay = group.decays ? options_.weight_decay : 0;
+      group.learning_rate = scaled_rate(group.rate_factor);
+      groups.push_back(std::move(group));
+    }
     return groups;
+  }
+
+  ValueId scaled_rate(double factor) {
+    return factor == 1 ? learning_rate_ : ops::scale(builder_, learning_rate_, factor);
   }
 
   ValueId gradient_scale(const std::vector<ParameterGradient>& parameters) {
@@ -85,11 +157,12 @@ class Application {
 
   // The number of this step, counted from 1.
   ValueId step_count() {
+    if (step_count_ != kNoValue) return step_count_;
     const TensorType scalar{DType::kF32, {}};
     const ValueId taken = builder_.state("step", scalar, State::Role::kOptimizer, {});
     const ValueId count = ops::add(builder_, taken, ops::constant(builder_, scalar, 1.0));
     builder_.set_next(taken, count);
-    return count;
+    return step_count_ = count;
   }
 
   // A state of zeros beside each parameter, named after it.
@@ -112,7 +185,7 @@ class Application {
     const bool has_momentum = options_.momentum != 0;
     const std::vector<ValueId> momenta =
         has_momentum ? states(group, "momentum") : std::vector<ValueId>();
-    const ops::SgdUpdate next = ops::sgd_update(builder_, learning_rate_, gradient_scale_,
+    const ops::SgdUpdate next = ops::sgd_update(builder_, group.learning_rate, gradient_scale_,
                                                 group.parameters, group.gradients, momenta,
                                                 {.momentum = options_.momentum,
                                                  .nesterov = options_.nesterov,
@@ -123,10 +196,11 @@ class Application {
   }
 
   void update_adam(const Group& group) {
+    const ValueId count = step_count();
     const std::vector<ValueId> first = states(group, "adam_m");
     const std::vector<ValueId> second = states(group, "adam_v");
     const ops::AdamUpdate next =
-        ops::adam_update(builder_, learning_rate_, gradient_scale_, step_count_, group.parameters,
+        ops::adam_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
                          group.gradients, first, second,
                          {.beta1 = options_.beta1,
                           .beta2 = options_.beta2,
@@ -138,6 +212,43 @@ class Application {
     set_next(second, next.second_moments);
   }
 
+  void update_lion(const Group& group) {
+    const std::vector<ValueId> momenta = states(group, "momentum");
+    const ops::LionUpdate next = ops::lion_update(
+        builder_, group.learning_rate, gradient_scale_, group.parameters, group.gradients, momenta,
+        {.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = group.weight_decay});
+    set_next(group.parameters, next.parameters);
+    set_next(momenta, next.momenta);
+  }
+
+  void update_rmsprop(const Group& group) {
+    const std::vector<ValueId> averages = states(group, "square_average");
+    const std::vector<ValueId> momenta =
+        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const ops::RmspropUpdate next =
+        ops::rmsprop_update(builder_, group.learning_rate, gradient_scale_, group.parameters,
+                            group.gradients, averages, momenta,
+                            {.alpha = options_.alpha,
+                             .epsilon = options_.epsilon,
+                             .momentum = options_.momentum,
+                             .weight_decay = group.weight_decay,
+                             .decoupled = options_.decoupled});
+    set_next(group.parameters, next.parameters);
+    set_next(averages, next.square_averages);
+    set_next(momenta, next.momenta);
+  }
+
+  void update_adagrad(const Group& group) {
+    const std::vector<ValueId> sums = states(group, "square_sum");
+    const ops::AdagradUpdate next = ops::adagrad_update(
+        builder_, group.learning_rate, gradient_scale_, group.parameters, group.gradients, sums,
+        {.epsilon = options_.epsilon,
+         .weight_decay = group.weight_decay,
+         .decoupled = options_.decoupled});
+    set_next(group.parameters, next.parameters);
+    set_next(sums, next.square_sums);
+  }
+
   GraphBuilder& builder_;
   const OptimizerOptions& options_;
   ValueId learning_rate_;
@@ -147,14 +258,35 @@ class Application {
 
 }  // namespace
 
+std::optional<RateFactor> parse_rate_factor(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  if (equals == 0 || equals == text.npos) return std::nullopt;
+  RateFactor rate{std::string(text.substr(0, equals)), 0};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data() + equals + 1, end, rate.factor);
+  const bool fits = std::isfinite(rate.factor) && rate.factor >= 0;
+  return error == std::errc() && stop == end && fits ? std::optional(rate) : std::nullopt;
+}
+
+OptimizerOptions usual_options(std::string_view name) {
+  OptimizerOptions options{.name = std::string(name)};
+  options.decoupled = name == "adamw" || name == "lion";
+  if (name == "rmsprop") options.momentum = 0;
+  if (name == "adagrad") options.epsilon = 1e-10;
+  if (name == "lion") options.beta2 = 0.99;
+  return options;
+}
+
 void apply_optimizer(GraphBuilder& builder, const OptimizerOptions& options,
                      const std::vector<ParameterGradient>& parameters, ValueId learning_rate) {
   check(options);
+  std::vector<std::string> names;
   for (const ParameterGradient& p : parameters) {
+    names.push_back(builder.graph().value(p.parameter).name);
     if (p.gradient != kNoValue) continue;
-    fail("the loss does not depend on parameter \"{}\"; leave it out of the update",
-         builder.graph().value(p.parameter).name);
+    fail("the loss does not depend on parameter \"{}\"; leave it out of the update", names.back());
   }
+  check_prefixes(options.rates, names);
   Application(builder, options, learning_rate).run(parameters);
 }
 

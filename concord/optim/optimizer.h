@@ -1,25 +1,47 @@
 // Optimizers, as graph builders over ops/optimizer.h.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "concord/graph/builder.h"
 
 namespace concord {
 
-struct OptimizerOptions {
-  std::string name = "sgd";  // sgd, adam or adamw (adam with decoupled weight decay)
-  double momentum = 0.9;     // sgd; 0: none
-  bool nesterov = false;     // sgd
-  double weight_decay = 0;
-  bool decoupled = false;            // weight decay beside the gradient; adamw sets it
-  bool decay_norm_and_bias = false;  // decay also parameters whose state says decay = false
-  double beta1 = 0.9;                // adam, adamw
-  double beta2 = 0.999;              // adam, adamw
-  double epsilon = 1e-8;             // adam, adamw
-  double clip_norm = 0;  // the gradient's largest norm over all parameters; 0: not clipped
+// The learning rate of the parameters called `prefix`, or "<prefix>.<...>", is multiplied by
+// `factor`; of several prefixes that fit the longest counts.
+struct RateFactor {
+  std::string prefix;
+  double factor = 1;
 };
+
+// Of "<prefix>=<factor>", such as "h.0=0.5"; nothing where `text` is not such, or the factor is not
+// 0 or a positive number.
+std::optional<RateFactor> parse_rate_factor(std::string_view text);
+
+struct OptimizerOptions {
+  // sgd, adam, adamw (adam with decoupled weight decay), lion, rmsprop or adagrad; each one's
+  // formula is in ops/optimizer.h.
+  std::string name = "sgd";
+  double momentum = 0.9;  // sgd, rmsprop; 0: none
+  bool nesterov = false;  // sgd
+  double weight_decay = 0;
+  bool decoupled = false;            // weight decay beside the gradient; adamw and lion set it
+  bool decay_norm_and_bias = false;  // decay also parameters whose state says decay = false
+  double beta1 = 0.9;                // adam, adamw, lion
+  double beta2 = 0.999;              // adam, adamw, lion
+  double epsilon = 1e-8;             // adam, adamw, rmsprop, adagrad
+  double alpha = 0.99;               // rmsprop
+  double clip_norm = 0;           // the gradient's largest norm over all parameters; 0: not clipped
+  std::vector<RateFactor> rates;  // layer-wise learning rates
+};
+
+// Options with the values that the optimizer's authors, or PyTorch, set where they differ from the
+// above: for rmsprop no momentum, for adagrad epsilon = 1e-10, for lion beta2 = 0.99. Of an unknown
+// name, those above.
+OptimizerOptions usual_options(std::string_view name);
 
 struct ParameterGradient {
   ValueId parameter = kNoValue;  // a state
@@ -30,7 +52,7 @@ struct ParameterGradient {
 // ("<parameter>.momentum", or "<parameter>.adam_m" and "<parameter>.adam_v", and for adam
 // "optimizer.step", the number of steps taken), the gradient clipping, and what each state becomes.
 // `learning_rate` is an f32 scalar. Throws Error for an unknown optimizer, an option outside its
-// range, or a parameter without a gradient.
+// range, a parameter without a gradient, or a rate's prefix that no parameter has.
 void apply_optimizer(GraphBuilder& builder, const OptimizerOptions& options,
                      const std::vector<ParameterGradient>& parameters, ValueId learning_rate);
 

@@ -28,6 +28,20 @@ struct AdamStep {
   float epsilon;
 };
 
+struct LionStep {
+  float learning_rate, gradient_scale, parameter_factor;
+  float beta1, one_minus_beta1, beta2, one_minus_beta2;
+};
+
+struct RmspropStep {
+  float learning_rate, gradient_scale, coupled_decay, parameter_factor;
+  float alpha, one_minus_alpha, epsilon, momentum;
+};
+
+struct AdagradStep {
+  float learning_rate, gradient_scale, coupled_decay, parameter_factor, epsilon;
+};
+
 }  // namespace concord::cpu
 #endif
 
@@ -69,6 +83,59 @@ void UpdateAdam(const AdamStep& s, const UpdateRun& run, std::size_t count) {
   });
 }
 
+// 1, 0 or -1; NaN stays NaN.
+V sign(V x) {
+  const V zero = hn::Zero(D());
+  return hn::IfThenElse(hn::Gt(hn::Abs(x), zero), hn::CopySign(constant(1), x), x);
+}
+
+void UpdateLion(const LionStep& s, const UpdateRun& run, std::size_t count) {
+  const V scale = constant(s.gradient_scale), factor = constant(s.parameter_factor);
+  const V rate = constant(-s.learning_rate);
+  const V beta1 = constant(s.beta1), rest1 = constant(s.one_minus_beta1);
+  const V beta2 = constant(s.beta2), rest2 = constant(s.one_minus_beta2);
+  for_each_vector(count, [&](auto load, auto store) {
+    const V g = hn::Mul(scale, load(run.gradient)), m = load(run.memory[0]);
+    const V step = sign(hn::MulAdd(beta1, m, hn::Mul(rest1, g)));
+    const V p = hn::Mul(load(run.parameter), factor);
+    store(hn::MulAdd(beta2, m, hn::Mul(rest2, g)), run.next_memory[0]);
+    store(hn::MulAdd(rate, step, p), run.next_parameter);
+  });
+}
+
+void UpdateRmsprop(const RmspropStep& s, const UpdateRun& run, std::size_t count) {
+  const V scale = constant(s.gradient_scale), decay = constant(s.coupled_decay);
+  const V factor = constant(s.parameter_factor), rate = constant(-s.learning_rate);
+  const V alpha = constant(s.alpha), rest = constant(s.one_minus_alpha);
+  const V epsilon = constant(s.epsilon), momentum = constant(s.momentum);
+  for_each_vector(count, [&](auto load, auto store) {
+    const V p = load(run.parameter);
+    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
+    const V v = hn::MulAdd(alpha, load(run.memory[0]), hn::Mul(rest, hn::Mul(g, g)));
+    store(v, run.next_memory[0]);
+    V step = hn::Div(g, hn::Add(hn::Sqrt(v), epsilon));
+    if (run.memory[1] != nullptr) {
+      step = hn::MulAdd(momentum, load(run.memory[1]), step);
+      store(step, run.next_memory[1]);
+    }
+    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter);
+  });
+}
+
+void UpdateAdagrad(const AdagradStep& s, const UpdateRun& run, std::size_t count) {
+  const V scale = constant(s.gradient_scale), decay = constant(s.coupled_decay);
+  const V factor = constant(s.parameter_factor), rate = constant(-s.learning_rate);
+  const V epsilon = constant(s.epsilon);
+  for_each_vector(count, [&](auto load, auto store) {
+    const V p = load(run.parameter);
+    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
+    const V v = hn::MulAdd(g, g, load(run.memory[0]));
+    store(v, run.next_memory[0]);
+    const V step = hn::Div(g, hn::Add(hn::Sqrt(v), epsilon));
+    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter);
+  });
+}
+
 // y = (1 - momentum) * running + momentum * value.
 void MovingAverage(float momentum, const float* running, const float* value, float* y,
                    std::size_t count) {
@@ -87,6 +154,9 @@ namespace concord::cpu {
 
 HWY_EXPORT(UpdateSgd);
 HWY_EXPORT(UpdateAdam);
+HWY_EXPORT(UpdateLion);
+HWY_EXPORT(UpdateRmsprop);
+HWY_EXPORT(UpdateAdagrad);
 HWY_EXPORT(MovingAverage);
 
 namespace {
@@ -175,8 +245,85 @@ class AdamRule {
   double beta1_, beta2_, epsilon_;
 };
 
+class LionRule {
+ public:
+  static constexpr std::size_t kScalars = 2;
+  explicit LionRule(const Attributes& attributes)
+      : decay_(attributes), beta1_(attributes.real("beta1")), beta2_(attributes.real("beta2")) {}
+
+  LionStep step(const UpdateOperands& at) const {
+    return {.learning_rate = static_cast<float>(at.scalar(0)),
+            .gradient_scale = static_cast<float>(at.scalar(1)),
+            .parameter_factor = decay_.parameter_factor(at.scalar(0)),
+            .beta1 = static_cast<float>(beta1_),
+            .one_minus_beta1 = static_cast<float>(1 - beta1_),
+            .beta2 = static_cast<float>(beta2_),
+            .one_minus_beta2 = static_cast<float>(1 - beta2_)};
+  }
+  static void apply(const LionStep& step, const UpdateRun& run, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(UpdateLion)(step, run, count);
+  }
+
+ private:
+  Decay decay_;
+  double beta1_, beta2_;
+};
+
+class RmspropRule {
+ public:
+  static constexpr std::size_t kScalars = 2;
+  explicit RmspropRule(const Attributes& attributes)
+      : decay_(attributes),
+        alpha_(attributes.real("alpha")),
+        epsilon_(attributes.real("epsilon")),
+        momentum_(attributes.real("momentum")) {}
+
+  RmspropStep step(const UpdateOperands& at) const {
+    return {.learning_rate = static_cast<float>(at.scalar(0)),
+            .gradient_scale = static_cast<float>(at.scalar(1)),
+            .coupled_decay = decay_.coupled(),
+            .parameter_factor = decay_.parameter_factor(at.scalar(0)),
+            .alpha = static_cast<float>(alpha_),
+            .one_minus_alpha = static_cast<float>(1 - alpha_),
+            .epsilon = static_cast<float>(epsilon_),
+            .momentum = static_cast<float>(momentum_)};
+  }
+  static void apply(const RmspropStep& step, const UpdateRun& run, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(UpdateRmsprop)(step, run, count);
+  }
+
+ private:
+  Decay decay_;
+  double alpha_, epsilon_, momentum_;
+};
+
+class AdagradRule {
+ public:
+  static constexpr std::size_t kScalars = 2;
+  explicit AdagradRule(const Attributes& attributes)
+      : decay_(attributes), epsilon_(attributes.real("epsilon")) {}
+
+  AdagradStep step(const UpdateOperands& at) const {
+    return {.learning_rate = static_cast<float>(at.scalar(0)),
+            .gradient_scale = static_cast<float>(at.scalar(1)),
+            .coupled_decay = decay_.coupled(),
+            .parameter_factor = decay_.parameter_factor(at.scalar(0)),
+            .epsilon = static_cast<float>(epsilon_)};
+  }
+  static void apply(const AdagradStep& step, const UpdateRun& run, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(UpdateAdagrad)(step, run, count);
+  }
+
+ private:
+  Decay decay_;
+  double epsilon_;
+};
+
 const RegisterKernelRule sgd_update{update_rule<Update<SgdRule>>("sgd_update")};
 const RegisterKernelRule adam_update{update_rule<Update<AdamRule>>("adam_update")};
+const RegisterKernelRule lion_update{update_rule<Update<LionRule>>("lion_update")};
+const RegisterKernelRule rmsprop_update{update_rule<Update<RmspropRule>>("rmsprop_update")};
+const RegisterKernelRule adagrad_update{update_rule<Update<AdagradRule>>("adagrad_update")};
 
 class MovingAverageKernel final : public Kernel {
  public:
