@@ -59,6 +59,8 @@ const RegisterOp adam_update_op{update_op<3, two_memories, 5>("adam_update")};
 const RegisterOp lion_update_op{update_op<2, one_memory, 5>("lion_update")};
 const RegisterOp rmsprop_update_op{update_op<2, squares_and_momenta_if_any, 5>("rmsprop_update")};
 const RegisterOp adagrad_update_op{update_op<2, one_memory, 5>("adagrad_update")};
+const RegisterOp lars_update_op{update_op<2, momenta_if_any, 6>("lars_update")};
+const RegisterOp lamb_update_op{update_op<3, two_memories, 10>("lamb_update")};
 
 const RegisterOp sum_of_squares_op{{
     .name = "sum_of_squares",
@@ -181,6 +183,31 @@ AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, Value
                           {"weight_decay", options.weight_decay},
                           {"decoupled", std::int64_t{options.decoupled}}});
   return {next[0], next[1]};
+}
+
+SgdUpdate lars_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
+                      const std::vector<ValueId>& momenta, const LarsOptions& options) {
+  auto next = add_update(builder, "lars_update", {learning_rate, gradient_scale},
+                         {&parameters, &gradients, &momenta},
+                         {{"momentum", options.momentum},
+                          {"weight_decay", options.weight_decay},
+                          {"trust_coefficient", options.trust_coefficient}});
+  return {next[0], next[1]};
+}
+
+AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       ValueId step_count, const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients,
+                       const std::vector<ValueId>& first_moments,
+                       const std::vector<ValueId>& second_moments, const LambOptions& options) {
+  auto next = add_update(builder, "lamb_update", {learning_rate, gradient_scale, step_count},
+                         {&parameters, &gradients, &first_moments, &second_moments},
+                         {{"beta1", options.beta1},
+                          {"beta2", options.beta2},
+                          {"epsilon", options.epsilon},
+                          {"weight_decay", options.weight_decay}});
+  return {next[0], next[1], next[2]};
 }
 
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {

@@ -119,6 +119,40 @@ AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, Value
                              const std::vector<ValueId>& square_sums,
                              const AdagradOptions& options);
 
+struct LarsOptions {
+  double momentum = 0.9;  // 0: no momenta are kept
+  double weight_decay = 0;
+  double trust_coefficient = 0.001;
+};
+
+// LARS (You, Gitman, Ginsburg 2017, algorithm 1). With trust coefficient e, and norms over all
+// elements of one parameter:
+//   r = e |p| / (|g| + d |p|), or 1 where |p| or |g| is 0
+//   m <- u m + r (g + d p)              p <- p - n m
+// The paper has n inside of the momentum; here it is outside, as in sgd_update, so that a change of
+// the learning rate takes effect at once.
+SgdUpdate lars_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
+                      const std::vector<ValueId>& momenta, const LarsOptions& options);
+
+struct LambOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-6;
+  double weight_decay = 0;
+};
+
+// LAMB (You et al. 2020, algorithm 2, where phi is the identity). Moments as for adam_update, norms
+// over all elements of one parameter:
+//   s = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon) + d p
+//   r = |p| / |s|, or 1 where either is 0
+//   p <- p - n r s
+AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       ValueId step_count, const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients,
+                       const std::vector<ValueId>& first_moments,
+                       const std::vector<ValueId>& second_moments, const LambOptions& options);
+
 // The sum of the squares of every element of every value, an f64 scalar, since the square of a
 // large norm is more than an f32 holds: their squared Euclidean norm.
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);

@@ -30,6 +30,8 @@ void check(const OptimizerOptions& o) {
   below_one("beta1", o.beta1);
   below_one("beta2", o.beta2);
   below_one("alpha", o.alpha);
+  expect_range("trust_coefficient", o.trust_coefficient, o.trust_coefficient > 0,
+               "a positive number");
   expect_range("epsilon", o.epsilon, o.epsilon > 0, "a positive number");
   expect_range("weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or a positive number");
   expect_range("clip_norm", o.clip_norm, o.clip_norm >= 0, "0 or a positive number");
@@ -118,7 +120,8 @@ class Application {
     static const std::map<std::string_view, Update> table = {
         {"sgd", &Application::update_sgd},         {"adam", &Application::update_adam},
         {"adamw", &Application::update_adam},      {"lion", &Application::update_lion},
-        {"rmsprop", &Application::update_rmsprop}, {"adagrad", &Application::update_adagrad}};
+        {"rmsprop", &Application::update_rmsprop}, {"adagrad", &Application::update_adagrad},
+        {"lars", &Application::update_lars},       {"lamb", &Application::update_lamb}};
     return table;
   }
 
@@ -249,6 +252,36 @@ class Application {
     set_next(sums, next.square_sums);
   }
 
+  void update_lars(const Group& group) {
+    if (!group.decays) return update_sgd(group);
+    const std::vector<ValueId> momenta =
+        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const ops::SgdUpdate next = ops::lars_update(builder_, group.learning_rate, gradient_scale_,
+                                                 group.parameters, group.gradients, momenta,
+                                                 {.momentum = options_.momentum,
+                                                  .weight_decay = group.weight_decay,
+                                                  .trust_coefficient = options_.trust_coefficient});
+    set_next(group.parameters, next.parameters);
+    set_next(momenta, next.momenta);
+  }
+
+  void update_lamb(const Group& group) {
+    if (!group.decays) return update_adam(group);
+    const ValueId count = step_count();
+    const std::vector<ValueId> first = states(group, "adam_m");
+    const std::vector<ValueId> second = states(group, "adam_v");
+    const ops::AdamUpdate next =
+        ops::lamb_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
+                         group.gradients, first, second,
+                         {.beta1 = options_.beta1,
+                          .beta2 = options_.beta2,
+                          .epsilon = options_.epsilon,
+                          .weight_decay = group.weight_decay});
+    set_next(group.parameters, next.parameters);
+    set_next(first, next.first_moments);
+    set_next(second, next.second_moments);
+  }
+
   GraphBuilder& builder_;
   const OptimizerOptions& options_;
   ValueId learning_rate_;
@@ -273,6 +306,7 @@ OptimizerOptions usual_options(std::string_view name) {
   options.decoupled = name == "adamw" || name == "lion";
   if (name == "rmsprop") options.momentum = 0;
   if (name == "adagrad") options.epsilon = 1e-10;
+  if (name == "lamb") options.epsilon = 1e-6;
   if (name == "lion") options.beta2 = 0.99;
   return options;
 }

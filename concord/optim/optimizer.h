@@ -22,25 +22,26 @@ struct RateFactor {
 std::optional<RateFactor> parse_rate_factor(std::string_view text);
 
 struct OptimizerOptions {
-  // sgd, adam, adamw (adam with decoupled weight decay), lion, rmsprop or adagrad; each one's
-  // formula is in ops/optimizer.h.
+  // sgd, adam, adamw (adam with decoupled weight decay), lion, rmsprop, adagrad, lars or lamb; each
+  // one's formula is in ops/optimizer.h.
   std::string name = "sgd";
-  double momentum = 0.9;  // sgd, rmsprop; 0: none
+  double momentum = 0.9;  // sgd, rmsprop, lars; 0: none
   bool nesterov = false;  // sgd
   double weight_decay = 0;
   bool decoupled = false;            // weight decay beside the gradient; adamw and lion set it
   bool decay_norm_and_bias = false;  // decay also parameters whose state says decay = false
-  double beta1 = 0.9;                // adam, adamw, lion
-  double beta2 = 0.999;              // adam, adamw, lion
-  double epsilon = 1e-8;             // adam, adamw, rmsprop, adagrad
+  double beta1 = 0.9;                // adam, adamw, lion, lamb
+  double beta2 = 0.999;              // adam, adamw, lion, lamb
+  double epsilon = 1e-8;             // adam, adamw, rmsprop, adagrad, lamb
   double alpha = 0.99;               // rmsprop
+  double trust_coefficient = 0.001;  // lars
   double clip_norm = 0;           // the gradient's largest norm over all parameters; 0: not clipped
   std::vector<RateFactor> rates;  // layer-wise learning rates
 };
 
 // Options with the values that the optimizer's authors, or PyTorch, set where they differ from the
-// above: for rmsprop no momentum, for adagrad epsilon = 1e-10, for lion beta2 = 0.99. Of an unknown
-// name, those above.
+// above: for rmsprop no momentum, for adagrad epsilon = 1e-10, for lamb 1e-6, for lion beta2 =
+// 0.99. Of an unknown name, those above.
 OptimizerOptions usual_options(std::string_view name);
 
 struct ParameterGradient {
@@ -51,8 +52,10 @@ struct ParameterGradient {
 // Adds the update of the parameters to the graph: the optimizer's states, named after the parameter
 // ("<parameter>.momentum", or "<parameter>.adam_m" and "<parameter>.adam_v", and for adam
 // "optimizer.step", the number of steps taken), the gradient clipping, and what each state becomes.
-// `learning_rate` is an f32 scalar. Throws Error for an unknown optimizer, an option outside its
-// range, a parameter without a gradient, or a rate's prefix that no parameter has.
+// Parameters without weight decay, which are norms and biases unless decay_norm_and_bias is set,
+// get no trust ratio: lars updates them as sgd, lamb as adam. `learning_rate` is an f32 scalar.
+// Throws Error for an unknown optimizer, an option outside its range, a parameter without a
+// gradient, or a rate's prefix that no parameter has.
 void apply_optimizer(GraphBuilder& builder, const OptimizerOptions& options,
                      const std::vector<ParameterGradient>& parameters, ValueId learning_rate);
 

@@ -142,6 +142,33 @@ void check_adagrad(const OptimizerOptions& o) {
               }));
 }
 
+// Of a scalar, the norm is the absolute value. Only the first of the two scalars decays.
+void check_lars(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o),
+              loop(o, [&, i = 0](double p, double g, double decay, auto& memory, int) mutable {
+                const bool is_bias = i++ % 2 == 1 && !o.decay_norm_and_bias;
+                const double ratio = is_bias ? 1
+                                             : o.trust_coefficient * std::abs(p) /
+                                                   (std::abs(g) + decay * std::abs(p));
+                memory.m = o.momentum * memory.m + ratio * (g + decay * p);
+                return p - kLearningRate * memory.m;
+              }));
+}
+
+void check_lamb(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o),
+              loop(o, [&, i = 0](double p, double g, double decay, auto& memory, int t) mutable {
+                memory.m += (1 - o.beta1) * (g - memory.m);
+                memory.v += (1 - o.beta2) * (g * g - memory.v);
+                const double m_hat = memory.m / (1 - std::pow(o.beta1, t));
+                const double v_hat = memory.v / (1 - std::pow(o.beta2, t));
+                const double step = m_hat / (std::sqrt(v_hat) + o.epsilon) + decay * p;
+                const bool is_bias = i++ % 2 == 1 && !o.decay_norm_and_bias;
+                const double ratio = is_bias ? 1 : std::abs(p) / std::abs(step);
+                return p - kLearningRate * ratio * step;
+              }));
+}
+
 TEST(Optimizer, SgdFollowsItsFormula) {
   check_sgd({.momentum = 0});
   check_sgd({.momentum = 0.9});
@@ -175,12 +202,55 @@ TEST(Optimizer, AdagradFollowsItsFormula) {
   check_adagrad({.name = "adagrad", .weight_decay = 0.2, .decoupled = true});
 }
 
+TEST(Optimizer, LarsFollowsItsFormula) {
+  check_lars({.name = "lars"});
+  check_lars({.name = "lars", .weight_decay = 0.2, .trust_coefficient = 0.5, .clip_norm = 0.3});
+  check_lars({.name = "lars", .momentum = 0, .weight_decay = 0.2, .decay_norm_and_bias = true});
+}
+
+TEST(Optimizer, LambFollowsItsFormula) {
+  check_lamb(usual_options("lamb"));
+  check_lamb(
+      {.name = "lamb", .weight_decay = 0.2, .beta1 = 0.7, .epsilon = 1e-3, .clip_norm = 0.3});
+  check_lamb({.name = "lamb", .weight_decay = 0.2, .decay_norm_and_bias = true});
+}
+
+TEST(Optimizer, TrustRatiosAreOfEuclideanNorms) {
+  const auto step = [](const OptimizerOptions& options) {
+    Graph graph;
+    GraphBuilder b(graph);
+    const TensorType vector{DType::kF32, {2}};
+    const ValueId rate = b.input("rate", {DType::kF32, {}}, Input::Kind::kStep);
+    const ValueId g = b.input("g", vector, Input::Kind::kStep);
+    apply_optimizer(b, options, {{b.state("w", vector, State::Role::kParameter, {}), g}}, rate);
+    ref::Bindings bindings;
+    for (const State& state : graph.states) {
+      const Value& value = graph.value(state.value);
+      bindings[value.name] = ref::Array(value.type.shape);
+    }
+    bindings["w"] = ref::Array({2}, {3, 4});
+    bindings["g"] = ref::Array({2}, {0.5, -1.2});
+    bindings["rate"] = ref::Array({}, {kLearningRate});
+    const ref::Array next = ref::evaluate_step(graph, bindings, {{{}}}).next_states.at("w");
+    return std::vector<double>{next[0] - 3, next[1] - 4};
+  };
+  const std::vector<double> lars = step({.name = "lars", .weight_decay = 0.1});
+  const double ratio = 0.001 * 5 / (1.3 + 0.1 * 5);
+  EXPECT_NEAR(lars[0], -kLearningRate * ratio * (0.5 + 0.3), 1e-12);
+  EXPECT_NEAR(lars[1], -kLearningRate * ratio * (-1.2 + 0.4), 1e-12);
+  // Adam's first direction is the gradient's sign.
+  const std::vector<double> lamb = step({.name = "lamb", .weight_decay = 0.1, .epsilon = 1e-15});
+  const double norm = std::hypot(1 + 0.3, -1 + 0.4);
+  EXPECT_NEAR(lamb[0], -kLearningRate * 5 / norm * (1 + 0.3), 1e-12);
+  EXPECT_NEAR(lamb[1], -kLearningRate * 5 / norm * (-1 + 0.4), 1e-12);
+}
+
 TEST(Optimizer, LayersLearnAtTheirRates) {
   const auto steps = [](const OptimizerOptions& options) {
     const std::vector<double> p = evaluate_graph(options)[0];
     return std::vector<double>{p[0] - kScalars[0].parameter, p[1] - kScalars[1].parameter};
   };
-  for (const char* name : {"sgd", "adamw", "lion", "rmsprop", "adagrad"}) {
+  for (const char* name : {"sgd", "adamw", "lion", "rmsprop", "adagrad", "lamb"}) {
     const OptimizerOptions plain{.name = name, .weight_decay = 0.2, .decoupled = true};
     OptimizerOptions halved = plain, one = plain;
     halved.rates = {{"layer", 0.5}};

@@ -99,6 +99,7 @@ struct OptimizerConfig {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double alpha = 0.99;
+  double trust_coefficient = 0.001;
   double clip_norm = 0;
   std::vector<std::string> rates;
   bool operator==(const OptimizerConfig&) const = default;

@@ -216,10 +216,11 @@ TEST(Config, OptimizersHaveTheirUsualOptions) {
   EXPECT_TRUE(optimizer("optimizer.name = 'lion'").decoupled);
   EXPECT_EQ(optimizer("optimizer.name = 'lion'\noptimizer.beta2 = 0.9").beta2, 0.9);
   EXPECT_EQ(optimizer("optimizer.name = 'adagrad'").epsilon, 1e-10);
+  EXPECT_EQ(optimizer("optimizer.name = 'lamb'").epsilon, 1e-6);
   EXPECT_EQ(optimizer("optimizer.name = 'rmsprop'").momentum, 0);
   EXPECT_EQ(optimizer("optimizer.name = 'sgd'").momentum, 0.9);
   EXPECT_THAT(error_of("optimizer.name = 'adagrad'\noptimizer.momentum = 0.5"),
-              HasSubstr("only where optimizer.name is \"sgd\", \"rmsprop\""));
+              HasSubstr("only where optimizer.name is \"sgd\", \"rmsprop\", \"lars\""));
 }
 
 TEST(Config, MalformedTomlNamesLineAndColumn) {

@@ -82,6 +82,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .beta2 = from.optimizer.beta2,
                         .epsilon = from.optimizer.epsilon,
                         .alpha = from.optimizer.alpha,
+                        .trust_coefficient = from.optimizer.trust_coefficient,
                         .clip_norm = from.optimizer.clip_norm,
                         .rates = rate_factors(from.optimizer.rates)},
           .seed = static_cast<std::uint64_t>(from.train.seed)};

@@ -153,6 +153,63 @@ TEST(CpuKernel, AdagradUpdate) {
   }
 }
 
+TEST(CpuKernel, LarsUpdate) {
+  for (const ops::LarsOptions& options :
+       {ops::LarsOptions{.trust_coefficient = 0.1}, ops::LarsOptions{.weight_decay = 0.1},
+        ops::LarsOptions{.momentum = 0, .weight_decay = 0.1, .trust_coefficient = 0.5}}) {
+    const bool has_momentum = options.momentum != 0;
+    EXPECT_EQ("", check_kernels({.inputs = lists_of(has_momentum ? 3 : 2),
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                        list_at(x, 0), list_at(x, 1),
+                                                        has_momentum ? list_at(x, 2) : Inputs(),
+                                                        options);
+                                     },
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, LambUpdate) {
+  for (const double step : {1.0, 1000.0}) {
+    for (const ops::LambOptions& options :
+         {ops::LambOptions{},
+          ops::LambOptions{.beta1 = 0.8, .epsilon = 1e-3, .weight_decay = 0.1}}) {
+      EXPECT_EQ("", check_kernels({.inputs = lists_of(4),
+                                   .build =
+                                       [&](GraphBuilder& b, const Inputs& x) {
+                                         ops::lamb_update(b, scalar(b, 0.01), scalar(b, 0.7),
+                                                          scalar(b, step), list_at(x, 0),
+                                                          list_at(x, 1), list_at(x, 2),
+                                                          list_at(x, 3), options);
+                                       },
+                                   .fixed = positive_list(3),
+                                   .tolerance = 1e-6,
+                                   .backward = false,
+                                   .any_threads = true}));
+    }
+  }
+}
+
+TEST(CpuKernel, ParametersOrGradientsOfZerosAreTrustedFully) {
+  for (const char* zeros : {"x0", "x1"}) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {3}}, {DType::kF32, {3}}},
+                                 .build =
+                                     [](GraphBuilder& b, const Inputs& x) {
+                                       const ValueId one = scalar(b, 1);
+                                       ops::lars_update(b, one, one, {x[0]}, {x[1]}, {},
+                                                        {.momentum = 0, .weight_decay = 0.1});
+                                       ops::lamb_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]},
+                                                        {ops::square(b, x[1])}, {});
+                                     },
+                                 .fixed = {{zeros, ref::Array({3}, {0, 0, 0})}},
+                                 .tolerance = 1e-6,
+                                 .backward = false}));
+  }
+}
+
 TEST(CpuKernel, UpdatesInAPaddedLayoutKeepThePaddingZero) {
   const TensorType type{DType::kF32, {2, 5, 3, 7}};
   ref::Array v(type.shape);
@@ -171,6 +228,11 @@ TEST(CpuKernel, UpdatesInAPaddedLayoutKeepThePaddingZero) {
                                                          {x[1]}, {x[3]}, {}, {});
                                      ops::adagrad_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
                                                          {x[1]}, {x[3]}, {});
+                                     ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                      {x[1]}, {x[2]}, {.weight_decay = 0.1});
+                                     ops::lamb_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                      scalar(b, 3), {x[0]}, {x[1]}, {x[2]}, {x[3]},
+                                                      {.weight_decay = 0.1});
                                      ops::moving_average(b, x[0], x[1], 0.1);
                                      ops::sum_of_squares(b, {x[0], x[1]});
                                    },

@@ -98,6 +98,63 @@ const RegisterKernel adagrad_update{
       });
     }};
 
+double norm(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double x : values) sum += x * x;
+  return std::sqrt(sum);
+}
+
+const RegisterKernel lars_update{
+    "lars_update", [](const Call& c) {
+      const double momentum = c.node.attributes.real("momentum");
+      const double decay = c.node.attributes.real("weight_decay");
+      const double trust = c.node.attributes.real("trust_coefficient");
+      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
+      const std::size_t count = c.inputs.size() - 2 - c.outputs.size();
+      for (std::size_t k = 0; k < count; ++k) {
+        const Array &p = c.in(2 + k), &gradient = c.in(2 + count + k);
+        const double p_norm = norm(p.data);
+        const double g_norm = std::abs(gradient_scale) * norm(gradient.data);
+        const double ratio =
+            p_norm == 0 || g_norm == 0 ? 1 : trust * p_norm / (g_norm + decay * p_norm);
+        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+          double step = ratio * (gradient_scale * gradient[i] + decay * p[i]);
+          if (momentum != 0) {
+            step += momentum * c.in(2 + 2 * count + k)[i];
+            c.out(count + k)[i] = step;
+          }
+          c.out(k)[i] = p[i] - learning_rate * step;
+        }
+      }
+    }};
+
+const RegisterKernel lamb_update{
+    "lamb_update", [](const Call& c) {
+      const Attributes& attributes = c.node.attributes;
+      const double beta1 = attributes.real("beta1"), beta2 = attributes.real("beta2");
+      const double epsilon = attributes.real("epsilon");
+      const double decay = attributes.real("weight_decay");
+      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
+      const double bias1 = 1 - std::pow(beta1, c.in(2)[0]);
+      const double bias2 = 1 - std::pow(beta2, c.in(2)[0]);
+      const std::size_t count = c.outputs.size() / 3;
+      for (std::size_t k = 0; k < count; ++k) {
+        const Array& p = c.in(3 + k);
+        Array &m = c.out(count + k), &v = c.out(2 * count + k), step(p.shape);
+        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+          const double g = gradient_scale * c.in(3 + count + k)[i];
+          m[i] = beta1 * c.in(3 + 2 * count + k)[i] + (1 - beta1) * g;
+          v[i] = beta2 * c.in(3 + 3 * count + k)[i] + (1 - beta2) * g * g;
+          step[i] = m[i] / bias1 / (std::sqrt(v[i] / bias2) + epsilon) + decay * p[i];
+        }
+        const double p_norm = norm(p.data), step_norm = norm(step.data);
+        const double ratio = p_norm == 0 || step_norm == 0 ? 1 : p_norm / step_norm;
+        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+          c.out(k)[i] = p[i] - learning_rate * ratio * step[i];
+        }
+      }
+    }};
+
 const RegisterKernel sum_of_squares{"sum_of_squares", [](const Call& c) {
                                       for (const Array* values : c.inputs) {
                                         for (const double x : values->data) c.out(0)[0] += x * x;
