@@ -7,13 +7,17 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "concord/base/error.h"
 #include "concord/base/text.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/optimizer.h"
+#include "concord/ops/shape_ops.h"
 #include "concord/ops/step.h"
+#include "concord/optim/muon.h"
 
 namespace concord {
 namespace {
@@ -31,6 +35,8 @@ void check(const OptimizerOptions& o) {
   below_one("beta2", o.beta2);
   below_one("alpha", o.alpha);
   expect_range("trust_coefficient", o.trust_coefficient, o.trust_coefficient > 0,
+               "a positive number");
+  expect_range("adamw_rate_factor", o.adamw_rate_factor, o.adamw_rate_factor > 0,
                "a positive number");
   expect_range("epsilon", o.epsilon, o.epsilon > 0, "a positive number");
   expect_range("weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or a positive number");
@@ -77,7 +83,8 @@ void check_prefixes(const std::vector<RateFactor>& rates, const std::vector<std:
 
 // Parameters that are updated alike.
 struct Group {
-  bool decays = true;  // whether weight decay applies
+  bool is_hidden = false;  // muon: whether the parameters are hidden matrices
+  bool decays = true;      // whether weight decay applies
   double weight_decay = 0;
   double rate_factor = 1;
   ValueId learning_rate = kNoValue;
@@ -109,6 +116,7 @@ class Application {
     if (parameters.empty()) return;
     const std::string scope = builder_.scope_name();
     builder_.set_scope_name("optimizer");
+    if (options_.name == "muon") hidden_ = hidden_matrices(builder_.graph());
     gradient_scale_ = gradient_scale(parameters);
     for (const Group& group : groups(parameters)) (this->*update->second)(group);
     builder_.set_scope_name(scope);
@@ -121,18 +129,21 @@ class Application {
         {"sgd", &Application::update_sgd},         {"adam", &Application::update_adam},
         {"adamw", &Application::update_adam},      {"lion", &Application::update_lion},
         {"rmsprop", &Application::update_rmsprop}, {"adagrad", &Application::update_adagrad},
-        {"lars", &Application::update_lars},       {"lamb", &Application::update_lamb}};
+        {"lars", &Application::update_lars},       {"lamb", &Application::update_lamb},
+        {"muon", &Application::update_muon}};
     return table;
   }
 
-  // Those that decay first.
+  // Hidden matrices first, and those that decay.
   std::vector<Group> groups(const std::vector<ParameterGradient>& parameters) {
-    std::map<std::pair<bool, double>, Group> by_treatment;
+    std::map<std::tuple<bool, bool, double>, Group> by_treatment;
     for (const ParameterGradient& p : parameters) {
+      const bool is_hidden = hidden_.contains(p.parameter);
       const bool decays =
           options_.decay_norm_and_bias || state_of(builder_.graph(), p.parameter).decay;
       const double factor = rate_factor(options_.rates, builder_.graph().value(p.parameter).name);
-      Group& group = by_treatment[{!decays, factor}];
+      Group& group = by_treatment[{!is_hidden, !decays, factor}];
+      group.is_hidden = is_hidden;
       group.decays = decays;
       group.rate_factor = factor;
       group.parameters.push_back(p.parameter);
@@ -140,6 +151,9 @@ class Application {
     }
     std::vector<Group> groups;
     for (auto& [treatment, group] : by_treatment) {
+      if (options_.name == "muon" && !group.is_hidden) {
+        group.rate_factor *= options_.adamw_rate_factor;
+      }
       group.weight_decay = group.decays ? options_.weight_decay : 0;
       group.learning_rate = scaled_rate(group.rate_factor);
       groups.push_back(std::move(group));
@@ -209,7 +223,7 @@ class Application {
                           .beta2 = options_.beta2,
                           .epsilon = options_.epsilon,
                           .weight_decay = group.weight_decay,
-                          .decoupled = options_.decoupled || options_.name == "adamw"});
+                          .decoupled = is_decoupled()});
     set_next(group.parameters, next.parameters);
     set_next(first, next.first_moments);
     set_next(second, next.second_moments);
@@ -282,11 +296,45 @@ class Application {
     set_next(second, next.second_moments);
   }
 
+  void update_muon(const Group& group) {
+    if (!group.is_hidden) return update_adam(group);
+    const std::vector<ValueId> momenta =
+        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    for (std::size_t i = 0; i < group.parameters.size(); ++i) {
+      const ValueId parameter = group.parameters[i];
+      ValueId direction = group.gradients[i];
+      if (options_.clip_norm != 0) direction = ops::mul(builder_, direction, gradient_scale_);
+      if (!momenta.empty()) direction = add_momentum(momenta[i], direction);
+      const Shape shape = builder_.shape(parameter);
+      const std::int64_t columns = shape.elements() / shape[0];
+      const ValueId matrix = ops::reshape(builder_, direction, {shape[0], columns});
+      const ValueId step = ops::reshape(builder_, orthogonalize(builder_, matrix), shape);
+      const double scale = 0.2 * std::sqrt(static_cast<double>(std::max(shape[0], columns)));
+      const ops::SgdUpdate next = ops::sgd_update(
+          builder_, group.learning_rate, ops::constant(builder_, {DType::kF32, {}}, scale),
+          {parameter}, {step}, {}, {.weight_decay = group.weight_decay, .decoupled = true});
+      set_next({parameter}, next.parameters);
+    }
+  }
+
+  // Takes the gradient into a momentum; returns the direction of the step.
+  ValueId add_momentum(ValueId momentum, ValueId gradient) {
+    const auto with_gradient = [&](ValueId m) {
+      return ops::add(builder_, gradient, ops::scale(builder_, m, options_.momentum));
+    };
+    const ValueId next = with_gradient(momentum);
+    builder_.set_next(momentum, next);
+    return options_.nesterov ? with_gradient(next) : next;
+  }
+
+  bool is_decoupled() const { return options_.decoupled || usual_options(options_.name).decoupled; }
+
   GraphBuilder& builder_;
   const OptimizerOptions& options_;
   ValueId learning_rate_;
   ValueId gradient_scale_ = kNoValue;
   ValueId step_count_ = kNoValue;
+  std::set<ValueId> hidden_;  // parameters that muon orthogonalizes
 };
 
 }  // namespace
@@ -303,8 +351,10 @@ std::optional<RateFactor> parse_rate_factor(std::string_view text) {
 
 OptimizerOptions usual_options(std::string_view name) {
   OptimizerOptions options{.name = std::string(name)};
-  options.decoupled = name == "adamw" || name == "lion";
+  options.decoupled = name == "adamw" || name == "lion" || name == "muon";
+  options.nesterov = name == "muon";
   if (name == "rmsprop") options.momentum = 0;
+  if (name == "muon") options.momentum = 0.95;
   if (name == "adagrad") options.epsilon = 1e-10;
   if (name == "lamb") options.epsilon = 1e-6;
   if (name == "lion") options.beta2 = 0.99;

@@ -260,6 +260,7 @@ void ConfigBuilder::set_usual_options() {
     if (!origin_.contains(key)) value = usual_value;
   };
   set("optimizer.momentum", optimizer.momentum, usual.momentum);
+  set("optimizer.nesterov", optimizer.nesterov, usual.nesterov);
   set("optimizer.decoupled", optimizer.decoupled, usual.decoupled);
   set("optimizer.beta2", optimizer.beta2, usual.beta2);
   set("optimizer.epsilon", optimizer.epsilon, usual.epsilon);

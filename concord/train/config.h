@@ -100,6 +100,7 @@ struct OptimizerConfig {
   double epsilon = 1e-8;
   double alpha = 0.99;
   double trust_coefficient = 0.001;
+  double adamw_rate_factor = 1;
   double clip_norm = 0;
   std::vector<std::string> rates;
   bool operator==(const OptimizerConfig&) const = default;

@@ -218,9 +218,12 @@ TEST(Config, OptimizersHaveTheirUsualOptions) {
   EXPECT_EQ(optimizer("optimizer.name = 'adagrad'").epsilon, 1e-10);
   EXPECT_EQ(optimizer("optimizer.name = 'lamb'").epsilon, 1e-6);
   EXPECT_EQ(optimizer("optimizer.name = 'rmsprop'").momentum, 0);
+  EXPECT_EQ(optimizer("optimizer.name = 'muon'").momentum, 0.95);
+  EXPECT_TRUE(optimizer("optimizer.name = 'muon'").nesterov);
+  EXPECT_TRUE(optimizer("optimizer.name = 'muon'").decoupled);
   EXPECT_EQ(optimizer("optimizer.name = 'sgd'").momentum, 0.9);
   EXPECT_THAT(error_of("optimizer.name = 'adagrad'\noptimizer.momentum = 0.5"),
-              HasSubstr("only where optimizer.name is \"sgd\", \"rmsprop\", \"lars\""));
+              HasSubstr("only where optimizer.name is \"sgd\", \"rmsprop\", \"lars\", \"muon\""));
 }
 
 TEST(Config, MalformedTomlNamesLineAndColumn) {

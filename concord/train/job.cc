@@ -83,6 +83,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .epsilon = from.optimizer.epsilon,
                         .alpha = from.optimizer.alpha,
                         .trust_coefficient = from.optimizer.trust_coefficient,
+                        .adamw_rate_factor = from.optimizer.adamw_rate_factor,
                         .clip_norm = from.optimizer.clip_norm,
                         .rates = rate_factors(from.optimizer.rates)},
           .seed = static_cast<std::uint64_t>(from.train.seed)};

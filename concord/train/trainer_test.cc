@@ -140,7 +140,7 @@ TEST_F(TrainerTest, StopAndResumeMidEpochGivesTheSameBits) {
 
 // What each optimizer remembers is in the checkpoint, as are its steps.
 TEST_F(TrainerTest, EveryOptimizerResumesToTheSameBits) {
-  for (const std::string name : {"lion", "rmsprop", "adagrad", "lars", "lamb"}) {
+  for (const std::string name : {"lion", "rmsprop", "adagrad", "lars", "lamb", "muon"}) {
     const std::vector<std::string> overrides = {
         "optimizer.name=" + name, "optimizer.learning_rate=0.001",
         "optimizer.rates=['layer1=0.5', 'fc=2']", "schedule.name=polynomial"};
