@@ -1,6 +1,7 @@
 // Optimizer updates. One node updates a whole group of parameters, so that its kernel is one pass
-// over memory. Every list holds f32 values, one for each parameter and of its shape, in one order;
-// scalars are f32 []. The outputs may lie over the inputs they replace. None is differentiable.
+// over memory, or two where it needs the parameters' norms first. Every list holds f32 values, one
+// for each parameter and of its shape, in one order; scalars are f32 []. The outputs may lie over
+// the inputs they replace. None is differentiable.
 #pragma once
 
 #include <vector>

@@ -63,13 +63,16 @@ double rate_factor(const std::vector<RateFactor>& rates, std::string_view name) 
   return longest == nullptr ? 1 : longest->factor;
 }
 
-// Throws for a prefix that none of the names has.
+// Throws for a prefix that none of the names has, or that stands there twice.
 void check_prefixes(const std::vector<RateFactor>& rates, const std::vector<std::string>& names) {
   for (const RateFactor& rate : rates) {
+    if (std::ranges::count(rates, rate.prefix, &RateFactor::prefix) > 1) {
+      fail("optimizer.rates: {} has more than one factor", shortened(quote(rate.prefix)));
+    }
     if (std::ranges::any_of(names, [&](auto& name) { return has_prefix(name, rate.prefix); })) {
       continue;
     }
-    std::vector<std::string_view> prefixes;
+    std::vector<std::string_view> prefixes;  // of which one was meant
     for (const std::string_view name : names) {
       for (std::size_t end = name.find('.'); end != name.npos; end = name.find('.', end + 1)) {
         prefixes.push_back(name.substr(0, end));
@@ -86,7 +89,6 @@ struct Group {
   bool is_hidden = false;  // muon: whether the parameters are hidden matrices
   bool decays = true;      // whether weight decay applies
   double weight_decay = 0;
-  double rate_factor = 1;
   ValueId learning_rate = kNoValue;
   std::vector<ValueId> parameters;
   std::vector<ValueId> gradients;
@@ -139,30 +141,26 @@ class Application {
     std::map<std::tuple<bool, bool, double>, Group> by_treatment;
     for (const ParameterGradient& p : parameters) {
       const bool is_hidden = hidden_.contains(p.parameter);
+      const bool by_adamw = options_.name == "muon" && !is_hidden;
       const bool decays =
           options_.decay_norm_and_bias || state_of(builder_.graph(), p.parameter).decay;
-      const double factor = rate_factor(options_.rates, builder_.graph().value(p.parameter).name);
+      const double factor = rate_factor(options_.rates, builder_.graph().value(p.parameter).name) *
+                            (by_adamw ? options_.adamw_rate_factor : 1);
       Group& group = by_treatment[{!is_hidden, !decays, factor}];
       group.is_hidden = is_hidden;
       group.decays = decays;
-      group.rate_factor = factor;
       group.parameters.push_back(p.parameter);
       group.gradients.push_back(p.gradient);
     }
     std::vector<Group> groups;
     for (auto& [treatment, group] : by_treatment) {
-      if (options_.name == "muon" && !group.is_hidden) {
-        group.rate_factor *= options_.adamw_rate_factor;
-      }
+      const double factor = std::get<double>(treatment);
       group.weight_decay = group.decays ? options_.weight_decay : 0;
-      group.learning_rate = scaled_rate(group.rate_factor);
+      group.learning_rate =
+          factor == 1 ? learning_rate_ : ops::scale(builder_, learning_rate_, factor);
       groups.push_back(std::move(group));
     }
     return groups;
-  }
-
-  ValueId scaled_rate(double factor) {
-    return factor == 1 ? learning_rate_ : ops::scale(builder_, learning_rate_, factor);
   }
 
   ValueId gradient_scale(const std::vector<ParameterGradient>& parameters) {

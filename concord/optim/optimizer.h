@@ -67,7 +67,8 @@ struct ParameterGradient {
 // and weight decays made for AdamW fit both. It is Jordan's optimizer but for this factor.
 //
 // Throws Error for an unknown optimizer, an option outside its range, a parameter without a
-// gradient, a rate's prefix that no parameter has, or where muon cannot tell the classifier.
+// gradient, a rate's prefix that no parameter has or that has two factors, or where muon cannot
+// tell the classifier.
 void apply_optimizer(GraphBuilder& builder, const OptimizerOptions& options,
                      const std::vector<ParameterGradient>& parameters, ValueId learning_rate);
 

@@ -334,6 +334,9 @@ TEST(Optimizer, RefusesWhatHasNoMeaning) {
   EXPECT_THROW(apply_optimizer(b, {.momentum = 0, .nesterov = true}, {{p, g}}, g), Error);
   EXPECT_THROW(apply_optimizer(b, {.clip_norm = -1}, {{p, g}}, g), Error);
   EXPECT_THROW(apply_optimizer(b, {}, {{p, kNoValue}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.rates = {{"w", -1}}}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.rates = {{"w", 1}, {"w", 2}}}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.name = "muon"}, {{p, g}}, g), Error);
 }
 
 }  // namespace

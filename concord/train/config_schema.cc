@@ -281,7 +281,10 @@ constexpr std::array kSections = {
                   "What it is trained on. A key that names a kind in brackets is read for "
                   "that kind alone."},
     ConfigSection{"train", "How long, in which portions and how exactly."},
-    ConfigSection{"optimizer", "How a gradient changes the weights."},
+    ConfigSection{"optimizer",
+                  "How a gradient changes the weights. The formulas are in "
+                  "`concord/ops/optimizer.h`; how muon, lars and lamb treat which parameters is in "
+                  "`concord/optim/optimizer.h`."},
     ConfigSection{
         "schedule",
         "The learning rate of step s = 0, 1, ..., S - 1, where S is the number of steps of all "
