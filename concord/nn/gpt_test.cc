@@ -61,6 +61,18 @@ TEST(Gpt, TakesRotaryPositionsRmsNormAndSharedKeys) {
   EXPECT_EQ(graph.type(graph.find_state("h.0.attn.c_attn.weight")).shape, (Shape{32, 16}));
 }
 
+TEST(Gpt, MuonOrthogonalizesTheMatricesOfBlocksAlone) {
+  StepOptions options = small_gpt();
+  options.optimizer = usual_options("muon");
+  const Graph graph = build_training_step(options);
+  for (const char* name : {"h.0.attn.c_attn.weight", "h.1.mlp.c_proj.weight"}) {
+    EXPECT_NE(graph.find_state(std::string(name) + ".momentum"), kNoValue) << name;
+  }
+  for (const char* name : {"wte.weight", "wpe.weight", "h.0.ln_1.weight", "h.0.mlp.c_fc.bias"}) {
+    EXPECT_NE(graph.find_state(std::string(name) + ".adam_m"), kNoValue) << name;
+  }
+}
+
 TEST(Gpt, RefusesWhatDoesNotFit) {
   const auto error = [](const StepOptions& options) -> std::string {
     try {

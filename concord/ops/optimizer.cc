@@ -34,26 +34,33 @@ double elements(std::span<const TensorType> types) {
   return sum;
 }
 
-// Inputs learning_rate, gradient_scale, parameters, gradients and, with momentum, momenta.
-const RegisterOp sgd_update_op{{
-    .name = "sgd_update",
-    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
-      return infer_update(inputs, 2, node.attributes.real("momentum") != 0 ? 3 : 2);
-    },
-    .cost = [](const Node&, std::span<const TensorType>,
-               std::span<const TensorType> outputs) { return Cost{4.0 * elements(outputs)}; },
-}};
+// The op of an update of `scalars` scalars (the learning rate first) that keeps `memories(node)`
+// lists beside parameters and gradients, at about `flops` for each number it writes.
+template <std::size_t scalars, std::size_t (*memories)(const Node&), int flops>
+Op update_op(std::string name) {
+  return {
+      .name = std::move(name),
+      .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+        return infer_update(inputs, scalars, 2 + memories(node));
+      },
+      .cost = [](const Node&, std::span<const TensorType>,
+                 std::span<const TensorType> outputs) { return Cost{flops * elements(outputs)}; }};
+}
 
-// Inputs learning_rate, gradient_scale, step_count, parameters, gradients, first and second
-// moments.
-const RegisterOp adam_update_op{{
-    .name = "adam_update",
-    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
-      return infer_update(inputs, 3, 4);
-    },
-    .cost = [](const Node&, std::span<const TensorType>,
-               std::span<const TensorType> outputs) { return Cost{5.0 * elements(outputs)}; },
-}};
+std::size_t one_memory(const Node&) { return 1; }
+std::size_t two_memories(const Node&) { return 2; }
+std::size_t momenta_if_any(const Node& node) {
+  return node.attributes.real("momentum") != 0 ? 1 : 0;
+}
+std::size_t squares_and_momenta_if_any(const Node& node) { return 1 + momenta_if_any(node); }
+
+const RegisterOp sgd_update_op{update_op<2, momenta_if_any, 4>("sgd_update")};
+const RegisterOp adam_update_op{update_op<3, two_memories, 5>("adam_update")};
+const RegisterOp lion_update_op{update_op<2, one_memory, 5>("lion_update")};
+const RegisterOp rmsprop_update_op{update_op<2, squares_and_momenta_if_any, 5>("rmsprop_update")};
+const RegisterOp adagrad_update_op{update_op<2, one_memory, 5>("adagrad_update")};
+const RegisterOp lars_update_op{update_op<2, momenta_if_any, 6>("lars_update")};
+const RegisterOp lamb_update_op{update_op<3, two_memories, 10>("lamb_update")};
 
 const RegisterOp sum_of_squares_op{{
     .name = "sum_of_squares",
@@ -91,14 +98,21 @@ const RegisterOp moving_average_op{{
                std::span<const TensorType> outputs) { return Cost{3.0 * elements(outputs)}; },
 }};
 
-void append(std::vector<ValueId>& list, const std::vector<ValueId>& more) {
-  list.insert(list.end(), more.begin(), more.end());
-}
-
-std::vector<ValueId> part(const std::vector<ValueId>& outputs, std::size_t index,
-                          std::size_t count) {
-  const auto begin = outputs.begin() + static_cast<std::ptrdiff_t>(index * count);
-  return {begin, begin + static_cast<std::ptrdiff_t>(count)};
+// Adds an update's node. Returns its outputs list by list: the parameters, then the memories.
+std::vector<std::vector<ValueId>> add_update(GraphBuilder& builder, std::string_view op,
+                                             std::vector<ValueId> scalars,
+                                             const std::vector<const std::vector<ValueId>*>& lists,
+                                             Attributes attributes) {
+  std::vector<ValueId> inputs = std::move(scalars);
+  for (const auto* list : lists) inputs.insert(inputs.end(), list->begin(), list->end());
+  const std::vector<ValueId> outputs = builder.node(op, std::move(inputs), std::move(attributes));
+  const auto count = static_cast<std::ptrdiff_t>(lists[0]->size());
+  std::vector<std::vector<ValueId>> result;
+  for (auto at = outputs.begin(); at != outputs.end(); at += count) {
+    result.emplace_back(at, at + count);
+  }
+  result.resize(lists.size() - 1);  // no momenta: an empty list
+  return result;
 }
 
 }  // namespace
@@ -106,17 +120,13 @@ std::vector<ValueId> part(const std::vector<ValueId>& outputs, std::size_t index
 SgdUpdate sgd_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
                      const std::vector<ValueId>& momenta, const SgdOptions& options) {
-  std::vector<ValueId> inputs = {learning_rate, gradient_scale};
-  for (const auto* list : {&parameters, &gradients, &momenta}) append(inputs, *list);
-  const std::vector<ValueId> outputs =
-      builder.node("sgd_update", std::move(inputs),
-                   {{"momentum", options.momentum},
-                    {"nesterov", std::int64_t{options.nesterov}},
-                    {"weight_decay", options.weight_decay},
-                    {"decoupled", std::int64_t{options.decoupled}}});
-  const std::size_t count = parameters.size();
-  return {part(outputs, 0, count),
-          momenta.empty() ? std::vector<ValueId>() : part(outputs, 1, count)};
+  auto next = add_update(builder, "sgd_update", {learning_rate, gradient_scale},
+                         {&parameters, &gradients, &momenta},
+                         {{"momentum", options.momentum},
+                          {"nesterov", std::int64_t{options.nesterov}},
+                          {"weight_decay", options.weight_decay},
+                          {"decoupled", std::int64_t{options.decoupled}}});
+  return {next[0], next[1]};
 }
 
 AdamUpdate adam_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
@@ -124,19 +134,80 @@ AdamUpdate adam_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
                        const std::vector<ValueId>& gradients,
                        const std::vector<ValueId>& first_moments,
                        const std::vector<ValueId>& second_moments, const AdamOptions& options) {
-  std::vector<ValueId> inputs = {learning_rate, gradient_scale, step_count};
-  for (const auto* list : {&parameters, &gradients, &first_moments, &second_moments}) {
-    append(inputs, *list);
-  }
-  const std::vector<ValueId> outputs =
-      builder.node("adam_update", std::move(inputs),
-                   {{"beta1", options.beta1},
-                    {"beta2", options.beta2},
-                    {"epsilon", options.epsilon},
-                    {"weight_decay", options.weight_decay},
-                    {"decoupled", std::int64_t{options.decoupled}}});
-  const std::size_t count = parameters.size();
-  return {part(outputs, 0, count), part(outputs, 1, count), part(outputs, 2, count)};
+  auto next = add_update(builder, "adam_update", {learning_rate, gradient_scale, step_count},
+                         {&parameters, &gradients, &first_moments, &second_moments},
+                         {{"beta1", options.beta1},
+                          {"beta2", options.beta2},
+                          {"epsilon", options.epsilon},
+                          {"weight_decay", options.weight_decay},
+                          {"decoupled", std::int64_t{options.decoupled}}});
+  return {next[0], next[1], next[2]};
+}
+
+LionUpdate lion_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients, const std::vector<ValueId>& momenta,
+                       const LionOptions& options) {
+  auto next = add_update(builder, "lion_update", {learning_rate, gradient_scale},
+                         {&parameters, &gradients, &momenta},
+                         {{"beta1", options.beta1},
+                          {"beta2", options.beta2},
+                          {"weight_decay", options.weight_decay},
+                          {"decoupled", std::int64_t{1}}});
+  return {next[0], next[1]};
+}
+
+RmspropUpdate rmsprop_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& square_averages,
+                             const std::vector<ValueId>& momenta, const RmspropOptions& options) {
+  auto next = add_update(builder, "rmsprop_update", {learning_rate, gradient_scale},
+                         {&parameters, &gradients, &square_averages, &momenta},
+                         {{"alpha", options.alpha},
+                          {"epsilon", options.epsilon},
+                          {"momentum", options.momentum},
+                          {"weight_decay", options.weight_decay},
+                          {"decoupled", std::int64_t{options.decoupled}}});
+  return {next[0], next[1], next[2]};
+}
+
+AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& square_sums,
+                             const AdagradOptions& options) {
+  auto next = add_update(builder, "adagrad_update", {learning_rate, gradient_scale},
+                         {&parameters, &gradients, &square_sums},
+                         {{"epsilon", options.epsilon},
+                          {"weight_decay", options.weight_decay},
+                          {"decoupled", std::int64_t{options.decoupled}}});
+  return {next[0], next[1]};
+}
+
+SgdUpdate lars_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
+                      const std::vector<ValueId>& momenta, const LarsOptions& options) {
+  auto next = add_update(builder, "lars_update", {learning_rate, gradient_scale},
+                         {&parameters, &gradients, &momenta},
+                         {{"momentum", options.momentum},
+                          {"weight_decay", options.weight_decay},
+                          {"trust_coefficient", options.trust_coefficient}});
+  return {next[0], next[1]};
+}
+
+AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       ValueId step_count, const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients,
+                       const std::vector<ValueId>& first_moments,
+                       const std::vector<ValueId>& second_moments, const LambOptions& options) {
+  auto next = add_update(builder, "lamb_update", {learning_rate, gradient_scale, step_count},
+                         {&parameters, &gradients, &first_moments, &second_moments},
+                         {{"beta1", options.beta1},
+                          {"beta2", options.beta2},
+                          {"epsilon", options.epsilon},
+                          {"weight_decay", options.weight_decay}});
+  return {next[0], next[1], next[2]};
 }
 
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {

@@ -1,6 +1,7 @@
 // Optimizer updates. One node updates a whole group of parameters, so that its kernel is one pass
-// over memory. Every list holds f32 values, one for each parameter and of its shape, in one order;
-// scalars are f32 []. The outputs may lie over the inputs they replace. None is differentiable.
+// over memory, or two where it needs the parameters' norms first. Every list holds f32 values, one
+// for each parameter and of its shape, in one order; scalars are f32 []. The outputs may lie over
+// the inputs they replace. None is differentiable.
 #pragma once
 
 #include <vector>
@@ -54,6 +55,104 @@ AdamUpdate adam_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
                        const std::vector<ValueId>& gradients,
                        const std::vector<ValueId>& first_moments,
                        const std::vector<ValueId>& second_moments, const AdamOptions& options);
+
+struct LionOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double weight_decay = 0;  // decoupled
+};
+
+struct LionUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> momenta;
+};
+
+// Lion (Chen et al. 2023, program 1), whose steps are signs, 0 where the sum is 0:
+//   p <- p (1 - n d) - n sign(beta1 m + (1 - beta1) g)
+//   m <- beta2 m + (1 - beta2) g
+LionUpdate lion_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients, const std::vector<ValueId>& momenta,
+                       const LionOptions& options);
+
+struct RmspropOptions {
+  double alpha = 0.99;
+  double epsilon = 1e-8;
+  double momentum = 0;  // 0: no momenta are kept
+  double weight_decay = 0;
+  bool decoupled = false;
+};
+
+struct RmspropUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> square_averages;
+  std::vector<ValueId> momenta;  // empty where momentum is 0
+};
+
+// RMSProp (Hinton, Srivastava, Swersky 2012, lecture 6e), in PyTorch's form, not centered. Decay as
+// for sgd_update, then:
+//   v <- alpha v + (1 - alpha) g^2      step: g / (sqrt(v) + epsilon)
+//   momentum:  b <- u b + step          step: b
+//   p <- p - n step
+RmspropUpdate rmsprop_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& square_averages,
+                             const std::vector<ValueId>& momenta, const RmspropOptions& options);
+
+struct AdagradOptions {
+  double epsilon = 1e-10;
+  double weight_decay = 0;
+  bool decoupled = false;
+};
+
+struct AdagradUpdate {
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> square_sums;
+};
+
+// Adagrad (Duchi, Hazan, Singer 2011, the diagonal form of figure 1). Decay as for sgd_update,
+// then:
+//   v <- v + g^2                        p <- p - n g / (sqrt(v) + epsilon)
+AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& square_sums,
+                             const AdagradOptions& options);
+
+struct LarsOptions {
+  double momentum = 0.9;  // 0: no momenta are kept
+  double weight_decay = 0;
+  double trust_coefficient = 0.001;
+};
+
+// LARS (You, Gitman, Ginsburg 2017, algorithm 1). With trust coefficient e, and norms over all
+// elements of one parameter:
+//   r = e |p| / (|g| + d |p|), or 1 where |p| or |g| is 0
+//   m <- u m + r (g + d p)              p <- p - n m
+// The paper has n inside of the momentum; here it is outside, as in sgd_update, so that a change of
+// the learning rate takes effect at once.
+SgdUpdate lars_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
+                      const std::vector<ValueId>& momenta, const LarsOptions& options);
+
+struct LambOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-6;
+  double weight_decay = 0;
+};
+
+// LAMB (You et al. 2020, algorithm 2, where phi is the identity). Moments as for adam_update, norms
+// over all elements of one parameter:
+//   s = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon) + d p
+//   r = |p| / |s|, or 1 where either is 0
+//   p <- p - n r s
+AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
+                       ValueId step_count, const std::vector<ValueId>& parameters,
+                       const std::vector<ValueId>& gradients,
+                       const std::vector<ValueId>& first_moments,
+                       const std::vector<ValueId>& second_moments, const LambOptions& options);
 
 // The sum of the squares of every element of every value, an f64 scalar, since the square of a
 // large norm is more than an f32 holds: their squared Euclidean norm.

@@ -1,11 +1,23 @@
 #include "concord/optim/optimizer.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdlib>
+#include <map>
+#include <set>
+#include <tuple>
+#include <utility>
 
 #include "concord/base/error.h"
+#include "concord/base/text.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/optimizer.h"
+#include "concord/ops/shape_ops.h"
 #include "concord/ops/step.h"
+#include "concord/optim/muon.h"
 
 namespace concord {
 namespace {
@@ -15,23 +27,69 @@ void expect_range(const char* option, double value, bool fits, const char* expec
 }
 
 void check(const OptimizerOptions& o) {
-  if (o.name != "sgd" && o.name != "adam" && o.name != "adamw") {
-    fail("optimizer: there is no \"{}\"; choose sgd, adam or adamw", o.name);
-  }
-  expect_range("momentum", o.momentum, o.momentum >= 0 && o.momentum < 1, "a number in [0, 1)");
-  expect_range("beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "a number in [0, 1)");
-  expect_range("beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "a number in [0, 1)");
+  const auto below_one = [](const char* option, double value) {
+    expect_range(option, value, value >= 0 && value < 1, "a number in [0, 1)");
+  };
+  below_one("momentum", o.momentum);
+  below_one("beta1", o.beta1);
+  below_one("beta2", o.beta2);
+  below_one("alpha", o.alpha);
+  expect_range("trust_coefficient", o.trust_coefficient, o.trust_coefficient > 0,
+               "a positive number");
+  expect_range("adamw_rate_factor", o.adamw_rate_factor, o.adamw_rate_factor > 0,
+               "a positive number");
   expect_range("epsilon", o.epsilon, o.epsilon > 0, "a positive number");
   expect_range("weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or a positive number");
   expect_range("clip_norm", o.clip_norm, o.clip_norm >= 0, "0 or a positive number");
   if (o.name == "sgd" && o.nesterov && o.momentum == 0) {
     fail("optimizer: nesterov needs a positive momentum");
   }
+  for (const RateFactor& rate : o.rates) {
+    expect_range("a factor of rates", rate.factor, rate.factor >= 0, "0 or a positive number");
+  }
+}
+
+// Whether the name is the prefix, or goes on behind it with a dot.
+bool has_prefix(std::string_view name, std::string_view prefix) {
+  return name.starts_with(prefix) && (name.size() == prefix.size() || name[prefix.size()] == '.');
+}
+
+double rate_factor(const std::vector<RateFactor>& rates, std::string_view name) {
+  const RateFactor* longest = nullptr;
+  for (const RateFactor& rate : rates) {
+    if (!has_prefix(name, rate.prefix)) continue;
+    if (longest == nullptr || rate.prefix.size() > longest->prefix.size()) longest = &rate;
+  }
+  return longest == nullptr ? 1 : longest->factor;
+}
+
+// Throws for a prefix that none of the names has, or that stands there twice.
+void check_prefixes(const std::vector<RateFactor>& rates, const std::vector<std::string>& names) {
+  for (const RateFactor& rate : rates) {
+    if (std::ranges::count(rates, rate.prefix, &RateFactor::prefix) > 1) {
+      fail("optimizer.rates: {} has more than one factor", shortened(quote(rate.prefix)));
+    }
+    if (std::ranges::any_of(names, [&](auto& name) { return has_prefix(name, rate.prefix); })) {
+      continue;
+    }
+    std::vector<std::string_view> prefixes;  // of which one was meant
+    for (const std::string_view name : names) {
+      for (std::size_t end = name.find('.'); end != name.npos; end = name.find('.', end + 1)) {
+        prefixes.push_back(name.substr(0, end));
+      }
+      prefixes.push_back(name);
+    }
+    fail("optimizer.rates: no parameter's name begins with {}; did you mean {}?",
+         shortened(quote(rate.prefix)), quote(nearest(rate.prefix, prefixes)));
+  }
 }
 
 // Parameters that are updated alike.
 struct Group {
+  bool is_hidden = false;  // muon: whether the parameters are hidden matrices
+  bool decays = true;      // whether weight decay applies
   double weight_decay = 0;
+  ValueId learning_rate = kNoValue;
   std::vector<ValueId> parameters;
   std::vector<ValueId> gradients;
 };
@@ -50,28 +108,57 @@ class Application {
       : builder_(builder), options_(options), learning_rate_(learning_rate) {}
 
   void run(const std::vector<ParameterGradient>& parameters) {
+    const auto update = updates().find(options_.name);
+    if (update == updates().end()) {
+      std::vector<std::string_view> names;
+      for (const auto& [name, unused] : updates()) names.push_back(name);
+      fail("optimizer: there is no \"{}\"; choose one of {}", options_.name,
+           fmt::join(names, ", "));
+    }
     if (parameters.empty()) return;
     const std::string scope = builder_.scope_name();
     builder_.set_scope_name("optimizer");
+    if (options_.name == "muon") hidden_ = hidden_matrices(builder_.graph());
     gradient_scale_ = gradient_scale(parameters);
-    const bool is_sgd = options_.name == "sgd";
-    if (!is_sgd) step_count_ = step_count();
-    for (const Group& group : groups(parameters)) {
-      if (group.parameters.empty()) continue;
-      is_sgd ? update_sgd(group) : update_adam(group);
-    }
+    for (const Group& group : groups(parameters)) (this->*update->second)(group);
     builder_.set_scope_name(scope);
   }
 
  private:
-  std::vector<Group> groups(const std::vector<ParameterGradient>& parameters) const {
-    std::vector<Group> groups = {{.weight_decay = options_.weight_decay}, {.weight_decay = 0}};
+  using Update = void (Application::*)(const Group&);
+  static const std::map<std::string_view, Update>& updates() {
+    static const std::map<std::string_view, Update> table = {
+        {"sgd", &Application::update_sgd},         {"adam", &Application::update_adam},
+        {"adamw", &Application::update_adam},      {"lion", &Application::update_lion},
+        {"rmsprop", &Application::update_rmsprop}, {"adagrad", &Application::update_adagrad},
+        {"lars", &Application::update_lars},       {"lamb", &Application::update_lamb},
+        {"muon", &Application::update_muon}};
+    return table;
+  }
+
+  // Hidden matrices first, and those that decay.
+  std::vector<Group> groups(const std::vector<ParameterGradient>& parameters) {
+    std::map<std::tuple<bool, bool, double>, Group> by_treatment;
     for (const ParameterGradient& p : parameters) {
+      const bool is_hidden = hidden_.contains(p.parameter);
+      const bool by_adamw = options_.name == "muon" && !is_hidden;
       const bool decays =
           options_.decay_norm_and_bias || state_of(builder_.graph(), p.parameter).decay;
-      Group& group = groups[decays ? 0 : 1];
+      const double factor = rate_factor(options_.rates, builder_.graph().value(p.parameter).name) *
+                            (by_adamw ? options_.adamw_rate_factor : 1);
+      Group& group = by_treatment[{!is_hidden, !decays, factor}];
+      group.is_hidden = is_hidden;
+      group.decays = decays;
       group.parameters.push_back(p.parameter);
       group.gradients.push_back(p.gradient);
+    }
+    std::vector<Group> groups;
+    for (auto& [treatment, group] : by_treatment) {
+      const double factor = std::get<double>(treatment);
+      group.weight_decay = group.decays ? options_.weight_decay : 0;
+      group.learning_rate =
+          factor == 1 ? learning_rate_ : ops::scale(builder_, learning_rate_, factor);
+      groups.push_back(std::move(group));
     }
     return groups;
   }
@@ -85,11 +172,12 @@ class Application {
 
   // The number of this step, counted from 1.
   ValueId step_count() {
+    if (step_count_ != kNoValue) return step_count_;
     const TensorType scalar{DType::kF32, {}};
     const ValueId taken = builder_.state("step", scalar, State::Role::kOptimizer, {});
     const ValueId count = ops::add(builder_, taken, ops::constant(builder_, scalar, 1.0));
     builder_.set_next(taken, count);
-    return count;
+    return step_count_ = count;
   }
 
   // A state of zeros beside each parameter, named after it.
@@ -112,7 +200,7 @@ class Application {
     const bool has_momentum = options_.momentum != 0;
     const std::vector<ValueId> momenta =
         has_momentum ? states(group, "momentum") : std::vector<ValueId>();
-    const ops::SgdUpdate next = ops::sgd_update(builder_, learning_rate_, gradient_scale_,
+    const ops::SgdUpdate next = ops::sgd_update(builder_, group.learning_rate, gradient_scale_,
                                                 group.parameters, group.gradients, momenta,
                                                 {.momentum = options_.momentum,
                                                  .nesterov = options_.nesterov,
@@ -123,38 +211,164 @@ class Application {
   }
 
   void update_adam(const Group& group) {
+    const ValueId count = step_count();
     const std::vector<ValueId> first = states(group, "adam_m");
     const std::vector<ValueId> second = states(group, "adam_v");
     const ops::AdamUpdate next =
-        ops::adam_update(builder_, learning_rate_, gradient_scale_, step_count_, group.parameters,
+        ops::adam_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
                          group.gradients, first, second,
                          {.beta1 = options_.beta1,
                           .beta2 = options_.beta2,
                           .epsilon = options_.epsilon,
                           .weight_decay = group.weight_decay,
-                          .decoupled = options_.decoupled || options_.name == "adamw"});
+                          .decoupled = is_decoupled()});
     set_next(group.parameters, next.parameters);
     set_next(first, next.first_moments);
     set_next(second, next.second_moments);
   }
+
+  void update_lion(const Group& group) {
+    const std::vector<ValueId> momenta = states(group, "momentum");
+    const ops::LionUpdate next = ops::lion_update(
+        builder_, group.learning_rate, gradient_scale_, group.parameters, group.gradients, momenta,
+        {.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = group.weight_decay});
+    set_next(group.parameters, next.parameters);
+    set_next(momenta, next.momenta);
+  }
+
+  void update_rmsprop(const Group& group) {
+    const std::vector<ValueId> averages = states(group, "square_average");
+    const std::vector<ValueId> momenta =
+        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const ops::RmspropUpdate next =
+        ops::rmsprop_update(builder_, group.learning_rate, gradient_scale_, group.parameters,
+                            group.gradients, averages, momenta,
+                            {.alpha = options_.alpha,
+                             .epsilon = options_.epsilon,
+                             .momentum = options_.momentum,
+                             .weight_decay = group.weight_decay,
+                             .decoupled = options_.decoupled});
+    set_next(group.parameters, next.parameters);
+    set_next(averages, next.square_averages);
+    set_next(momenta, next.momenta);
+  }
+
+  void update_adagrad(const Group& group) {
+    const std::vector<ValueId> sums = states(group, "square_sum");
+    const ops::AdagradUpdate next = ops::adagrad_update(
+        builder_, group.learning_rate, gradient_scale_, group.parameters, group.gradients, sums,
+        {.epsilon = options_.epsilon,
+         .weight_decay = group.weight_decay,
+         .decoupled = options_.decoupled});
+    set_next(group.parameters, next.parameters);
+    set_next(sums, next.square_sums);
+  }
+
+  void update_lars(const Group& group) {
+    if (!group.decays) return update_sgd(group);
+    const std::vector<ValueId> momenta =
+        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const ops::SgdUpdate next = ops::lars_update(builder_, group.learning_rate, gradient_scale_,
+                                                 group.parameters, group.gradients, momenta,
+                                                 {.momentum = options_.momentum,
+                                                  .weight_decay = group.weight_decay,
+                                                  .trust_coefficient = options_.trust_coefficient});
+    set_next(group.parameters, next.parameters);
+    set_next(momenta, next.momenta);
+  }
+
+  void update_lamb(const Group& group) {
+    if (!group.decays) return update_adam(group);
+    const ValueId count = step_count();
+    const std::vector<ValueId> first = states(group, "adam_m");
+    const std::vector<ValueId> second = states(group, "adam_v");
+    const ops::AdamUpdate next =
+        ops::lamb_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
+                         group.gradients, first, second,
+                         {.beta1 = options_.beta1,
+                          .beta2 = options_.beta2,
+                          .epsilon = options_.epsilon,
+                          .weight_decay = group.weight_decay});
+    set_next(group.parameters, next.parameters);
+    set_next(first, next.first_moments);
+    set_next(second, next.second_moments);
+  }
+
+  void update_muon(const Group& group) {
+    if (!group.is_hidden) return update_adam(group);
+    const std::vector<ValueId> momenta =
+        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    for (std::size_t i = 0; i < group.parameters.size(); ++i) {
+      const ValueId parameter = group.parameters[i];
+      ValueId direction = group.gradients[i];
+      if (options_.clip_norm != 0) direction = ops::mul(builder_, direction, gradient_scale_);
+      if (!momenta.empty()) direction = add_momentum(momenta[i], direction);
+      const Shape shape = builder_.shape(parameter);
+      const std::int64_t columns = shape.elements() / shape[0];
+      const ValueId matrix = ops::reshape(builder_, direction, {shape[0], columns});
+      const ValueId step = ops::reshape(builder_, orthogonalize(builder_, matrix), shape);
+      const double scale = 0.2 * std::sqrt(static_cast<double>(std::max(shape[0], columns)));
+      const ops::SgdUpdate next = ops::sgd_update(
+          builder_, group.learning_rate, ops::constant(builder_, {DType::kF32, {}}, scale),
+          {parameter}, {step}, {}, {.weight_decay = group.weight_decay, .decoupled = true});
+      set_next({parameter}, next.parameters);
+    }
+  }
+
+  // Takes the gradient into a momentum; returns the direction of the step.
+  ValueId add_momentum(ValueId momentum, ValueId gradient) {
+    const auto with_gradient = [&](ValueId m) {
+      return ops::add(builder_, gradient, ops::scale(builder_, m, options_.momentum));
+    };
+    const ValueId next = with_gradient(momentum);
+    builder_.set_next(momentum, next);
+    return options_.nesterov ? with_gradient(next) : next;
+  }
+
+  bool is_decoupled() const { return options_.decoupled || usual_options(options_.name).decoupled; }
 
   GraphBuilder& builder_;
   const OptimizerOptions& options_;
   ValueId learning_rate_;
   ValueId gradient_scale_ = kNoValue;
   ValueId step_count_ = kNoValue;
+  std::set<ValueId> hidden_;  // parameters that muon orthogonalizes
 };
 
 }  // namespace
 
+std::optional<RateFactor> parse_rate_factor(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  if (equals == 0 || equals == text.npos) return std::nullopt;
+  RateFactor rate{std::string(text.substr(0, equals)), 0};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data() + equals + 1, end, rate.factor);
+  const bool fits = std::isfinite(rate.factor) && rate.factor >= 0;
+  return error == std::errc() && stop == end && fits ? std::optional(rate) : std::nullopt;
+}
+
+OptimizerOptions usual_options(std::string_view name) {
+  OptimizerOptions options{.name = std::string(name)};
+  options.decoupled = name == "adamw" || name == "lion" || name == "muon";
+  options.nesterov = name == "muon";
+  if (name == "rmsprop") options.momentum = 0;
+  if (name == "muon") options.momentum = 0.95;
+  if (name == "adagrad") options.epsilon = 1e-10;
+  if (name == "lamb") options.epsilon = 1e-6;
+  if (name == "lion") options.beta2 = 0.99;
+  return options;
+}
+
 void apply_optimizer(GraphBuilder& builder, const OptimizerOptions& options,
                      const std::vector<ParameterGradient>& parameters, ValueId learning_rate) {
   check(options);
+  std::vector<std::string> names;
   for (const ParameterGradient& p : parameters) {
+    names.push_back(builder.graph().value(p.parameter).name);
     if (p.gradient != kNoValue) continue;
-    fail("the loss does not depend on parameter \"{}\"; leave it out of the update",
-         builder.graph().value(p.parameter).name);
+    fail("the loss does not depend on parameter \"{}\"; leave it out of the update", names.back());
   }
+  check_prefixes(options.rates, names);
   Application(builder, options, learning_rate).run(parameters);
 }
 

@@ -115,6 +115,60 @@ void check_adam(const OptimizerOptions& o) {
               }));
 }
 
+void check_lion(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
+                const double sum = o.beta1 * memory.m + (1 - o.beta1) * g;
+                memory.m += (1 - o.beta2) * (g - memory.m);
+                return p * (1 - kLearningRate * decay) - std::copysign(kLearningRate, sum);
+              }));
+}
+
+void check_rmsprop(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
+                if (o.decoupled) p *= 1 - kLearningRate * decay;
+                if (!o.decoupled) g += decay * p;
+                memory.v += (1 - o.alpha) * (g * g - memory.v);
+                memory.m = o.momentum * memory.m + g / (std::sqrt(memory.v) + o.epsilon);
+                return p - kLearningRate * memory.m;
+              }));
+}
+
+void check_adagrad(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
+                if (o.decoupled) p *= 1 - kLearningRate * decay;
+                if (!o.decoupled) g += decay * p;
+                memory.v += g * g;
+                return p - kLearningRate * g / (std::sqrt(memory.v) + o.epsilon);
+              }));
+}
+
+// Of a scalar, the norm is the absolute value. Only the first of the two scalars decays.
+void check_lars(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o),
+              loop(o, [&, i = 0](double p, double g, double decay, auto& memory, int) mutable {
+                const bool is_bias = i++ % 2 == 1 && !o.decay_norm_and_bias;
+                const double ratio = is_bias ? 1
+                                             : o.trust_coefficient * std::abs(p) /
+                                                   (std::abs(g) + decay * std::abs(p));
+                memory.m = o.momentum * memory.m + ratio * (g + decay * p);
+                return p - kLearningRate * memory.m;
+              }));
+}
+
+void check_lamb(const OptimizerOptions& o) {
+  expect_near(evaluate_graph(o),
+              loop(o, [&, i = 0](double p, double g, double decay, auto& memory, int t) mutable {
+                memory.m += (1 - o.beta1) * (g - memory.m);
+                memory.v += (1 - o.beta2) * (g * g - memory.v);
+                const double m_hat = memory.m / (1 - std::pow(o.beta1, t));
+                const double v_hat = memory.v / (1 - std::pow(o.beta2, t));
+                const double step = m_hat / (std::sqrt(v_hat) + o.epsilon) + decay * p;
+                const bool is_bias = i++ % 2 == 1 && !o.decay_norm_and_bias;
+                const double ratio = is_bias ? 1 : std::abs(p) / std::abs(step);
+                return p - kLearningRate * ratio * step;
+              }));
+}
+
 TEST(Optimizer, SgdFollowsItsFormula) {
   check_sgd({.momentum = 0});
   check_sgd({.momentum = 0.9});
@@ -129,6 +183,107 @@ TEST(Optimizer, AdamAndAdamwFollowTheirFormulas) {
   check_adam({.name = "adam", .weight_decay = 0.2, .beta1 = 0.7, .beta2 = 0.9, .epsilon = 1e-3});
   check_adam({.name = "adamw", .weight_decay = 0.2});
   check_adam({.name = "adamw", .weight_decay = 0.2, .decay_norm_and_bias = true, .clip_norm = 0.3});
+}
+
+TEST(Optimizer, LionFollowsItsFormula) {
+  check_lion(usual_options("lion"));
+  check_lion({.name = "lion", .weight_decay = 0.2, .beta1 = 0.5, .beta2 = 0.7, .clip_norm = 0.3});
+}
+
+TEST(Optimizer, RmspropFollowsItsFormula) {
+  check_rmsprop(usual_options("rmsprop"));
+  check_rmsprop({.name = "rmsprop", .momentum = 0.9, .weight_decay = 0.2, .alpha = 0.8});
+  check_rmsprop({.name = "rmsprop", .momentum = 0, .weight_decay = 0.2, .decoupled = true});
+}
+
+TEST(Optimizer, AdagradFollowsItsFormula) {
+  check_adagrad(usual_options("adagrad"));
+  check_adagrad({.name = "adagrad", .weight_decay = 0.2, .epsilon = 1e-3, .clip_norm = 0.3});
+  check_adagrad({.name = "adagrad", .weight_decay = 0.2, .decoupled = true});
+}
+
+TEST(Optimizer, LarsFollowsItsFormula) {
+  check_lars({.name = "lars"});
+  check_lars({.name = "lars", .weight_decay = 0.2, .trust_coefficient = 0.5, .clip_norm = 0.3});
+  check_lars({.name = "lars", .momentum = 0, .weight_decay = 0.2, .decay_norm_and_bias = true});
+}
+
+TEST(Optimizer, LambFollowsItsFormula) {
+  check_lamb(usual_options("lamb"));
+  check_lamb(
+      {.name = "lamb", .weight_decay = 0.2, .beta1 = 0.7, .epsilon = 1e-3, .clip_norm = 0.3});
+  check_lamb({.name = "lamb", .weight_decay = 0.2, .decay_norm_and_bias = true});
+}
+
+TEST(Optimizer, TrustRatiosAreOfEuclideanNorms) {
+  const auto step = [](const OptimizerOptions& options) {
+    Graph graph;
+    GraphBuilder b(graph);
+    const TensorType vector{DType::kF32, {2}};
+    const ValueId rate = b.input("rate", {DType::kF32, {}}, Input::Kind::kStep);
+    const ValueId g = b.input("g", vector, Input::Kind::kStep);
+    apply_optimizer(b, options, {{b.state("w", vector, State::Role::kParameter, {}), g}}, rate);
+    ref::Bindings bindings;
+    for (const State& state : graph.states) {
+      const Value& value = graph.value(state.value);
+      bindings[value.name] = ref::Array(value.type.shape);
+    }
+    bindings["w"] = ref::Array({2}, {3, 4});
+    bindings["g"] = ref::Array({2}, {0.5, -1.2});
+    bindings["rate"] = ref::Array({}, {kLearningRate});
+    const ref::Array next = ref::evaluate_step(graph, bindings, {{{}}}).next_states.at("w");
+    return std::vector<double>{next[0] - 3, next[1] - 4};
+  };
+  const std::vector<double> lars = step({.name = "lars", .weight_decay = 0.1});
+  const double ratio = 0.001 * 5 / (1.3 + 0.1 * 5);
+  EXPECT_NEAR(lars[0], -kLearningRate * ratio * (0.5 + 0.3), 1e-12);
+  EXPECT_NEAR(lars[1], -kLearningRate * ratio * (-1.2 + 0.4), 1e-12);
+  // Adam's first direction is the gradient's sign.
+  const std::vector<double> lamb = step({.name = "lamb", .weight_decay = 0.1, .epsilon = 1e-15});
+  const double norm = std::hypot(1 + 0.3, -1 + 0.4);
+  EXPECT_NEAR(lamb[0], -kLearningRate * 5 / norm * (1 + 0.3), 1e-12);
+  EXPECT_NEAR(lamb[1], -kLearningRate * 5 / norm * (-1 + 0.4), 1e-12);
+}
+
+TEST(Optimizer, LayersLearnAtTheirRates) {
+  const auto steps = [](const OptimizerOptions& options) {
+    const std::vector<double> p = evaluate_graph(options)[0];
+    return std::vector<double>{p[0] - kScalars[0].parameter, p[1] - kScalars[1].parameter};
+  };
+  for (const char* name : {"sgd", "adamw", "lion", "rmsprop", "adagrad", "lamb"}) {
+    const OptimizerOptions plain{.name = name, .weight_decay = 0.2, .decoupled = true};
+    OptimizerOptions halved = plain, one = plain;
+    halved.rates = {{"layer", 0.5}};
+    one.rates = {{"layer.bias", 0}, {"layer", 0.5}};  // the longest prefix counts
+    for (std::size_t i : {0, 1}) EXPECT_NEAR(steps(halved)[i], steps(plain)[i] / 2, 1e-12) << name;
+    EXPECT_NEAR(steps(one)[0], steps(plain)[0] / 2, 1e-12) << name;
+    EXPECT_EQ(steps(one)[1], 0) << name;
+  }
+}
+
+TEST(Optimizer, RateOfNoParameterNamesItAndTheNearest) {
+  const auto error_of = [](const char* prefix) -> std::string {
+    try {
+      evaluate_graph({.rates = {{prefix, 0.5}}});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error_of("layer.bias"), "");
+  EXPECT_EQ(error_of("lay"),
+            "optimizer.rates: no parameter's name begins with \"lay\"; did you mean \"layer\"?");
+  EXPECT_NE(error_of("layer.").find("did you mean"), std::string::npos);
+  EXPECT_NE(error_of("layer.weigth").find("did you mean \"layer.weight\"?"), std::string::npos);
+}
+
+TEST(Optimizer, RateFactorsAreParsed) {
+  EXPECT_EQ(parse_rate_factor("h.0=0.5")->prefix, "h.0");
+  EXPECT_EQ(parse_rate_factor("h.0=0.5")->factor, 0.5);
+  EXPECT_EQ(parse_rate_factor("x=0")->factor, 0);
+  for (const char* text : {"", "=", "h.0", "=1", "x=", "x=1,", "x= 1", "x=-1", "x=inf", "x=nan"}) {
+    EXPECT_FALSE(parse_rate_factor(text)) << text;
+  }
 }
 
 TEST(Optimizer, DecayReachesBiasesOnlyWhereAsked) {
@@ -174,11 +329,14 @@ TEST(Optimizer, RefusesWhatHasNoMeaning) {
   const TensorType scalar{DType::kF32, {}};
   const ValueId p = b.state("w", scalar, State::Role::kParameter, {});
   const ValueId g = b.input("g", scalar, Input::Kind::kStep);
-  EXPECT_THROW(apply_optimizer(b, {.name = "lion"}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.name = "adamax"}, {{p, g}}, g), Error);
   EXPECT_THROW(apply_optimizer(b, {.momentum = 1}, {{p, g}}, g), Error);
   EXPECT_THROW(apply_optimizer(b, {.momentum = 0, .nesterov = true}, {{p, g}}, g), Error);
   EXPECT_THROW(apply_optimizer(b, {.clip_norm = -1}, {{p, g}}, g), Error);
   EXPECT_THROW(apply_optimizer(b, {}, {{p, kNoValue}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.rates = {{"w", -1}}}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.rates = {{"w", 1}, {"w", 2}}}, {{p, g}}, g), Error);
+  EXPECT_THROW(apply_optimizer(b, {.name = "muon"}, {{p, g}}, g), Error);
 }
 
 }  // namespace

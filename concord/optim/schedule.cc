@@ -23,6 +23,7 @@ void check(const ScheduleOptions& o, std::int64_t step, std::int64_t total_steps
   if (o.warmup_steps < 0) {
     fail("schedule: warmup_steps = {}: expected 0 or a positive number", o.warmup_steps);
   }
+  if (!(o.power > 0)) fail("schedule: power = {}: expected a positive number", o.power);
   if (o.name != "one_cycle") return;
   if (o.warmup_steps > 0) {
     fail("schedule: warmup_steps = {}: expected 0, since one_cycle has its own warm-up",
@@ -59,11 +60,15 @@ double learning_rate(const ScheduleOptions& o, double base, std::int64_t step,
   }
   if (o.name == "cosine") return base * between(o.final_learning_rate_fraction, 1, half_cosine(t));
   if (o.name == "linear") return base * between(o.final_learning_rate_fraction, 1, 1 - t);
+  if (o.name == "polynomial") {
+    return base * between(o.final_learning_rate_fraction, 1, std::pow(1 - t, o.power));
+  }
   if (o.name == "inverse_time") return base / (1 + o.decay_rate * since_warmup);
   if (o.name == "one_cycle") return base * one_cycle(o, t);
   fail(
-      "schedule: there is no \"{}\"; choose constant, step, cosine, linear, inverse_time or "
-      "one_cycle",
+      "schedule: there is no \"{}\"; choose constant, step, cosine, linear, polynomial, "
+      "inverse_time "
+      "or one_cycle",
       o.name);
 }
 

@@ -41,6 +41,17 @@ TEST(Schedule, LinearFallsEvenly) {
   EXPECT_NEAR(at({.name = "linear", .final_learning_rate_fraction = 0.5}, 50), 1.5, 1e-12);
 }
 
+TEST(Schedule, PolynomialFallsWithAPower) {
+  EXPECT_NEAR(at({.name = "polynomial"}, 25), 2 * 0.75 * 0.75, 1e-12);
+  const ScheduleOptions cubic{
+      .name = "polynomial", .final_learning_rate_fraction = 0.1, .power = 3};
+  EXPECT_DOUBLE_EQ(at(cubic, 0), 2.0);
+  EXPECT_NEAR(at(cubic, 50), 2 * (0.1 + 0.9 / 8), 1e-12);
+  EXPECT_NEAR(at(cubic, 150), 0.2, 1e-12);
+  const ScheduleOptions even{.name = "polynomial", .power = 1};
+  EXPECT_NEAR(at(even, 37), at({.name = "linear"}, 37), 1e-12);
+}
+
 TEST(Schedule, InverseTimeDividesByOnePlusTime) {
   EXPECT_NEAR(at({.name = "inverse_time", .decay_rate = 0.5}, 6), 0.5, 1e-12);
 }
@@ -58,7 +69,7 @@ TEST(Schedule, OneCycleRisesToThePeakAndFalls) {
 }
 
 TEST(Schedule, WarmUpRisesToTheBaseAndShiftsWhatFollows) {
-  for (const char* name : {"constant", "step", "cosine", "linear", "inverse_time"}) {
+  for (const char* name : {"constant", "step", "cosine", "linear", "polynomial", "inverse_time"}) {
     const ScheduleOptions options{.name = name, .warmup_steps = 20};
     EXPECT_DOUBLE_EQ(at(options, 0), 0.1) << name;
     EXPECT_DOUBLE_EQ(at(options, 9), 1.0) << name;
@@ -76,6 +87,7 @@ TEST(Schedule, WarmUpAsLongAsTheTrainingEndsAtTheFinalRate) {
 
 TEST(Schedule, RefusesWhatHasNoMeaning) {
   EXPECT_THROW(at({.name = "sawtooth"}, 0), Error);
+  EXPECT_THROW(at({.name = "polynomial", .power = 0}, 0), Error);
   EXPECT_THROW(at({.name = "one_cycle", .warmup_steps = 5}, 0), Error);
   EXPECT_THROW(at({.name = "one_cycle", .peak_fraction = 1}, 0), Error);
   EXPECT_THROW(at({}, -1), Error);

@@ -15,6 +15,7 @@
 #include "concord/base/error.h"
 #include "concord/base/file.h"
 #include "concord/base/text.h"
+#include "concord/optim/optimizer.h"
 #include "concord/train/config_schema.h"
 
 namespace concord {
@@ -149,6 +150,7 @@ class ConfigBuilder {
   Config finish();
 
  private:
+  void set_usual_options();
   void assign(const std::string& where, std::string_view section, std::string_view name,
               const toml::node& node);
 
@@ -250,17 +252,28 @@ void ConfigBuilder::apply_override(std::string_view text) {
   assign(where, section, name, *parsed->get("value"));
 }
 
+// What is not set becomes what is usual for the optimizer.
+void ConfigBuilder::set_usual_options() {
+  OptimizerConfig& optimizer = config_.optimizer;
+  const OptimizerOptions usual = usual_options(optimizer.name);
+  const auto set = [this](std::string_view key, auto& value, const auto& usual_value) {
+    if (!origin_.contains(key)) value = usual_value;
+  };
+  set("optimizer.momentum", optimizer.momentum, usual.momentum);
+  set("optimizer.nesterov", optimizer.nesterov, usual.nesterov);
+  set("optimizer.decoupled", optimizer.decoupled, usual.decoupled);
+  set("optimizer.beta2", optimizer.beta2, usual.beta2);
+  set("optimizer.epsilon", optimizer.epsilon, usual.epsilon);
+  if (!usual.decoupled || optimizer.decoupled) return;
+  fail("{}: optimizer.decoupled = false: expected true for {}{}", origin_["optimizer.decoupled"],
+       optimizer.name, optimizer.name == "adamw" ? "; adam is the one without" : "");
+}
+
 Config ConfigBuilder::finish() {
   if (config_.output.dir.empty()) {
     config_.output.dir = "runs/" + std::filesystem::path(file_name_).stem().string();
   }
-  if (config_.optimizer.name == "adamw") {
-    if (origin_.contains("optimizer.decoupled") && !config_.optimizer.decoupled) {
-      fail("{}: optimizer.decoupled = false: expected true for adamw; adam is the one without",
-           origin_["optimizer.decoupled"]);
-    }
-    config_.optimizer.decoupled = true;
-  }
+  set_usual_options();
   if (const auto problem = find_problem(config_)) {
     const auto origin = origin_.find(problem->key);
     fail("{}: {}", origin == origin_.end() ? file_name_ : origin->second, problem->message);

@@ -102,7 +102,11 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
+  double alpha = 0.99;
+  double trust_coefficient = 0.001;
+  double adamw_rate_factor = 1;
   double clip_norm = 0;
+  std::vector<std::string> rates;
   bool operator==(const OptimizerConfig&) const = default;
 };
 
@@ -113,6 +117,7 @@ struct ScheduleConfig {
   double gamma = 0.1;
   double decay_rate = 0.001;
   double final_learning_rate_fraction = 0;
+  double power = 2;
   double initial_learning_rate_fraction = 0.04;
   double peak_fraction = 0.3;
   bool operator==(const ScheduleConfig&) const = default;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "concord/base/text.h"
+#include "concord/optim/optimizer.h"
 
 namespace concord {
 namespace {
@@ -210,39 +211,62 @@ std::vector<ConfigKey> make_keys() {
           "`measure` times the candidate kernels at the start and keeps the fastest, "
           "`default` takes the built-in choice"),
 
-      CONCORD_CONFIG_KEY(optimizer.name, one_of({"sgd", "adam", "adamw"}),
-                         "the update rule; adamw is adam with decoupled weight decay"),
+      CONCORD_CONFIG_KEY(
+          optimizer.name,
+          one_of({"sgd", "adam", "adamw", "lion", "rmsprop", "adagrad", "lars", "lamb", "muon"}),
+          "the update rule; adamw is adam with decoupled weight decay; muon updates "
+          "hidden matrices and filters, adamw all else"),
       CONCORD_CONFIG_KEY(optimizer.learning_rate, kPositive,
                          "the learning rate that [schedule] varies"),
-      CONCORD_CONFIG_KEY(optimizer.momentum, kBelowOne, "the momentum; 0: none"),
-      CONCORD_CONFIG_KEY(optimizer.nesterov, kAny, "Nesterov's form of the momentum"),
+      CONCORD_CONFIG_KEY(optimizer.momentum, kBelowOne,
+                         "the momentum; 0: none. Default for rmsprop: 0, for muon: 0.95"),
+      CONCORD_CONFIG_KEY(optimizer.nesterov, kAny,
+                         "Nesterov's form of the momentum. Default for muon: true"),
       CONCORD_CONFIG_KEY(optimizer.weight_decay, kNonNegative,
                          "the weight decay λ, of weights w; 0: none"),
       CONCORD_CONFIG_KEY(optimizer.decoupled, kAny,
                          "false: λ·w is added to the gradient; true: learning rate·λ·w is "
-                         "subtracted from the weights beside the update. adamw sets it"),
+                         "subtracted from the weights beside the update. adamw, lion and muon "
+                         "set it"),
       CONCORD_CONFIG_KEY(optimizer.decay_norm_and_bias, kAny,
                          "weight decay also for biases and the parameters of normalizations"),
-      CONCORD_CONFIG_KEY(optimizer.beta1, kBelowOne, "the decay of the gradient's running mean"),
+      CONCORD_CONFIG_KEY(optimizer.beta1, kBelowOne,
+                         "the decay of the gradient's running mean; lion: the share of the "
+                         "momentum in the sum whose sign is the step"),
       CONCORD_CONFIG_KEY(optimizer.beta2, kBelowOne,
-                         "the decay of the squared gradient's running mean"),
+                         "the decay of the squared gradient's running mean; lion: the decay of the "
+                         "momentum. Default for lion: 0.99"),
       CONCORD_CONFIG_KEY(optimizer.epsilon, kPositive,
-                         "added to the root of the squared gradient's mean"),
+                         "added to the root of the squared gradient's mean, or sum. Default for "
+                         "adagrad: 1e-10, for lamb: 1e-6"),
+      CONCORD_CONFIG_KEY(optimizer.alpha, kBelowOne,
+                         "the decay of the squared gradient's running mean"),
+      CONCORD_CONFIG_KEY(optimizer.trust_coefficient, kPositive,
+                         "the size of a step relative to the size of the parameter"),
+      CONCORD_CONFIG_KEY(optimizer.adamw_rate_factor, kPositive,
+                         "what multiplies the learning rate of the parameters that adamw updates"),
       CONCORD_CONFIG_KEY(optimizer.clip_norm, kNonNegative,
                          "a gradient whose norm over all parameters is larger is scaled down to "
                          "it; 0: off"),
+      CONCORD_CONFIG_KEY(optimizer.rates, kAny,
+                         "layer-wise learning rates, such as `[\"wte=0.1\", \"h.0=0.5\"]`: the "
+                         "learning rate of the parameters called `h.0` or `h.0.` and more is "
+                         "multiplied by 0.5; of several beginnings that fit the longest counts"),
 
-      CONCORD_CONFIG_KEY(
-          schedule.name,
-          one_of({"constant", "step", "cosine", "linear", "inverse_time", "one_cycle"}),
-          "the formula, see above"),
+      CONCORD_CONFIG_KEY(schedule.name,
+                         one_of({"constant", "step", "cosine", "linear", "polynomial",
+                                 "inverse_time", "one_cycle"}),
+                         "the formula, see above"),
       CONCORD_CONFIG_KEY(schedule.warmup_steps, kCount, "w, steps of linear warm-up"),
       CONCORD_CONFIG_KEY(schedule.milestones, kNonNegative,
                          "epochs, increasing, at which step multiplies by gamma"),
       CONCORD_CONFIG_KEY(schedule.gamma, kPositive, "the factor of step"),
       CONCORD_CONFIG_KEY(schedule.decay_rate, kNonNegative, "d of inverse_time, for one step"),
       CONCORD_CONFIG_KEY(schedule.final_learning_rate_fraction, kFraction,
-                         "f, the share of η left at the end of cosine, linear and one_cycle"),
+                         "f, the share of η left at the end of cosine, linear, polynomial and "
+                         "one_cycle"),
+      CONCORD_CONFIG_KEY(schedule.power, kPositive,
+                         "q, the power of polynomial; 1 is the same as linear"),
       CONCORD_CONFIG_KEY(schedule.initial_learning_rate_fraction, kFraction,
                          "i, the share of η with which one_cycle starts"),
       CONCORD_CONFIG_KEY(
@@ -268,7 +292,10 @@ constexpr std::array kSections = {
                   "What it is trained on. A key that names a kind in brackets is read for "
                   "that kind alone."},
     ConfigSection{"train", "How long, in which portions and how exactly."},
-    ConfigSection{"optimizer", "How a gradient changes the weights."},
+    ConfigSection{"optimizer",
+                  "How a gradient changes the weights. The formulas are in "
+                  "`concord/ops/optimizer.h`; how muon, lars and lamb treat which parameters is in "
+                  "`concord/optim/optimizer.h`."},
     ConfigSection{
         "schedule",
         "The learning rate of step s = 0, 1, ..., S - 1, where S is the number of steps of all "
@@ -279,6 +306,7 @@ constexpr std::array kSections = {
         "- step: η·gamma^m, m being the number of milestones ≤ s / (steps of an epoch)\n"
         "- cosine: η·(f + (1 - f)·(1 + cos(π·t)) / 2)\n"
         "- linear: η·(1 - (1 - f)·t)\n"
+        "- polynomial: η·(f + (1 - f)·(1 - t)^q)\n"
         "- inverse_time: η / (1 + d·(s - w))\n"
         "- one_cycle (w = 0), with u = s / S: η·(i + (1 - i)·(1 - cos(π·u / p)) / 2) for u < p, "
         "then η·(f + (1 - f)·(1 + cos(π·(u - p) / (1 - p))) / 2)"},
@@ -411,6 +439,13 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
     return problem("optimizer.nesterov", optimizer.nesterov,
                    "a positive optimizer.momentum with it");
   }
+  for (const std::string& rate : optimizer.rates) {
+    if (parse_rate_factor(rate)) continue;
+    return problem("optimizer.rates", optimizer.rates,
+                   fmt::format("the beginning of parameters' names, \"=\" and a factor of at least "
+                               "0 in place of {}",
+                               shortened(quote(rate))));
+  }
   if (schedule.name == "step" && schedule.milestones.empty()) {
     return problem("schedule.milestones", schedule.milestones, "at least one epoch for step");
   }
@@ -489,13 +524,22 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"data.samples", "data.shape", "data.classes", "data.targets", "data.tokens"},
        {"data.kind", {"synthetic"}}},
       {{"data.normalize_targets"}, {"model.loss", {"mse"}}},
-      {{"optimizer.momentum", "optimizer.nesterov"}, {"optimizer.name", {"sgd"}}},
-      {{"optimizer.beta1", "optimizer.beta2", "optimizer.epsilon"},
-       {"optimizer.name", {"adam", "adamw"}}},
+      {{"optimizer.momentum"}, {"optimizer.name", {"sgd", "rmsprop", "lars", "muon"}}},
+      {{"optimizer.decoupled"},
+       {"optimizer.name", {"sgd", "adam", "adamw", "lion", "rmsprop", "adagrad", "muon"}}},
+      {{"optimizer.trust_coefficient"}, {"optimizer.name", {"lars"}}},
+      {{"optimizer.adamw_rate_factor"}, {"optimizer.name", {"muon"}}},
+      {{"optimizer.nesterov"}, {"optimizer.name", {"sgd", "muon"}}},
+      {{"optimizer.beta1", "optimizer.beta2"},
+       {"optimizer.name", {"adam", "adamw", "lion", "lamb", "muon"}}},
+      {{"optimizer.epsilon"},
+       {"optimizer.name", {"adam", "adamw", "rmsprop", "adagrad", "lamb", "muon"}}},
+      {{"optimizer.alpha"}, {"optimizer.name", {"rmsprop"}}},
       {{"schedule.milestones", "schedule.gamma"}, {"schedule.name", {"step"}}},
       {{"schedule.decay_rate"}, {"schedule.name", {"inverse_time"}}},
       {{"schedule.final_learning_rate_fraction"},
-       {"schedule.name", {"cosine", "linear", "one_cycle"}}},
+       {"schedule.name", {"cosine", "linear", "polynomial", "one_cycle"}}},
+      {{"schedule.power"}, {"schedule.name", {"polynomial"}}},
       {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
        {"schedule.name", {"one_cycle"}}},
   };

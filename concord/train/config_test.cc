@@ -189,6 +189,12 @@ TEST(Config, ContradictionNamesTheKeyAndItsLine) {
       {"data.shape", "data.kind = 'synthetic'\ndata.shape = [1048576, 1048576, 1048576]"},
       {"optimizer.nesterov", "optimizer.nesterov = true\noptimizer.momentum = 0"},
       {"optimizer.decoupled", "optimizer.name = 'adamw'\noptimizer.decoupled = false"},
+      {"optimizer.decoupled", "optimizer.name = 'lion'\noptimizer.decoupled = false"},
+      {"optimizer.rates", "optimizer.rates = ['wte']"},
+      {"optimizer.rates", "optimizer.rates = ['wte=0.1', '=0.1']"},
+      {"optimizer.rates", "optimizer.rates = ['wte=0.1x']"},
+      {"optimizer.rates", "optimizer.rates = ['wte=-1']"},
+      {"optimizer.rates", "optimizer.rates = ['wte=inf']"},
       {"schedule.milestones", "schedule.name = 'step'"},
       {"schedule.milestones", "schedule.milestones = [3, 3]"},
       {"schedule.warmup_steps", "schedule.name = 'one_cycle'\nschedule.warmup_steps = 1"},
@@ -202,6 +208,22 @@ TEST(Config, ContradictionNamesTheKeyAndItsLine) {
 TEST(Config, AdamwDecouplesItsWeightDecay) {
   EXPECT_TRUE(parse_config("optimizer.name = 'adamw'", "config.toml").optimizer.decoupled);
   EXPECT_FALSE(parse_config("optimizer.name = 'adam'", "config.toml").optimizer.decoupled);
+}
+
+TEST(Config, OptimizersHaveTheirUsualOptions) {
+  const auto optimizer = [](std::string_view text) { return parse_config(text, "x").optimizer; };
+  EXPECT_EQ(optimizer("optimizer.name = 'lion'").beta2, 0.99);
+  EXPECT_TRUE(optimizer("optimizer.name = 'lion'").decoupled);
+  EXPECT_EQ(optimizer("optimizer.name = 'lion'\noptimizer.beta2 = 0.9").beta2, 0.9);
+  EXPECT_EQ(optimizer("optimizer.name = 'adagrad'").epsilon, 1e-10);
+  EXPECT_EQ(optimizer("optimizer.name = 'lamb'").epsilon, 1e-6);
+  EXPECT_EQ(optimizer("optimizer.name = 'rmsprop'").momentum, 0);
+  EXPECT_EQ(optimizer("optimizer.name = 'muon'").momentum, 0.95);
+  EXPECT_TRUE(optimizer("optimizer.name = 'muon'").nesterov);
+  EXPECT_TRUE(optimizer("optimizer.name = 'muon'").decoupled);
+  EXPECT_EQ(optimizer("optimizer.name = 'sgd'").momentum, 0.9);
+  EXPECT_THAT(error_of("optimizer.name = 'adagrad'\noptimizer.momentum = 0.5"),
+              HasSubstr("only where optimizer.name is \"sgd\", \"rmsprop\", \"lars\", \"muon\""));
 }
 
 TEST(Config, MalformedTomlNamesLineAndColumn) {

@@ -47,6 +47,12 @@ data::DataOptions data_options(const Config& config) {
   return to;
 }
 
+std::vector<RateFactor> rate_factors(const std::vector<std::string>& rates) {
+  std::vector<RateFactor> factors;
+  for (const std::string& rate : rates) factors.push_back(parse_rate_factor(rate).value());
+  return factors;
+}
+
 nn::StepOptions step_options(const Config& from, const data::Task& task) {
   const bool classes = task.target == data::TargetType::kClass;
   return {.model = {.name = from.model.name,
@@ -79,7 +85,11 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .beta1 = from.optimizer.beta1,
                         .beta2 = from.optimizer.beta2,
                         .epsilon = from.optimizer.epsilon,
-                        .clip_norm = from.optimizer.clip_norm},
+                        .alpha = from.optimizer.alpha,
+                        .trust_coefficient = from.optimizer.trust_coefficient,
+                        .adamw_rate_factor = from.optimizer.adamw_rate_factor,
+                        .clip_norm = from.optimizer.clip_norm,
+                        .rates = rate_factors(from.optimizer.rates)},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
@@ -140,6 +150,7 @@ double Job::learning_rate(std::int64_t step) const {
       .gamma = from.gamma,
       .decay_rate = from.decay_rate,
       .final_learning_rate_fraction = from.final_learning_rate_fraction,
+      .power = from.power,
       .initial_learning_rate_fraction = from.initial_learning_rate_fraction,
       .peak_fraction = from.peak_fraction};
   return concord::learning_rate(options, config.optimizer.learning_rate, step, schedule_steps(),

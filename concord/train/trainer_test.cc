@@ -139,6 +139,20 @@ TEST_F(TrainerTest, StopAndResumeMidEpochGivesTheSameBits) {
   EXPECT_EQ(expected, 12);
 }
 
+// What each optimizer remembers is in the checkpoint, as are its steps.
+TEST_F(TrainerTest, EveryOptimizerResumesToTheSameBits) {
+  for (const std::string name : {"lion", "rmsprop", "adagrad", "lars", "lamb", "muon"}) {
+    const std::vector<std::string> overrides = {
+        "optimizer.name=" + name, "optimizer.learning_rate=0.001",
+        "optimizer.rates=['layer1=0.5', 'fc=2']", "schedule.name=polynomial"};
+    const Summary unbroken = run(config(name, overrides));
+    EXPECT_EQ(unbroken.step, 12);
+    run(config(name + "_stopped", overrides), 7);
+    const Summary resumed = run(config(name + "_stopped", overrides), -1, /*resume=*/true);
+    EXPECT_EQ(resumed.weights_hash, unbroken.weights_hash) << name;
+  }
+}
+
 TEST_F(TrainerTest, LoaderThreadsDoNotChangeTheBits) {
   EXPECT_EQ(run(config("a", {"data.loader_threads=1"})).weights_hash,
             run(config("b", {"data.loader_threads=3"})).weights_hash);

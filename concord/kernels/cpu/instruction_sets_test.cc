@@ -32,6 +32,12 @@ std::string check_families() {
              const ValueId positive = ops::exp(b, x[0]);
              ops::adam_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
              ops::sgd_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.momentum = 0.9});
+             ops::lion_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {});
+             ops::rmsprop_update(b, one, one, {x[0]}, {x[1]}, {positive}, {x[1]},
+                                 {.momentum = 0.9});
+             ops::adagrad_update(b, one, one, {x[0]}, {x[1]}, {positive}, {});
+             ops::lars_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.weight_decay = 0.1});
+             ops::lamb_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
              ops::sum_of_squares(b, {x[0], x[1]});
              ops::rotary_embedding(b,
                                    ops::reshape(b, ops::concat(b, {x[0], x[1]}, 1), {1, 5, 1, 74}));

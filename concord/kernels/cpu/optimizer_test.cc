@@ -54,13 +54,18 @@ TEST(CpuKernel, SgdUpdate) {
   }
 }
 
-TEST(CpuKernel, AdamUpdate) {
-  ref::Bindings second_moments;  // positive
+// Positive values for a list of inputs, for means of squares.
+ref::Bindings positive_list(std::size_t list) {
+  ref::Bindings values;
   for (std::size_t i = 0; i < kShapes.size(); ++i) {
     ref::Array v(kShapes[i]);
     for (std::size_t k = 0; k < v.data.size(); ++k) v.data[k] = 0.01 + static_cast<double>(k % 17);
-    second_moments["x" + std::to_string(3 * kShapes.size() + i)] = v;
+    values["x" + std::to_string(list * kShapes.size() + i)] = v;
   }
+  return values;
+}
+
+TEST(CpuKernel, AdamUpdate) {
   for (const double step : {1.0, 1000.0}) {
     for (const ops::AdamOptions& options :
          {ops::AdamOptions{}, ops::AdamOptions{.beta1 = 0.8, .weight_decay = 0.1},
@@ -73,11 +78,135 @@ TEST(CpuKernel, AdamUpdate) {
                                                           list_at(x, 1), list_at(x, 2),
                                                           list_at(x, 3), options);
                                        },
-                                   .fixed = second_moments,
+                                   .fixed = positive_list(3),
                                    .tolerance = 1e-6,
                                    .backward = false,
                                    .any_threads = true}));
     }
+  }
+}
+
+TEST(CpuKernel, LionUpdate) {
+  for (const ops::LionOptions& options :
+       {ops::LionOptions{}, ops::LionOptions{.beta1 = 0.5, .beta2 = 0.7, .weight_decay = 0.1}}) {
+    EXPECT_EQ("", check_kernels({.inputs = lists_of(3),
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::lion_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                        list_at(x, 0), list_at(x, 1), list_at(x, 2),
+                                                        options);
+                                     },
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, LionStepsNowhereOnZerosAndPassesNaNOn) {
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {3}}, {DType::kF32, {3}}},
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     ops::lion_update(b, scalar(b, 0.3), scalar(b, 1), {x[0]},
+                                                      {x[1]}, {x[1]}, {});
+                                   },
+                               .fixed = {{"x1", ref::Array({3}, {0, std::nan(""), -1e-30})}},
+                               .tolerance = 1e-6,
+                               .backward = false}));
+}
+
+TEST(CpuKernel, RmspropUpdate) {
+  for (const ops::RmspropOptions& options :
+       {ops::RmspropOptions{}, ops::RmspropOptions{.alpha = 0.9, .weight_decay = 0.1},
+        ops::RmspropOptions{.epsilon = 1e-3, .momentum = 0.9},
+        ops::RmspropOptions{.momentum = 0.5, .weight_decay = 0.1, .decoupled = true}}) {
+    const bool has_momentum = options.momentum != 0;
+    EXPECT_EQ("", check_kernels({.inputs = lists_of(has_momentum ? 4 : 3),
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::rmsprop_update(
+                                           b, scalar(b, 0.3), scalar(b, 0.7), list_at(x, 0),
+                                           list_at(x, 1), list_at(x, 2),
+                                           has_momentum ? list_at(x, 3) : Inputs(), options);
+                                     },
+                                 .fixed = positive_list(2),
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, AdagradUpdate) {
+  for (const ops::AdagradOptions& options :
+       {ops::AdagradOptions{}, ops::AdagradOptions{.epsilon = 1e-3, .weight_decay = 0.1},
+        ops::AdagradOptions{.weight_decay = 0.1, .decoupled = true}}) {
+    EXPECT_EQ("", check_kernels({.inputs = lists_of(3),
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::adagrad_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                           list_at(x, 0), list_at(x, 1),
+                                                           list_at(x, 2), options);
+                                     },
+                                 .fixed = positive_list(2),
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, LarsUpdate) {
+  for (const ops::LarsOptions& options :
+       {ops::LarsOptions{.trust_coefficient = 0.1}, ops::LarsOptions{.weight_decay = 0.1},
+        ops::LarsOptions{.momentum = 0, .weight_decay = 0.1, .trust_coefficient = 0.5}}) {
+    const bool has_momentum = options.momentum != 0;
+    EXPECT_EQ("", check_kernels({.inputs = lists_of(has_momentum ? 3 : 2),
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                        list_at(x, 0), list_at(x, 1),
+                                                        has_momentum ? list_at(x, 2) : Inputs(),
+                                                        options);
+                                     },
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, LambUpdate) {
+  for (const double step : {1.0, 1000.0}) {
+    for (const ops::LambOptions& options :
+         {ops::LambOptions{},
+          ops::LambOptions{.beta1 = 0.8, .epsilon = 1e-3, .weight_decay = 0.1}}) {
+      EXPECT_EQ("", check_kernels({.inputs = lists_of(4),
+                                   .build =
+                                       [&](GraphBuilder& b, const Inputs& x) {
+                                         ops::lamb_update(b, scalar(b, 0.01), scalar(b, 0.7),
+                                                          scalar(b, step), list_at(x, 0),
+                                                          list_at(x, 1), list_at(x, 2),
+                                                          list_at(x, 3), options);
+                                       },
+                                   .fixed = positive_list(3),
+                                   .tolerance = 1e-6,
+                                   .backward = false,
+                                   .any_threads = true}));
+    }
+  }
+}
+
+TEST(CpuKernel, ParametersOrGradientsOfZerosAreTrustedFully) {
+  for (const char* zeros : {"x0", "x1"}) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {3}}, {DType::kF32, {3}}},
+                                 .build =
+                                     [](GraphBuilder& b, const Inputs& x) {
+                                       const ValueId one = scalar(b, 1);
+                                       ops::lars_update(b, one, one, {x[0]}, {x[1]}, {},
+                                                        {.momentum = 0, .weight_decay = 0.1});
+                                       ops::lamb_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]},
+                                                        {ops::square(b, x[1])}, {});
+                                     },
+                                 .fixed = {{zeros, ref::Array({3}, {0, 0, 0})}},
+                                 .tolerance = 1e-6,
+                                 .backward = false}));
   }
 }
 
@@ -93,6 +222,17 @@ TEST(CpuKernel, UpdatesInAPaddedLayoutKeepThePaddingZero) {
                                      ops::adam_update(b, scalar(b, 0.3), scalar(b, 0.7),
                                                       scalar(b, 3), {x[0]}, {x[1]}, {x[2]}, {x[3]},
                                                       {});
+                                     ops::lion_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                      {x[1]}, {x[2]}, {});
+                                     ops::rmsprop_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                         {x[1]}, {x[3]}, {}, {});
+                                     ops::adagrad_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                         {x[1]}, {x[3]}, {});
+                                     ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                      {x[1]}, {x[2]}, {.weight_decay = 0.1});
+                                     ops::lamb_update(b, scalar(b, 0.3), scalar(b, 0.7),
+                                                      scalar(b, 3), {x[0]}, {x[1]}, {x[2]}, {x[3]},
+                                                      {.weight_decay = 0.1});
                                      ops::moving_average(b, x[0], x[1], 0.1);
                                      ops::sum_of_squares(b, {x[0], x[1]});
                                    },

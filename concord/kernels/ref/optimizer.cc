@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 
 #include "concord/kernels/ref/elementwise.h"
@@ -5,32 +6,44 @@
 namespace concord::ref {
 namespace {
 
+// For each element of each parameter: p and g after weight decay, what the optimizer remembers of
+// it, and update(p, g, memory), which makes p and memory what they become. Scalars, of which there
+// are `scalars`, begin with the learning rate and the gradient's scale.
+template <typename Update>
+void update_elements(const Call& c, std::size_t scalars, Update update) {
+  const double decay = c.node.attributes.real("weight_decay");
+  const bool decoupled = c.node.attributes.integer("decoupled") != 0;
+  const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
+  const std::size_t count = c.inputs.size() - scalars - c.outputs.size();
+  const std::size_t memories = c.outputs.size() / count - 1;
+  for (std::size_t k = 0; k < count; ++k) {
+    for (std::int64_t i = 0; i < c.out(k).shape.elements(); ++i) {
+      double p = c.in(scalars + k)[i], g = gradient_scale * c.in(scalars + count + k)[i];
+      std::array<double, 2> memory{};
+      for (std::size_t m = 0; m < memories; ++m) {
+        memory[m] = c.in(scalars + (2 + m) * count + k)[i];
+      }
+      if (decoupled) {
+        p -= learning_rate * decay * p;
+      } else {
+        g += decay * p;
+      }
+      update(p, g, memory);
+      c.out(k)[i] = p;
+      for (std::size_t m = 0; m < memories; ++m) c.out((1 + m) * count + k)[i] = memory[m];
+    }
+  }
+}
+
 const RegisterKernel sgd_update{
     "sgd_update", [](const Call& c) {
-      const Attributes& attributes = c.node.attributes;
-      const double momentum = attributes.real("momentum");
-      const double decay = attributes.real("weight_decay");
-      const bool decoupled = attributes.integer("decoupled") != 0;
-      const bool nesterov = attributes.integer("nesterov") != 0;
-      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
-      const std::size_t count = (c.inputs.size() - 2) / (momentum != 0 ? 3 : 2);
-      for (std::size_t k = 0; k < count; ++k) {
-        for (std::int64_t i = 0; i < c.out(k).shape.elements(); ++i) {
-          double p = c.in(2 + k)[i];
-          double step = gradient_scale * c.in(2 + count + k)[i];
-          if (decoupled) {
-            p -= learning_rate * decay * p;
-          } else {
-            step += decay * p;
-          }
-          if (momentum != 0) {
-            const double m = momentum * c.in(2 + 2 * count + k)[i] + step;
-            c.out(count + k)[i] = m;
-            step = nesterov ? step + momentum * m : m;
-          }
-          c.out(k)[i] = p - learning_rate * step;
-        }
-      }
+      const double learning_rate = c.in(0)[0];
+      const double momentum = c.node.attributes.real("momentum");
+      const bool nesterov = c.node.attributes.integer("nesterov") != 0;
+      update_elements(c, 2, [=](double& p, double g, std::array<double, 2>& memory) {
+        memory[0] = momentum * memory[0] + g;
+        p -= learning_rate * (nesterov ? g + momentum * memory[0] : memory[0]);
+      });
     }};
 
 const RegisterKernel adam_update{
@@ -38,26 +51,106 @@ const RegisterKernel adam_update{
       const Attributes& attributes = c.node.attributes;
       const double beta1 = attributes.real("beta1"), beta2 = attributes.real("beta2");
       const double epsilon = attributes.real("epsilon");
+      const double learning_rate = c.in(0)[0];
+      const double bias1 = 1 - std::pow(beta1, c.in(2)[0]);
+      const double bias2 = 1 - std::pow(beta2, c.in(2)[0]);
+      update_elements(c, 3, [=](double& p, double g, std::array<double, 2>& memory) {
+        auto& [m, v] = memory;
+        m = beta1 * m + (1 - beta1) * g;
+        v = beta2 * v + (1 - beta2) * g * g;
+        p -= learning_rate / bias1 * m / (std::sqrt(v / bias2) + epsilon);
+      });
+    }};
+
+const RegisterKernel lion_update{
+    "lion_update", [](const Call& c) {
+      const double beta1 = c.node.attributes.real("beta1");
+      const double beta2 = c.node.attributes.real("beta2");
+      const double learning_rate = c.in(0)[0];
+      update_elements(c, 2, [=](double& p, double g, std::array<double, 2>& memory) {
+        const double step = beta1 * memory[0] + (1 - beta1) * g;
+        p -= learning_rate * (step > 0 ? 1 : step < 0 ? -1 : step);
+        memory[0] = beta2 * memory[0] + (1 - beta2) * g;
+      });
+    }};
+
+const RegisterKernel rmsprop_update{
+    "rmsprop_update", [](const Call& c) {
+      const double alpha = c.node.attributes.real("alpha");
+      const double epsilon = c.node.attributes.real("epsilon");
+      const double momentum = c.node.attributes.real("momentum");
+      const double learning_rate = c.in(0)[0];
+      update_elements(c, 2, [=](double& p, double g, std::array<double, 2>& memory) {
+        auto& [v, b] = memory;
+        v = alpha * v + (1 - alpha) * g * g;
+        b = momentum * b + g / (std::sqrt(v) + epsilon);
+        p -= learning_rate * b;
+      });
+    }};
+
+const RegisterKernel adagrad_update{
+    "adagrad_update", [](const Call& c) {
+      const double epsilon = c.node.attributes.real("epsilon");
+      const double learning_rate = c.in(0)[0];
+      update_elements(c, 2, [=](double& p, double g, std::array<double, 2>& memory) {
+        memory[0] += g * g;
+        p -= learning_rate * g / (std::sqrt(memory[0]) + epsilon);
+      });
+    }};
+
+double norm(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double x : values) sum += x * x;
+  return std::sqrt(sum);
+}
+
+const RegisterKernel lars_update{
+    "lars_update", [](const Call& c) {
+      const double momentum = c.node.attributes.real("momentum");
+      const double decay = c.node.attributes.real("weight_decay");
+      const double trust = c.node.attributes.real("trust_coefficient");
+      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
+      const std::size_t count = c.inputs.size() - 2 - c.outputs.size();
+      for (std::size_t k = 0; k < count; ++k) {
+        const Array &p = c.in(2 + k), &gradient = c.in(2 + count + k);
+        const double p_norm = norm(p.data);
+        const double g_norm = std::abs(gradient_scale) * norm(gradient.data);
+        const double ratio =
+            p_norm == 0 || g_norm == 0 ? 1 : trust * p_norm / (g_norm + decay * p_norm);
+        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+          double step = ratio * (gradient_scale * gradient[i] + decay * p[i]);
+          if (momentum != 0) {
+            step += momentum * c.in(2 + 2 * count + k)[i];
+            c.out(count + k)[i] = step;
+          }
+          c.out(k)[i] = p[i] - learning_rate * step;
+        }
+      }
+    }};
+
+const RegisterKernel lamb_update{
+    "lamb_update", [](const Call& c) {
+      const Attributes& attributes = c.node.attributes;
+      const double beta1 = attributes.real("beta1"), beta2 = attributes.real("beta2");
+      const double epsilon = attributes.real("epsilon");
       const double decay = attributes.real("weight_decay");
-      const bool decoupled = attributes.integer("decoupled") != 0;
       const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
       const double bias1 = 1 - std::pow(beta1, c.in(2)[0]);
       const double bias2 = 1 - std::pow(beta2, c.in(2)[0]);
-      const std::size_t count = (c.inputs.size() - 3) / 4;
+      const std::size_t count = c.outputs.size() / 3;
       for (std::size_t k = 0; k < count; ++k) {
-        for (std::int64_t i = 0; i < c.out(k).shape.elements(); ++i) {
-          double p = c.in(3 + k)[i];
-          double g = gradient_scale * c.in(3 + count + k)[i];
-          if (decoupled) {
-            p -= learning_rate * decay * p;
-          } else {
-            g += decay * p;
-          }
-          const double m = beta1 * c.in(3 + 2 * count + k)[i] + (1 - beta1) * g;
-          const double v = beta2 * c.in(3 + 3 * count + k)[i] + (1 - beta2) * g * g;
-          c.out(k)[i] = p - learning_rate / bias1 * m / (std::sqrt(v / bias2) + epsilon);
-          c.out(count + k)[i] = m;
-          c.out(2 * count + k)[i] = v;
+        const Array& p = c.in(3 + k);
+        Array &m = c.out(count + k), &v = c.out(2 * count + k), step(p.shape);
+        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+          const double g = gradient_scale * c.in(3 + count + k)[i];
+          m[i] = beta1 * c.in(3 + 2 * count + k)[i] + (1 - beta1) * g;
+          v[i] = beta2 * c.in(3 + 3 * count + k)[i] + (1 - beta2) * g * g;
+          step[i] = m[i] / bias1 / (std::sqrt(v[i] / bias2) + epsilon) + decay * p[i];
+        }
+        const double p_norm = norm(p.data), step_norm = norm(step.data);
+        const double ratio = p_norm == 0 || step_norm == 0 ? 1 : p_norm / step_norm;
+        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+          c.out(k)[i] = p[i] - learning_rate * ratio * step[i];
         }
       }
     }};
