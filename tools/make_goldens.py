@@ -3,7 +3,8 @@
 same mathematics that shares nothing with Concord. Needed only to make the files anew; building,
 running and testing Concord need no Python.
 
-    tools/make_goldens.py [NAME...]     NAME: mlp, lenet, resnet_small, resnet18; default: all
+    tools/make_goldens.py [NAME...]     NAME: mlp, lenet, resnet_small, resnet18, gpt, gpt_rotary;
+                                        default: all
 
 Needs PyTorch and numpy (Debian: python3-torch, python3-numpy). Weights and batches are not stored:
 both sides compute them by the same formulas, which tests/golden/golden.h states in C++:
@@ -12,7 +13,9 @@ both sides compute them by the same formulas, which tests/golden/golden.h states
   being the FNV-1a hash of a name (concord/base/philox.h, concord/nn/initialize.h);
 - a weight: (2 u - 1) * bound or deviation * normal, stream = the name of the weight;
 - a batch: the labels of a step are uniform; feature j of a sample is 2 * prototype + noise, both
-  uniform in [-1, 1). Every label has its prototype, the same for 8 neighbouring features.
+  uniform in [-1, 1). Every label has its prototype, the same for 8 neighbouring features. Of
+  tokens, the first of a sample is uniform and each other is 5 times the one before it, plus 3 or 4,
+  modulo their number.
 
 Each file holds the losses in double precision (what Concord's are compared with) and in single
 precision (their difference shows how far rounding alone moves them), and the loss of one more
@@ -82,6 +85,17 @@ def batch_of(step, batch, sample, classes):
     return torch.from_numpy(features.reshape(batch, *sample)), torch.from_numpy(labels)
 
 
+def tokens_of(step, batch, length, classes):
+    """Tokens and, for each, the token after it."""
+    bits = philox_bits(fnv1a("tokens"), step, batch * (length + 1)).reshape(batch, length + 1)
+    tokens = np.empty(bits.shape, np.int64)
+    tokens[:, 0] = (bits[:, 0] * np.uint64(classes)) >> np.uint64(32)
+    for i in range(1, length + 1):
+        tokens[:, i] = (5 * tokens[:, i - 1] + 3 + (bits[:, i] >> np.uint64(31)).astype(np.int64)
+                        ) % classes
+    return torch.from_numpy(tokens[:, :-1].copy()), torch.from_numpy(tokens[:, 1:].copy())
+
+
 class Mlp(nn.Module):
     def __init__(self, inputs, hidden, classes):
         super().__init__()
@@ -149,6 +163,103 @@ class Resnet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class RmsNorm(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+
+
+def turned(x):
+    """x [N, heads, T, D], the points of channels (i, i + D/2) turned by t 10000^(-2i/D)."""
+    length, half = x.shape[-2], x.shape[-1] // 2
+    rates = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * cosine - b * sine, a * sine + b * cosine], -1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.heads, self.groups = config["heads"], config["key_value_heads"]
+        self.rotary = config["positions"] == "rotary"
+        width = config["width"]
+        self.size = width // self.heads
+        self.c_attn = nn.Linear(width, (self.heads + 2 * self.groups) * self.size)
+        self.c_proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        samples, length, width = x.shape
+        qkv = self.c_attn(x).view(samples, length, -1, self.size).transpose(1, 2)
+        q, k, v = qkv.split([self.heads, self.groups, self.groups], 1)
+        if self.rotary:
+            q, k = turned(q), turned(k)
+        k, v = (y.repeat_interleave(self.heads // self.groups, 1) for y in (k, v))
+        scores = q @ k.transpose(2, 3) / math.sqrt(self.size)
+        hidden = torch.ones(length, length, dtype=torch.bool).triu(1)
+        o = scores.masked_fill(hidden, -math.inf).softmax(-1) @ v
+        return self.c_proj(o.transpose(1, 2).reshape(samples, length, width))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.c_fc, self.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class GptBlock(nn.Module):
+    def __init__(self, config, norm):
+        super().__init__()
+        width = config["width"]
+        self.ln_1, self.ln_2 = norm(width), norm(width)
+        self.attn, self.mlp = Attention(config), FeedForward(width)
+
+    def forward(self, x):
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Gpt(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        width, classes = config["width"], config["classes"]
+        norm = RmsNorm if config["norm"] == "rms_norm" else nn.LayerNorm
+        self.wte, self.wpe, self.lm_head = nn.Embedding(classes, width), None, None
+        if config["positions"] == "learned":
+            self.wpe = nn.Embedding(config["sample"][0], width)
+        if not config["tied_embeddings"]:
+            self.lm_head = nn.Linear(width, classes, bias=False)
+        self.h = nn.ModuleList(GptBlock(config, norm) for _ in range(config["layers"]))
+        self.ln_f = norm(width)
+        self.initialize(config["layers"])
+
+    def initialize(self, layers):
+        for name, parameter in self.named_parameters():
+            with torch.no_grad():
+                if parameter.dim() == 2:
+                    branches = 2 * layers if "c_proj" in name else 1
+                    deviation = 0.02 / math.sqrt(branches)
+                    parameter.copy_(normal(name, parameter.shape, deviation))
+                else:
+                    parameter.fill_(0 if name.endswith("bias") else 1)
+
+    def forward(self, tokens):
+        x = self.wte(tokens)
+        if self.wpe is not None:
+            x = x + self.wpe.weight
+        for block in self.h:
+            x = block(x)
+        x = self.ln_f(x)
+        return F.linear(x, self.wte.weight if self.lm_head is None else self.lm_head.weight)
+
+
 def initialize(model, is_resnet, zero_residual):
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -169,6 +280,9 @@ def initialize(model, is_resnet, zero_residual):
             nn.init.zeros_(module.bn2.weight)
 
 
+TEXT = {"tokens": True, "classes": 97, "sample": [70], "batch": 3, "optimizer": "adamw",
+        "weight_decay": 0.1, "learning_rate": 0.003}
+
 # With the default initialization, training resnet18 amplifies a rounding error by five orders of
 # magnitude in 20 steps; with zero_residual by little more than one. resnet_small is there for the
 # reference evaluator, which is too slow for resnet18.
@@ -179,10 +293,16 @@ CONFIGURATIONS = {
                      "learning_rate": 0.02},
     "resnet18": {"zero_residual": True, "sample": [3, 16, 16], "batch": 16,
                  "learning_rate": 0.001},
+    "gpt": {"width": 48, "layers": 2, "heads": 4, "key_value_heads": 4, "positions": "learned",
+            "norm": "layer_norm", "tied_embeddings": True, **TEXT},
+    "gpt_rotary": {"width": 48, "layers": 2, "heads": 4, "key_value_heads": 2,
+                   "positions": "rotary", "norm": "rms_norm", "tied_embeddings": False, **TEXT},
 }
 
 
 def make_model(name, config):
+    if name.startswith("gpt"):
+        return Gpt(config)
     if name == "mlp":
         model = Mlp(config["sample"][0], config["hidden"], config["classes"])
     elif name == "lenet":
@@ -193,12 +313,25 @@ def make_model(name, config):
     return model
 
 
+def make_optimizer(model, config):
+    if config.get("optimizer") == "adamw":
+        groups = [{"params": [p for p in model.parameters() if p.dim() >= 2]},
+                  {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0}]
+        return torch.optim.AdamW(groups, lr=config["learning_rate"],
+                                 weight_decay=config["weight_decay"])
+    return torch.optim.SGD(model.parameters(), lr=config["learning_rate"],
+                           momentum=config["momentum"])
+
+
 def train(name, config, dtype):
     model = make_model(name, config).to(dtype)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config["learning_rate"],
-                                momentum=config["momentum"])
+    optimizer = make_optimizer(model, config)
 
     def loss_of(step):
+        if config.get("tokens"):
+            tokens, labels = tokens_of(step, config["batch"], config["sample"][0],
+                                       config["classes"])
+            return F.cross_entropy(model(tokens).flatten(0, 1), labels.flatten())
         features, labels = batch_of(step, config["batch"], config["sample"], config["classes"])
         return F.cross_entropy(model(features.to(dtype)), labels)
 
@@ -220,7 +353,7 @@ def main():
     names = parser.parse_args().names or CONFIGURATIONS
     folder = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
     for name in names:
-        config = {"model": name, "seed": SEED, "classes": 10, "momentum": 0.9,
+        config = {"model": name.split("_rotary")[0], "seed": SEED, "classes": 10, "momentum": 0.9,
                   **CONFIGURATIONS[name]}
         losses, evaluation = train(name, config, torch.float64)
         losses32, evaluation32 = train(name, config, torch.float32)

@@ -11,11 +11,17 @@ namespace {
 
 ref::Bindings batch_bindings(const golden::Golden& golden, const Graph& graph, std::uint32_t step) {
   const golden::Batch batch = golden::batch_of(golden, step);
-  return {{"features",
-           {graph.type(graph.find_input("features")).shape,
-            {batch.features.begin(), batch.features.end()}}},
-          {"labels", {{golden.options.microbatch}, {batch.labels.begin(), batch.labels.end()}}},
-          {"position", {{2}, {static_cast<double>(step), 0}}}};
+  const auto array = [&](const char* input, const auto& values) -> ref::Array {
+    return {graph.type(graph.find_input(input)).shape, {values.begin(), values.end()}};
+  };
+  ref::Bindings bindings = {{"labels", array("labels", batch.labels)},
+                            {"position", {{2}, {static_cast<double>(step), 0}}}};
+  if (golden.options.tokens) {
+    bindings["tokens"] = array("tokens", batch.tokens);
+  } else {
+    bindings["features"] = array("features", batch.features);
+  }
+  return bindings;
 }
 
 // Expects the losses of training and of the evaluation after it within a relative tolerance.
@@ -49,6 +55,10 @@ void expect_losses(const std::string& name, double tolerance) {
 
 TEST(GoldenReference, MlpTrainsAsInPytorch) { expect_losses("mlp", 1e-10); }
 TEST(GoldenReference, LenetTrainsAsInPytorch) { expect_losses("lenet", 1e-10); }
+TEST(GoldenReference, GptTrainsAsInPytorch) { expect_losses("gpt", 1e-9); }
+TEST(GoldenReference, GptWithRotaryPositionsTrainsAsInPytorch) {
+  expect_losses("gpt_rotary", 1e-9);
+}
 TEST(GoldenReference, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 1e-8); }
 
 }  // namespace

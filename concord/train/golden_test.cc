@@ -16,18 +16,21 @@ void expect_losses(const std::string& name, double tolerance, bool measure = fal
   const std::int64_t batch = golden.options.microbatch;
   Engine engine(model_graphs(golden.options),
                 {.batch = batch, .leaves = 1, .seed = golden.seed, .policy = {.measure = measure}});
+  const auto samples = [&](const golden::Batch& data) -> Samples {
+    return {
+        .count = batch, .features = data.features, .tokens = data.tokens, .labels = data.labels};
+  };
   const auto steps = static_cast<std::uint32_t>(golden.losses.size());
   for (std::uint32_t step = 0; step < steps; ++step) {
     const golden::Batch data = golden::batch_of(golden, step);
     engine.begin_step({.step = step, .samples = batch, .learning_rate = golden.learning_rate});
-    engine.accumulate({.count = batch, .features = data.features, .labels = data.labels});
+    engine.accumulate(samples(data));
     const double expected = golden.losses[step];
     EXPECT_NEAR(engine.reduce().loss, expected, tolerance * expected) << "step " << step;
     engine.update();
   }
   const golden::Batch data = golden::batch_of(golden, steps);
-  const double loss =
-      engine.evaluate({.count = batch, .features = data.features, .labels = data.labels}).loss;
+  const double loss = engine.evaluate(samples(data)).loss;
   EXPECT_NEAR(loss / static_cast<double>(batch), golden.evaluation_loss,
               tolerance * golden.evaluation_loss);
 }
@@ -35,6 +38,8 @@ void expect_losses(const std::string& name, double tolerance, bool measure = fal
 TEST(GoldenEngine, MlpTrainsAsInPytorch) { expect_losses("mlp", 2e-5); }
 TEST(GoldenEngine, LenetTrainsAsInPytorch) { expect_losses("lenet", 5e-6); }
 TEST(GoldenEngine, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 5e-6); }
+TEST(GoldenEngine, GptTrainsAsInPytorch) { expect_losses("gpt", 1e-5); }
+TEST(GoldenEngine, GptWithRotaryPositionsTrainsAsInPytorch) { expect_losses("gpt_rotary", 1e-5); }
 TEST(GoldenEngine, Resnet18TrainsAsInPytorch) { expect_losses("resnet18", 5e-5); }
 TEST(GoldenEngine, Resnet18TrainsAsInPytorchWithTheFastestKernels) {
   expect_losses("resnet18", 1e-4, /*measure=*/true);

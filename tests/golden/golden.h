@@ -32,10 +32,21 @@ inline Golden load(const std::string& source_dir, const std::string& name) {
   if (json.contains("width")) json.at("width").get_to(model.width);
   if (json.contains("blocks")) json.at("blocks").get_to(model.blocks);
   if (json.contains("zero_residual")) json.at("zero_residual").get_to(model.zero_residual);
+  if (json.contains("layers")) {
+    json.at("layers").get_to(model.layers);
+    json.at("heads").get_to(model.heads);
+    json.at("key_value_heads").get_to(model.key_value_heads);
+    json.at("positions").get_to(model.positions);
+    json.at("norm").get_to(model.norm);
+    json.at("tied_embeddings").get_to(model.tied_embeddings);
+  }
+  golden.options.tokens = json.value("tokens", false);
   golden.options.sample = Shape(json.at("sample").get<std::vector<std::int64_t>>());
   golden.options.outputs = json.at("classes");
   golden.options.microbatch = json.at("batch");
-  golden.options.optimizer = {.name = "sgd", .momentum = json.at("momentum")};
+  golden.options.optimizer = {.name = json.value("optimizer", "sgd"),
+                              .momentum = json.at("momentum"),
+                              .weight_decay = json.value("weight_decay", 0.0)};
   golden.seed = json.at("seed");
   golden.learning_rate = json.at("learning_rate");
   golden.losses = json.at("losses").get<std::vector<double>>();
@@ -44,13 +55,33 @@ inline Golden load(const std::string& source_dir, const std::string& name) {
 }
 
 struct Batch {
-  std::vector<float> features;  // row-major
+  std::vector<float> features;  // row-major; empty for tokens
+  std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> labels;
 };
+
+// The first token of a sample is uniform, each other is 5 times the one before it, plus 3 or 4,
+// modulo their number. A token's label is the token after it.
+inline Batch tokens_of(const Golden& golden, std::uint32_t step) {
+  const RandomStream stream{golden.seed, nn::random_stream("tokens"), step};
+  const auto length = static_cast<std::uint64_t>(golden.options.sample[0]);
+  const auto classes = static_cast<std::uint32_t>(golden.options.outputs);
+  Batch batch;
+  for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(golden.options.microbatch); ++i) {
+    std::uint32_t token = uniform_below(stream.bits(i * (length + 1)), classes);
+    for (std::uint64_t j = 1; j <= length; ++j) {
+      batch.tokens.push_back(static_cast<std::int32_t>(token));
+      token = (5 * token + 3 + (stream.bits(i * (length + 1) + j) >> 31)) % classes;
+      batch.labels.push_back(static_cast<std::int32_t>(token));
+    }
+  }
+  return batch;
+}
 
 // The labels of a step are uniform. Feature j of a sample is 2 * prototype + noise, both uniform in
 // [-1, 1); every label has its prototype, the same for 8 neighbouring features.
 inline Batch batch_of(const Golden& golden, std::uint32_t step) {
+  if (golden.options.tokens) return tokens_of(golden, step);
   const RandomStream labels{golden.seed, nn::random_stream("labels"), step};
   const RandomStream prototypes{golden.seed, nn::random_stream("prototypes"), 0};
   const RandomStream noise{golden.seed, nn::random_stream("noise"), step};
