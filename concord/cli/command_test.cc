@@ -215,7 +215,7 @@ TEST_F(Command, QuietTrainingSaysNothingButTheResult) {
   const Outcome trained = run("train small.toml --quiet --set train.max_steps=2");
   EXPECT_EQ(trained.code, 0) << trained.err;
   EXPECT_EQ(trained.err, "");
-  EXPECT_THAT(trained.out, StartsWith("step 2, epoch 0: loss "));
+  EXPECT_THAT(trained.out, StartsWith("step 2, 0 whole epochs: loss "));
 }
 
 TEST_F(Command, StoppedTrainingSavesAndResumesToTheSameWeights) {

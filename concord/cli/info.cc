@@ -111,7 +111,7 @@ void add_info(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  concord info run.toml\n"
-      "  concord info run.toml --set model.name=resnet18 --program");
+      "  concord info run.toml --set train.batch=32 --program");
   command->callback([arguments] { run_info(*arguments); });
 }
 

@@ -1,10 +1,12 @@
 #include "concord/cli/machine.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/core.h>
 #include <hwloc.h>
 #include <hwy/highway.h>
 #include <jpeglib.h>
 #include <omp.h>
+#include <pcre2.h>
 #include <png.h>
 #include <toml++/toml.h>
 #include <unistd.h>
@@ -148,6 +150,7 @@ std::vector<Library> libraries() {
       {"CLI11", CLI11_VERSION},
       {"xxHash", fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100)},
       {"zlib", zlibVersion()},
+      {"PCRE2", fmt::format("{}.{}", PCRE2_MAJOR, PCRE2_MINOR)},
       {"libjpeg-turbo", fmt::format("{}.{}.{}", LIBJPEG_TURBO_VERSION_NUMBER / 1000000,
                                     LIBJPEG_TURBO_VERSION_NUMBER / 1000 % 1000,
                                     LIBJPEG_TURBO_VERSION_NUMBER % 1000)},

@@ -24,6 +24,7 @@ nlohmann::json to_json(const std::vector<train::Prediction>& predictions) {
     nlohmann::json values = nlohmann::json::array();
     for (const double value : prediction.values) values.push_back(number_or_null(value));
     nlohmann::json entry = {{"file", prediction.file}, {"values", std::move(values)}};
+    entry["names"] = prediction.names;
     entry["label"] = nullptr;
     entry["class"] = nullptr;
     if (prediction.label >= 0) {
@@ -35,11 +36,14 @@ nlohmann::json to_json(const std::vector<train::Prediction>& predictions) {
   return {{"predictions", std::move(list)}};
 }
 
-// "cat.png: 3 (cat), 97.1 %", or the values of a regression.
+// "cat.png: 3 (cat), 97.1 %", or "new.csv: price=41.5 rent=2.1".
 std::string format_prediction(const train::Prediction& prediction) {
   std::string text = prediction.file + ":";
   if (prediction.label < 0) {
-    for (const double value : prediction.values) text += fmt::format(" {:.6g}", value);
+    for (std::size_t i = 0; i < prediction.values.size(); ++i) {
+      const std::string name = i < prediction.names.size() ? prediction.names[i] + "=" : "";
+      text += fmt::format(" {}{:.6g}", name, prediction.values[i]);
+    }
     return text;
   }
   text += fmt::format(" {}", prediction.label);

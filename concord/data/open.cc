@@ -4,6 +4,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/file.h"
+#include "concord/base/text.h"
 #include "concord/data/cifar.h"
 #include "concord/data/csv.h"
 #include "concord/data/idx.h"
@@ -178,6 +179,13 @@ std::unique_ptr<Dataset> open_files(const DataOptions& options, Split split, con
        options.kind);
 }
 
+void check_directory(const DataOptions& options) {
+  std::error_code ignored;
+  if (options.directory.empty() || fs::is_directory(options.directory, ignored)) return;
+  fail("data.dir = {}: there is no such folder; set it to the one that holds the data",
+       quote(options.directory));
+}
+
 std::unique_ptr<Dataset> open_split(const DataOptions& options, Split split, const Task& task) {
   std::unique_ptr<Dataset> dataset = open_files(options, split, task);
   if (dataset->target_type() != target_type(options)) {
@@ -244,6 +252,7 @@ DataSets open_data(const DataOptions& options) {
   if (options.classes < 0) {
     fail("{} classes: expected a positive number, or 0 to count them", options.classes);
   }
+  check_directory(options);
   DataSets sets{.task = learn_vocabulary(options)};
   Task& task = sets.task;
   sets.train = open_split(options, Split::kTrain, task);
@@ -261,6 +270,7 @@ DataSets open_data(const DataOptions& options) {
 }
 
 std::unique_ptr<Dataset> open_test_set(const DataOptions& options, const Task& task) {
+  check_directory(options);
   std::unique_ptr<Dataset> test = open_split(options, Split::kTest, task);
   check_fits(*test, task);
   return normalize_targets(std::move(test), task.targets);

@@ -209,7 +209,8 @@ TEST(OpenData, RefusesOptionsThatContradictTheData) {
   };
   EXPECT_THAT(error({.kind = "hdf5"}), HasSubstr("expected idx, cifar10"));
   EXPECT_THAT(error({.kind = "idx", .directory = "/nonexistent"}),
-              HasSubstr("/nonexistent/train-labels-idx1-ubyte"));
+              HasSubstr("data.dir = \"/nonexistent\": there is no such folder"));
+  EXPECT_THAT(error({.kind = "idx", .directory = "/"}), HasSubstr("/train-labels-idx1-ubyte"));
   EXPECT_THAT(error({.kind = "synthetic", .target = "labels"}), HasSubstr("class or values"));
   EXPECT_THAT(error({.kind = "synthetic", .classes = -1}), HasSubstr("-1 classes"));
   EXPECT_THAT(error({.kind = "synthetic", .synthetic_shape = {3, -1}}), HasSubstr("[3, -1]"));

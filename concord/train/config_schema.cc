@@ -56,9 +56,11 @@ std::vector<ConfigKey> make_keys() {
                          one_of({"mlp", "lenet", "cnn", "vgg11", "vgg13", "vgg16", "vgg19",
                                  "resnet18", "resnet34", "resnet50", "resnet_small", "gpt"}),
                          "the network, from the built-in zoo"),
-      CONCORD_CONFIG_KEY(model.weights, kAny,
-                         "a safetensors file from which training starts, matched by tensor name; "
-                         "empty: fresh random weights"),
+      CONCORD_CONFIG_KEY(
+          model.weights, kAny,
+          "a safetensors file from which training starts: every parameter and running "
+          "statistic by its name (`concord info`), in f32 and of its shape; empty: "
+          "fresh random weights"),
       CONCORD_CONFIG_KEY(model.stem, one_of({"cifar", "imagenet"}),
                          "resnet, its first layers: `cifar` is one 3×3 convolution "
                          "of stride 1, `imagenet` a 7×7 convolution of stride 2 and a max-pooling "

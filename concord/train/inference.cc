@@ -83,6 +83,11 @@ Prediction interpret(const data::Task& task, std::span<const float> output, std:
     return prediction;
   }
   prediction.values.assign(output.begin(), output.end());
+  if (task.table) {
+    for (const data::CsvColumn& column : task.table->columns) {
+      if (column.role == data::CsvColumn::Role::kValue) prediction.names.push_back(column.name);
+    }
+  }
   if (task.targets.none()) return prediction;
   for (std::size_t i = 0; i < prediction.values.size(); ++i) {
     prediction.values[i] = prediction.values[i] * task.targets.deviation[i] + task.targets.mean[i];

@@ -139,11 +139,26 @@ class Training {
           "those of an unbroken run",
           before, threads));
     }
+    say_new_length(config_of(*checkpoint_).train.epochs);
     restore_state(*job_.engine, *checkpoint_);
     restore_window();
     progress_.step = saved_step_ = checkpoint_->info.step;
+    progress_.epoch = (progress_.step + job_.steps_per_epoch() - 1) / job_.steps_per_epoch();
     checkpoint_.reset();
     return progress_.step;
+  }
+
+  // Some schedules stretch over the whole run.
+  void say_new_length(std::int64_t epochs_before) {
+    const std::int64_t epochs = job_.config.train.epochs;
+    const std::string& schedule = job_.config.schedule.name;
+    constexpr std::string_view kOfAnyLength[] = {"constant", "step", "inverse_time"};
+    if (epochs == epochs_before || std::ranges::count(kOfAnyLength, schedule) > 0) return;
+    observer_.message(
+        fmt::format("the run began with train.epochs = {} and goes on with {}: its {} schedule is "
+                    "stretched, so "
+                    "the learning rate jumps to that of a run of {} epochs",
+                    epochs_before, epochs, schedule, epochs));
   }
 
   void announce() {
@@ -195,7 +210,8 @@ class Training {
     if (culprit.is_state) {
       if (const auto saved = store_.wait()) report(*saved);
       fail(
-          "{}. The weights of the last checkpoint in {} may be good; lower optimizer.learning_rate",
+          "{}. The weights of the last checkpoint in {} may be good: start a new run from them "
+          "(model.weights) with a lower optimizer.learning_rate",
           what, RunFolder::checkpoints(job_.config).string());
     }
     constexpr int kMostSkippedInARow = 100;
@@ -207,13 +223,15 @@ class Training {
     save_last();
     if (skipped_in_a_row_ > kMostSkippedInARow) {
       fail(
-          "{}; as in the {} steps before it, which were skipped: training no longer moves. Lower "
-          "optimizer.learning_rate, or look for data that is not finite",
+          "{}; as in the {} steps before it, which were skipped: training no longer moves. Start a "
+          "new run with a lower optimizer.learning_rate, or look for data that is not finite",
           what, kMostSkippedInARow);
     }
     fail(
-        "{}. The weights before this step are saved in {}; lower optimizer.learning_rate, clip "
-        "gradients (optimizer.clip_norm), or pass over such steps with train.nonfinite = \"skip\"",
+        "{}. The weights before this step are saved in {}: start a new run from them "
+        "(model.weights) "
+        "with a lower optimizer.learning_rate or with optimizer.clip_norm, or resume with "
+        "train.nonfinite = \"skip\" to pass over such steps",
         what, RunFolder::checkpoints(job_.config).string());
   }
 

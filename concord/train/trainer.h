@@ -99,7 +99,8 @@ struct Prediction {
   std::string file;
   int label = -1;  // the class with the largest probability; -1 for a regression
   std::string class_name;
-  std::vector<double> values;  // probabilities of the classes, or the predicted values
+  std::vector<double> values;      // probabilities of the classes, or the predicted values
+  std::vector<std::string> names;  // of predicted values that are columns of a table
 };
 
 // Predicts from image files (JPEG, PNG), .npy arrays or, for a model of tables, CSV tables with or

@@ -345,7 +345,8 @@ TEST_F(TrainerTest, EvaluationRefusesAnotherNetworkThatHasTheSameTensors) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
-                 "model.activation = \"tanh\", but the checkpoint's model has \"relu\": set it so");
+                 "model.activation = \"tanh\", but the checkpoint's model was trained with "
+                 "\"relu\": set it so");
   }
 }
 
@@ -412,6 +413,20 @@ TEST_F(TrainerTest, GptLearnsATextAndResumesToTheSameBits) {
   EXPECT_EQ(run(gpt("b"), -1, /*resume=*/true).weights_hash, whole.weights_hash);
   EXPECT_EQ(evaluate(gpt("a"), directory_ / "a").loss, whole.loss);
   EXPECT_THROW(predict(gpt("a"), directory_ / "a", {directory_ / "train.txt"}), Error);
+}
+
+TEST_F(TrainerTest, SaysThatMoreEpochsStretchTheSchedule) {
+  run(config("a"), 3);
+  Observer observer;
+  train(config("a", {"train.epochs=3"}), {.resume = true}, observer);
+  ASSERT_EQ(observer.messages.size(), 1u);
+  EXPECT_NE(observer.messages[0].find("its one_cycle schedule is stretched"), std::string::npos);
+}
+
+TEST_F(TrainerTest, EvaluationRefusesKeysThatTheCheckpointDecides) {
+  run(config("a"));
+  EXPECT_THROW(evaluate(config("a", {"data.normalize=auto"}), directory_ / "a"), Error);
+  EXPECT_THROW(predict(config("a", {"data.normalize=auto"}), directory_ / "a", {}), Error);
 }
 
 TEST_F(TrainerTest, ResumeNeedsNoInitialWeights) {
