@@ -151,10 +151,6 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
 std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
 std::int64_t whole_vectors(std::int64_t count) { return (count + lanes() - 1) / lanes() * lanes(); }
 

@@ -16,10 +16,6 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
 V constant(double value) { return hn::Set(D(), static_cast<float>(value)); }
 V one_minus(V x) { return hn::Sub(constant(1), x); }
 

@@ -18,6 +18,7 @@
 #include "concord/kernels/cpu/loops.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
+#include "concord/kernels/cpu/vector_math-inl.h"
 
 #ifndef CONCORD_KERNELS_CPU_REDUCTION_ONCE_
 #define CONCORD_KERNELS_CPU_REDUCTION_ONCE_
@@ -34,10 +35,6 @@ inline constexpr std::int64_t kColumns = 512;
 HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
 
 struct Sum {
   static constexpr float kNeutral = 0;

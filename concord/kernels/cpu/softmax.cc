@@ -33,10 +33,6 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
 // Calls f(v, i, count) for vectors that cover x[0, count); lanes past the end hold `rest`.
 template <typename F>
 void for_each_vector(const float* x, std::size_t count, float rest, F f) {

@@ -13,10 +13,6 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
 HWY_INLINE V constant(float value) { return hn::Set(D(), value); }
 
 // Calls f(load, store) so that it covers [0, count); the last call moves fewer elements.

@@ -13,10 +13,6 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
 HWY_INLINE V splat(float x) { return hn::Set(D(), x); }
 
 // `count` elements, at most a vector, from `data` on; the other lanes hold `rest`.

@@ -16,11 +16,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
 // The first `count` < Lanes(d) elements at `data`; the other lanes hold `rest`.
-template <class D>
-HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_first(D d, const float* data, std::size_t count,
-                                                 float rest = 0) {
-  namespace hn = hwy::HWY_NAMESPACE;
+HWY_INLINE V load_first(D d, const float* data, std::size_t count, float rest = 0) {
   HWY_ALIGN float lanes[hn::MaxLanes(D())];
   std::fill(lanes, lanes + hn::MaxLanes(D()), rest);
   std::copy_n(data, count, lanes);
@@ -28,27 +29,21 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_first(D d, const float* data, std::si
 }
 
 // Writes the first `count` < Lanes(d) lanes of v to `data`.
-template <class D>
-HWY_INLINE void store_first(D d, hwy::HWY_NAMESPACE::Vec<D> v, float* data, std::size_t count) {
-  namespace hn = hwy::HWY_NAMESPACE;
+HWY_INLINE void store_first(D d, V v, float* data, std::size_t count) {
   HWY_ALIGN float lanes[hn::MaxLanes(D())];
   hn::Store(v, d, lanes);
   std::copy_n(lanes, count, data);
 }
 
 // e^x with infinity and NaN as std::exp gives them; Highway's holds up to 104 and loses NaN.
-template <class D, class V>
 HWY_INLINE V exp(D d, V x) {
-  namespace hn = hwy::HWY_NAMESPACE;
   const V y = hn::Exp(d, hn::Min(x, hn::Set(d, 104.0f)));
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
 // e^x for x below about 0 (up to 88), as softmax needs it, in half the instructions: results below
 // the smallest normal number are 0. The relative error stays below 1e-7. NaN stays NaN.
-template <class D, class V>
 HWY_INLINE V exp_below_zero(D d, V x) {
-  namespace hn = hwy::HWY_NAMESPACE;
   // x = n ln 2 + r with an integer n: numbers of the size of 2^23 have no fraction, so adding one
   // rounds, and leaves n + 127, the exponent of 2^n, in the lowest bits.
   const hn::RebindToUnsigned<D> bits;
@@ -71,9 +66,7 @@ HWY_INLINE V exp_below_zero(D d, V x) {
 }
 
 // ln x as std::log gives it; Highway's holds for positive finite numbers.
-template <class D, class V>
 HWY_INLINE V log(D d, V x) {
-  namespace hn = hwy::HWY_NAMESPACE;
   const V infinity = hn::Set(d, std::numeric_limits<float>::infinity());
   const V nan = hn::Set(d, std::numeric_limits<float>::quiet_NaN());
   const V zero = hn::Zero(d);
