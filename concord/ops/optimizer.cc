@@ -37,9 +37,9 @@ double elements(std::span<const TensorType> types) {
 // The op of an update of `scalars` scalars (the learning rate first) that keeps `memories(node)`
 // lists beside parameters and gradients, at about `flops` for each number it writes.
 template <std::size_t scalars, std::size_t (*memories)(const Node&), int flops>
-Op update_op(std::string name) {
+Op update_op(const char* name) {
   return {
-      .name = std::move(name),
+      .name = name,
       .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
         return infer_update(inputs, scalars, 2 + memories(node));
       },

@@ -12,14 +12,14 @@ TEST(CpuKernel, RotaryEmbedding) {
     Shape shape;
     std::int64_t heads;
   };
-  for (const auto& [shape, heads] : {Case{{2, 40, 3, 64}, 0}, Case{{1, 7, 2, 6}, 1},
-                                     Case{{1, 5, 1, 2}, 0}, Case{{2, 300, 6, 80}, 4}}) {
+  for (const Case& c : {Case{{2, 40, 3, 64}, 0}, Case{{1, 7, 2, 6}, 1}, Case{{1, 5, 1, 2}, 0},
+                        Case{{2, 300, 6, 80}, 4}}) {
     for (const std::int64_t first : {0, 1000}) {
-      EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}},
+      EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, c.shape}},
                                    .build =
-                                       [=](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                       [&](GraphBuilder& b, const std::vector<ValueId>& x) {
                                          ops::rotary_embedding(
-                                             b, x[0], {.first_position = first, .heads = heads});
+                                             b, x[0], {.first_position = first, .heads = c.heads});
                                        },
                                    .tolerance = 1e-6,
                                    .any_threads = true}));
