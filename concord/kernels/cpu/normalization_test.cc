@@ -98,14 +98,18 @@ TEST(CpuKernel, RmsNorm) {
 }
 
 TEST(CpuKernel, GroupNorm) {
-  const std::vector<std::pair<Shape, std::int64_t>> cases = {
+  struct Case {
+    Shape shape;
+    std::int64_t groups;
+  };
+  const std::vector<Case> cases = {
       {{2, 16, 5, 5}, 4}, {{3, 6, 4, 3}, 1}, {{5, 3, 7}, 3}, {{4, 64, 16, 8}, 8}, {{3, 12}, 2}};
-  for (const auto& [shape, groups] : cases) {
-    const TensorType channels{DType::kF32, {shape[1]}};
-    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}, channels, channels},
+  for (const Case& c : cases) {
+    const TensorType channels{DType::kF32, {c.shape[1]}};
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, c.shape}, channels, channels},
                                  .build =
                                      [&](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                       ops::group_norm(b, x[0], groups, x[1], x[2], 1e-5);
+                                       ops::group_norm(b, x[0], c.groups, x[1], x[2], 1e-5);
                                      },
                                  .tolerance = 2e-5,
                                  .any_threads = true}));
