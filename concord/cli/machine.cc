@@ -1,6 +1,6 @@
 #include "concord/cli/machine.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
+#define PCRE2_CODE_UNIT_WIDTH 8  // bits, which pcre2.h asks for
 #include <fmt/core.h>
 #include <hwloc.h>
 #include <hwy/highway.h>

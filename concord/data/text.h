@@ -38,6 +38,7 @@ class TokenStream {
   std::vector<TokenId> four_bytes_;
 };
 
+// The tokens of a text.
 TokenStream to_tokens(const Tokenizer& tokenizer, std::string_view text);
 
 struct TextParts {

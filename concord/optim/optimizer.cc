@@ -192,14 +192,17 @@ class Application {
     return result;
   }
 
+  // None without momentum.
+  std::vector<ValueId> momenta_of(const Group& group) {
+    return options_.momentum == 0 ? std::vector<ValueId>() : states(group, "momentum");
+  }
+
   void set_next(const std::vector<ValueId>& states, const std::vector<ValueId>& next) {
     for (std::size_t i = 0; i < states.size(); ++i) builder_.set_next(states[i], next[i]);
   }
 
   void update_sgd(const Group& group) {
-    const bool has_momentum = options_.momentum != 0;
-    const std::vector<ValueId> momenta =
-        has_momentum ? states(group, "momentum") : std::vector<ValueId>();
+    const std::vector<ValueId> momenta = momenta_of(group);
     const ops::SgdUpdate next = ops::sgd_update(builder_, group.learning_rate, gradient_scale_,
                                                 group.parameters, group.gradients, momenta,
                                                 {.momentum = options_.momentum,
@@ -238,8 +241,7 @@ class Application {
 
   void update_rmsprop(const Group& group) {
     const std::vector<ValueId> averages = states(group, "square_average");
-    const std::vector<ValueId> momenta =
-        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const std::vector<ValueId> momenta = momenta_of(group);
     const ops::RmspropUpdate next =
         ops::rmsprop_update(builder_, group.learning_rate, gradient_scale_, group.parameters,
                             group.gradients, averages, momenta,
@@ -266,8 +268,7 @@ class Application {
 
   void update_lars(const Group& group) {
     if (!group.decays) return update_sgd(group);
-    const std::vector<ValueId> momenta =
-        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const std::vector<ValueId> momenta = momenta_of(group);
     const ops::SgdUpdate next = ops::lars_update(builder_, group.learning_rate, gradient_scale_,
                                                  group.parameters, group.gradients, momenta,
                                                  {.momentum = options_.momentum,
@@ -296,8 +297,7 @@ class Application {
 
   void update_muon(const Group& group) {
     if (!group.is_hidden) return update_adam(group);
-    const std::vector<ValueId> momenta =
-        options_.momentum != 0 ? states(group, "momentum") : std::vector<ValueId>();
+    const std::vector<ValueId> momenta = momenta_of(group);
     for (std::size_t i = 0; i < group.parameters.size(); ++i) {
       const ValueId parameter = group.parameters[i];
       ValueId direction = group.gradients[i];

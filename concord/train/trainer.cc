@@ -156,8 +156,7 @@ class Training {
     if (epochs == epochs_before || std::ranges::count(kOfAnyLength, schedule) > 0) return;
     observer_.message(
         fmt::format("the run began with train.epochs = {} and goes on with {}: its {} schedule is "
-                    "stretched, so "
-                    "the learning rate jumps to that of a run of {} epochs",
+                    "stretched, so the learning rate jumps to that of a run of {} epochs",
                     epochs_before, epochs, schedule, epochs));
   }
 
@@ -230,8 +229,8 @@ class Training {
     fail(
         "{}. The weights before this step are saved in {}: start a new run from them "
         "(model.weights) "
-        "with a lower optimizer.learning_rate or with optimizer.clip_norm, or resume with "
-        "train.nonfinite = \"skip\" to pass over such steps",
+        "with a lower optimizer.learning_rate or with optimizer.clip_norm, or pass over such steps "
+        "with --resume --set train.nonfinite=skip",
         what, RunFolder::checkpoints(job_.config).string());
   }
 
@@ -310,13 +309,15 @@ class Training {
   void evaluate() {
     const double start = now_seconds();
     speed_.pause(start);
+    if (test_loader_ == nullptr) test_loader_ = job_.test_loader();
     std::optional<Evaluation> evaluation;
     try {
       evaluation = evaluate_test_set(job_, *test_loader_, request_.stop);
     } catch (const Error& error) {
       save_and_fail(error);
     }
-    test_loader_ = job_.test_loader();  // reads ahead for the next time
+    test_loader_ = nullptr;
+    if (progress_.step < progress_.total_steps) test_loader_ = job_.test_loader();
     if (evaluation) {
       evaluation_ = evaluation;
       evaluated_step_ = progress_.step;
@@ -432,7 +433,7 @@ class Training {
   CheckpointStore store_;                 // refuses a folder that holds another run
   Job job_;
   RunFolder folder_;                           // last: the first to change what is there
-  std::unique_ptr<data::Loader> test_loader_;  // of the next evaluation
+  std::unique_ptr<data::Loader> test_loader_;  // reads ahead for the next evaluation
   std::optional<Evaluation> evaluation_;       // the last one
   std::int64_t evaluated_step_ = -1;
   bool records_fail_ = false;

@@ -10,8 +10,8 @@
 #include "concord/base/parallel.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
-#include "concord/kernels/cpu/update-inl.h"
 #include "concord/kernels/cpu/update.h"
+#include "concord/kernels/cpu/vector_loops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {

@@ -7,8 +7,8 @@
 #include <hwy/highway.h>
 
 #include "concord/base/parallel.h"
-#include "concord/kernels/cpu/update-inl.h"
 #include "concord/kernels/cpu/update.h"
+#include "concord/kernels/cpu/vector_loops-inl.h"
 
 #ifndef CONCORD_KERNELS_CPU_OPTIMIZER_ONCE_
 #define CONCORD_KERNELS_CPU_OPTIMIZER_ONCE_
@@ -50,98 +50,98 @@ namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
 void UpdateSgd(const SgdStep& s, const UpdateRun& run, std::size_t count) {
-  const V rate = constant(-s.learning_rate), decay = constant(s.coupled_decay);
-  const V scale = constant(s.gradient_scale), factor = constant(s.parameter_factor);
-  const V momentum = constant(s.momentum);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V p = load(run.parameter);
-    V step = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
+  const V rate = splat(-s.learning_rate), decay = splat(s.coupled_decay);
+  const V scale = splat(s.gradient_scale), factor = splat(s.parameter_factor);
+  const V momentum = splat(s.momentum);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V p = load(run.parameter + i, n);
+    V step = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient + i, n)));
     if (run.memory[0] != nullptr) {
-      const V m = hn::MulAdd(momentum, load(run.memory[0]), step);
-      store(m, run.next_memory[0]);
+      const V m = hn::MulAdd(momentum, load(run.memory[0] + i, n), step);
+      store(m, run.next_memory[0] + i, n);
       step = s.nesterov ? hn::MulAdd(momentum, m, step) : m;
     }
-    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter);
+    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter + i, n);
   });
 }
 
 void UpdateAdam(const AdamStep& s, const UpdateRun& run, std::size_t count) {
-  const V scale = constant(s.gradient_scale), decay = constant(s.coupled_decay);
-  const V factor = constant(s.parameter_factor), rate = constant(-s.rate);
-  const V beta1 = constant(s.beta1), rest1 = constant(s.one_minus_beta1);
-  const V beta2 = constant(s.beta2), rest2 = constant(s.one_minus_beta2);
-  const V root_factor = constant(s.root_factor), epsilon = constant(s.epsilon);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V p = load(run.parameter);
-    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
-    const V m = hn::MulAdd(beta1, load(run.memory[0]), hn::Mul(rest1, g));
-    const V v = hn::MulAdd(beta2, load(run.memory[1]), hn::Mul(rest2, hn::Mul(g, g)));
+  const V scale = splat(s.gradient_scale), decay = splat(s.coupled_decay);
+  const V factor = splat(s.parameter_factor), rate = splat(-s.rate);
+  const V beta1 = splat(s.beta1), rest1 = splat(s.one_minus_beta1);
+  const V beta2 = splat(s.beta2), rest2 = splat(s.one_minus_beta2);
+  const V root_factor = splat(s.root_factor), epsilon = splat(s.epsilon);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V p = load(run.parameter + i, n);
+    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient + i, n)));
+    const V m = hn::MulAdd(beta1, load(run.memory[0] + i, n), hn::Mul(rest1, g));
+    const V v = hn::MulAdd(beta2, load(run.memory[1] + i, n), hn::Mul(rest2, hn::Mul(g, g)));
     const V denominator = hn::MulAdd(hn::Sqrt(v), root_factor, epsilon);
-    store(m, run.next_memory[0]);
-    store(v, run.next_memory[1]);
-    store(hn::MulAdd(rate, hn::Div(m, denominator), hn::Mul(p, factor)), run.next_parameter);
+    store(m, run.next_memory[0] + i, n);
+    store(v, run.next_memory[1] + i, n);
+    store(hn::MulAdd(rate, hn::Div(m, denominator), hn::Mul(p, factor)), run.next_parameter + i, n);
   });
 }
 
 // 1, 0 or -1; NaN stays NaN.
 V sign(V x) {
   const V zero = hn::Zero(D());
-  return hn::IfThenElse(hn::Gt(hn::Abs(x), zero), hn::CopySign(constant(1), x), x);
+  return hn::IfThenElse(hn::Gt(hn::Abs(x), zero), hn::CopySign(splat(1), x), x);
 }
 
 void UpdateLion(const LionStep& s, const UpdateRun& run, std::size_t count) {
-  const V scale = constant(s.gradient_scale), factor = constant(s.parameter_factor);
-  const V rate = constant(-s.learning_rate);
-  const V beta1 = constant(s.beta1), rest1 = constant(s.one_minus_beta1);
-  const V beta2 = constant(s.beta2), rest2 = constant(s.one_minus_beta2);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V g = hn::Mul(scale, load(run.gradient)), m = load(run.memory[0]);
+  const V scale = splat(s.gradient_scale), factor = splat(s.parameter_factor);
+  const V rate = splat(-s.learning_rate);
+  const V beta1 = splat(s.beta1), rest1 = splat(s.one_minus_beta1);
+  const V beta2 = splat(s.beta2), rest2 = splat(s.one_minus_beta2);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V g = hn::Mul(scale, load(run.gradient + i, n)), m = load(run.memory[0] + i, n);
     const V step = sign(hn::MulAdd(beta1, m, hn::Mul(rest1, g)));
-    const V p = hn::Mul(load(run.parameter), factor);
-    store(hn::MulAdd(beta2, m, hn::Mul(rest2, g)), run.next_memory[0]);
-    store(hn::MulAdd(rate, step, p), run.next_parameter);
+    const V p = hn::Mul(load(run.parameter + i, n), factor);
+    store(hn::MulAdd(beta2, m, hn::Mul(rest2, g)), run.next_memory[0] + i, n);
+    store(hn::MulAdd(rate, step, p), run.next_parameter + i, n);
   });
 }
 
 void UpdateRmsprop(const RmspropStep& s, const UpdateRun& run, std::size_t count) {
-  const V scale = constant(s.gradient_scale), decay = constant(s.coupled_decay);
-  const V factor = constant(s.parameter_factor), rate = constant(-s.learning_rate);
-  const V alpha = constant(s.alpha), rest = constant(s.one_minus_alpha);
-  const V epsilon = constant(s.epsilon), momentum = constant(s.momentum);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V p = load(run.parameter);
-    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
-    const V v = hn::MulAdd(alpha, load(run.memory[0]), hn::Mul(rest, hn::Mul(g, g)));
-    store(v, run.next_memory[0]);
+  const V scale = splat(s.gradient_scale), decay = splat(s.coupled_decay);
+  const V factor = splat(s.parameter_factor), rate = splat(-s.learning_rate);
+  const V alpha = splat(s.alpha), rest = splat(s.one_minus_alpha);
+  const V epsilon = splat(s.epsilon), momentum = splat(s.momentum);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V p = load(run.parameter + i, n);
+    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient + i, n)));
+    const V v = hn::MulAdd(alpha, load(run.memory[0] + i, n), hn::Mul(rest, hn::Mul(g, g)));
+    store(v, run.next_memory[0] + i, n);
     V step = hn::Div(g, hn::Add(hn::Sqrt(v), epsilon));
     if (run.memory[1] != nullptr) {
-      step = hn::MulAdd(momentum, load(run.memory[1]), step);
-      store(step, run.next_memory[1]);
+      step = hn::MulAdd(momentum, load(run.memory[1] + i, n), step);
+      store(step, run.next_memory[1] + i, n);
     }
-    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter);
+    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter + i, n);
   });
 }
 
 void UpdateAdagrad(const AdagradStep& s, const UpdateRun& run, std::size_t count) {
-  const V scale = constant(s.gradient_scale), decay = constant(s.coupled_decay);
-  const V factor = constant(s.parameter_factor), rate = constant(-s.learning_rate);
-  const V epsilon = constant(s.epsilon);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V p = load(run.parameter);
-    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
-    const V v = hn::MulAdd(g, g, load(run.memory[0]));
-    store(v, run.next_memory[0]);
+  const V scale = splat(s.gradient_scale), decay = splat(s.coupled_decay);
+  const V factor = splat(s.parameter_factor), rate = splat(-s.learning_rate);
+  const V epsilon = splat(s.epsilon);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V p = load(run.parameter + i, n);
+    const V g = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient + i, n)));
+    const V v = hn::MulAdd(g, g, load(run.memory[0] + i, n));
+    store(v, run.next_memory[0] + i, n);
     const V step = hn::Div(g, hn::Add(hn::Sqrt(v), epsilon));
-    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter);
+    store(hn::MulAdd(rate, step, hn::Mul(p, factor)), run.next_parameter + i, n);
   });
 }
 
 // y = (1 - momentum) * running + momentum * value.
 void MovingAverage(float momentum, const float* running, const float* value, float* y,
                    std::size_t count) {
-  const V weight = constant(momentum), rest = constant(1 - momentum);
-  for_each_vector(count, [&](auto load, auto store) {
-    store(hn::MulAdd(weight, load(value), hn::Mul(rest, load(running))), y);
+  const V weight = splat(momentum), rest = splat(1 - momentum);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    store(hn::MulAdd(weight, load(value + i, n), hn::Mul(rest, load(running + i, n))), y + i, n);
   });
 }
 

@@ -9,8 +9,8 @@
 #include <hwy/highway.h>
 
 #include "concord/base/parallel.h"
-#include "concord/kernels/cpu/update-inl.h"
 #include "concord/kernels/cpu/update.h"
+#include "concord/kernels/cpu/vector_loops-inl.h"
 
 #ifndef CONCORD_KERNELS_CPU_TRUST_RATIO_ONCE_
 #define CONCORD_KERNELS_CPU_TRUST_RATIO_ONCE_
@@ -46,24 +46,24 @@ SquareSums MeasureLars(const UpdateRun& run, std::size_t count) {
 }
 
 void UpdateLars(const LarsStep& s, float ratio, const UpdateRun& run, std::size_t count) {
-  const V rate = constant(-s.learning_rate), decay = constant(ratio * s.weight_decay);
-  const V scale = constant(ratio * s.gradient_scale), momentum = constant(s.momentum);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V p = load(run.parameter);
-    V step = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient)));
+  const V rate = splat(-s.learning_rate), decay = splat(ratio * s.weight_decay);
+  const V scale = splat(ratio * s.gradient_scale), momentum = splat(s.momentum);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V p = load(run.parameter + i, n);
+    V step = hn::MulAdd(decay, p, hn::Mul(scale, load(run.gradient + i, n)));
     if (run.memory[0] != nullptr) {
-      step = hn::MulAdd(momentum, load(run.memory[0]), step);
-      store(step, run.next_memory[0]);
+      step = hn::MulAdd(momentum, load(run.memory[0] + i, n), step);
+      store(step, run.next_memory[0] + i, n);
     }
-    store(hn::MulAdd(rate, step, p), run.next_parameter);
+    store(hn::MulAdd(rate, step, p), run.next_parameter + i, n);
   });
 }
 
 // The direction of Adam with the weight decay, of moments that have taken the gradient in.
 HWY_INLINE V lamb_direction(const LambStep& s, V p, V m, V v) {
-  const V denominator = hn::MulAdd(hn::Sqrt(v), constant(s.root_factor), constant(s.epsilon));
-  const V adam = hn::Div(hn::Mul(m, constant(s.mean_factor)), denominator);
-  return hn::MulAdd(constant(s.weight_decay), p, adam);
+  const V denominator = hn::MulAdd(hn::Sqrt(v), splat(s.root_factor), splat(s.epsilon));
+  const V adam = hn::Div(hn::Mul(m, splat(s.mean_factor)), denominator);
+  return hn::MulAdd(splat(s.weight_decay), p, adam);
 }
 
 // Takes the gradient into the moments. The direction is kept no longer than its square needs: the
@@ -71,32 +71,33 @@ HWY_INLINE V lamb_direction(const LambStep& s, V p, V m, V v) {
 SquareSums MeasureLamb(const LambStep& s, const UpdateRun& run, std::size_t count) {
   constexpr std::size_t kTile = 1024;
   HWY_ALIGN float direction[kTile];
-  const V scale = constant(s.gradient_scale);
-  const V beta1 = constant(s.beta1), rest1 = constant(s.one_minus_beta1);
-  const V beta2 = constant(s.beta2), rest2 = constant(s.one_minus_beta2);
+  const V scale = splat(s.gradient_scale);
+  const V beta1 = splat(s.beta1), rest1 = splat(s.one_minus_beta1);
+  const V beta2 = splat(s.beta2), rest2 = splat(s.one_minus_beta2);
   SquareSums sums;
   for (std::size_t at = 0; at < count; at += kTile) {
-    const std::size_t n = std::min(kTile, count - at);
-    for_each_vector(n, [&](auto load, auto store) {
-      const V g = hn::Mul(scale, load(run.gradient + at));
-      const V m = hn::MulAdd(beta1, load(run.memory[0] + at), hn::Mul(rest1, g));
-      const V v = hn::MulAdd(beta2, load(run.memory[1] + at), hn::Mul(rest2, hn::Mul(g, g)));
-      store(m, run.next_memory[0] + at);
-      store(v, run.next_memory[1] + at);
-      store(lamb_direction(s, load(run.parameter + at), m, v), direction);
+    const std::size_t size = std::min(kTile, count - at);
+    for_each_vector(size, [&](auto i, auto n, int) {
+      const V g = hn::Mul(scale, load(run.gradient + at + i, n));
+      const V m = hn::MulAdd(beta1, load(run.memory[0] + at + i, n), hn::Mul(rest1, g));
+      const V v = hn::MulAdd(beta2, load(run.memory[1] + at + i, n), hn::Mul(rest2, hn::Mul(g, g)));
+      store(m, run.next_memory[0] + at + i, n);
+      store(v, run.next_memory[1] + at + i, n);
+      store(lamb_direction(s, load(run.parameter + at + i, n), m, v), direction + i, n);
     });
-    sums.parameters += sum_of_squares(run.parameter + at, n);
-    sums.steps += sum_of_squares(direction, n);
+    sums.parameters += sum_of_squares(run.parameter + at, size);
+    sums.steps += sum_of_squares(direction, size);
   }
   return sums;
 }
 
 void UpdateLamb(const LambStep& s, float ratio, const UpdateRun& run, std::size_t count) {
-  const V rate = constant(-s.learning_rate * ratio);
-  for_each_vector(count, [&](auto load, auto store) {
-    const V p = load(run.parameter);
-    const V step = lamb_direction(s, p, load(run.next_memory[0]), load(run.next_memory[1]));
-    store(hn::MulAdd(rate, step, p), run.next_parameter);
+  const V rate = splat(-s.learning_rate * ratio);
+  for_each_vector(count, [&](auto i, auto n, int) {
+    const V p = load(run.parameter + i, n);
+    const V step =
+        lamb_direction(s, p, load(run.next_memory[0] + i, n), load(run.next_memory[1] + i, n));
+    store(hn::MulAdd(rate, step, p), run.next_parameter + i, n);
   });
 }
 

@@ -60,6 +60,24 @@ class Sum {
   V parts_[4];
 };
 
+// In double, since the square of a float may be more than one holds.
+HWY_INLINE double sum_of_squares(const float* x, std::size_t count) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> df;
+  const std::size_t lanes = hn::Lanes(d);
+  auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  std::size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    const auto a = hn::PromoteTo(d, hn::LoadU(df, x + i));
+    const auto b = hn::PromoteTo(d, hn::LoadU(df, x + i + lanes));
+    sum0 = hn::MulAdd(a, a, sum0);
+    sum1 = hn::MulAdd(b, b, sum1);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  for (; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
+  return sum;
+}
+
 }  // namespace
 }  // namespace concord::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
