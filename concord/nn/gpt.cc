@@ -42,7 +42,7 @@ class Gpt {
   ValueId logits() {
     const ValueId table = vectors("wte", call_.outputs);
     ValueId x = ops::embedding(builder_, table, call_.x);
-    if (!is_rotary()) x = ops::add(builder_, x, vectors("wpe", sizes_.length));
+    if (!is_rotary()) x = ops::add(builder_, x, vectors_of_positions());
     x = drop("drop", rows(x));
     for (std::int64_t i = 0; i < options_.layers; ++i) {
       const auto scope = builder_.scope("h." + std::to_string(i));
@@ -62,6 +62,13 @@ class Gpt {
     const auto scope = builder_.scope(name);
     return builder_.state("weight", {DType::kF32, {entries, sizes_.width}}, State::Role::kParameter,
                           normal(kDeviation));
+  }
+
+  // For each of the tokens given.
+  ValueId vectors_of_positions() {
+    if (!continues()) return vectors("wpe", sizes_.length);
+    return ops::dynamic_slice(builder_, vectors("wpe", call_.context.positions),
+                              call_.context.first_position, 0, sizes_.length);
   }
 
   ValueId rows(ValueId x) {
@@ -87,6 +94,8 @@ class Gpt {
   }
 
   bool is_rotary() const { return options_.positions == "rotary"; }
+  // Whether the tokens given continue texts that were read before.
+  bool continues() const { return call_.context.first_position != kNoValue; }
 
   ValueId attention(ValueId x) {
     const auto scope = builder_.scope("attn");
@@ -96,9 +105,26 @@ class Gpt {
     ValueId qkv = ops::reshape(builder_, project("c_attn", x, heads * head),
                                {sizes_.samples, sizes_.length, heads, head});
     if (is_rotary()) {
-      qkv = ops::rotary_embedding(builder_, qkv, {.heads = options_.heads + groups});
+      qkv = ops::rotary_embedding(
+          builder_, qkv,
+          {.heads = options_.heads + groups, .position = call_.context.first_position});
     }
-    return end_branch(rows(ops::packed_attention(builder_, qkv, groups, {.causal = true}).o));
+    const ValueId o = continues()
+                          ? cached_attention(qkv, groups)
+                          : ops::packed_attention(builder_, qkv, groups, {.causal = true}).o;
+    return end_branch(rows(o));
+  }
+
+  // The keys and values of all positions so far are a state; those of the tokens given join them.
+  ValueId cached_attention(ValueId qkv, std::int64_t groups) {
+    const ValueId position = call_.context.first_position;
+    const std::vector<ValueId> parts = ops::split(builder_, qkv, 2, {options_.heads, 2 * groups});
+    const Shape shape = builder_.shape(parts[1]).with(1, call_.context.positions);
+    const ValueId cache =
+        builder_.state("cache", {DType::kF32, shape}, State::Role::kCache, {}, /*decay=*/false);
+    const ValueId filled = ops::dynamic_update_slice(builder_, cache, parts[1], position, 1);
+    builder_.set_next(cache, filled);
+    return ops::cached_attention(builder_, parts[0], filled, position);
   }
 
   ValueId feed_forward(ValueId x) {

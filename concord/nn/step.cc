@@ -1,5 +1,7 @@
 #include "concord/nn/step.h"
 
+#include <algorithm>
+
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
 #include "concord/ops/arithmetic.h"
@@ -131,6 +133,30 @@ Graph build_prediction(const StepOptions& options) {
   GraphBuilder builder(graph);
   const ValueId features = add_features(builder, options);
   builder.output("logits", apply_network(builder, options, {.mode = Mode::kEvaluate}, features));
+  return graph;
+}
+
+Graph build_continuation(const StepOptions& options, std::int64_t count, bool only_read) {
+  check_options(options);
+  const std::int64_t positions = options.sample[0];
+  if (count < 1 || count > positions) fail("{} tokens of {} positions", count, positions);
+  Graph graph;
+  GraphBuilder builder(graph);
+  const ValueId tokens =
+      builder.input("tokens", {DType::kI32, {options.microbatch, count}}, Input::Kind::kStep);
+  const StepContext context{
+      .mode = Mode::kEvaluate,
+      .positions = positions,
+      .first_position = builder.input("first_position", {DType::kI64, {}}, Input::Kind::kStep)};
+  StepOptions given = options;
+  given.sample = {count};
+  const ValueId logits = apply_network(builder, given, context, tokens);
+  const auto is_cache = [](const State& s) { return s.role == State::Role::kCache; };
+  if (std::ranges::none_of(graph.states, is_cache)) {
+    fail("model \"{}\" cannot continue a text: it keeps no keys and values; gpt does",
+         options.model.name);
+  }
+  if (!only_read) builder.output("logits", logits);
   return graph;
 }
 

@@ -3,19 +3,21 @@
 //
 //   features       f32 [microbatch, sample...]      batch; samples of values
 //   tokens         i32 [microbatch, length]         batch; samples of tokens
+//                  i32 [microbatch, count]          step; those that continue texts
 //   labels         i32 [microbatch]                 batch; cross-entropy
 //                  i32 [microbatch, length]         of tokens: what each is followed by
 //   targets        f32 [microbatch, outputs]        batch; mean squared error
 //   position       i64 [2]                          batch; step, and index of the first sample
 //   batch_weight   f32 []                           step; 1 / samples of the whole batch
 //   learning_rate  f32 []                           step
+//   first_position i64 []                           step; of the tokens that continue texts
 //
 //   loss     f32 []   the mean over the batch; a sample of tokens counts as the mean over them
 //   correct  f32 []   cross-entropy: samples whose largest logit is their label's; a sample of
 //                     tokens counts as the share of them
 //   logits   f32 [microbatch, outputs]              of a prediction; [microbatch, length, outputs]
 //
-// The parameters have the same names and shapes in all three graphs of a model.
+// The parameters have the same names and shapes in all graphs of a model.
 // Errors: options out of range, or that do not fit each other, throw Error.
 #pragma once
 
@@ -56,5 +58,11 @@ Graph build_evaluation_step(const StepOptions& options);
 
 // Forward as in evaluation, without leaves. Input: features; output: logits.
 Graph build_prediction(const StepOptions& options);
+
+// The next `count` tokens of texts, given the keys and values of those before them, which states of
+// the role kCache hold for options.sample[0] positions; those of the `count` tokens are added. So
+// each token is computed once. Inputs: tokens, first_position; output, unless they are only to be
+// read: logits [microbatch, count, outputs]. Throws Error where the model has no such states.
+Graph build_continuation(const StepOptions& options, std::int64_t count, bool only_read = false);
 
 }  // namespace concord::nn
