@@ -150,7 +150,7 @@ Summary evaluate(const Config& config, const std::filesystem::path& path) {
   const Checkpoint checkpoint = load_checkpoint(path);
   check_same_model(config_of(checkpoint), config);
   Job job = open_evaluation(config, task_of(checkpoint), choices_of(checkpoint));
-  load_weights(*job.engine, checkpoint.weights, checkpoint.directory.string());
+  load_weights(job.engine->states(), checkpoint.weights, checkpoint.directory.string());
   const Evaluation evaluation = *evaluate_test_set(job, *job.test_loader());
   return {.step = checkpoint.info.step,
           .epoch = checkpoint.info.epoch,
@@ -168,7 +168,7 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (task.sample_type == data::SampleType::kTokens) {
-    fail("{} is a model of tokens; predict takes models of values (eval takes both)",
+    fail("{} holds a model of tokens, not of values: expected the beginning of a text, a prompt",
          checkpoint.directory.string());
   }
   const auto elements = static_cast<std::size_t>(task.sample.elements());
@@ -185,7 +185,7 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   const auto count = static_cast<std::int64_t>(sources.size());
   const std::int64_t batch = std::min(count, config.train.batch);
   const auto engine = make_predictor(config, task, batch, choices_of(checkpoint));
-  load_weights(*engine, checkpoint.weights, checkpoint.directory.string());
+  load_weights(engine->states(), checkpoint.weights, checkpoint.directory.string());
   const auto normalize = data::Augmentation::none(task.features, task.sample);
 
   std::vector<Prediction> predictions;

@@ -93,17 +93,21 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
+// With the compute threads set.
+KernelPolicy kernel_policy(const Config& config, const KernelChoices& choices) {
+  set_compute_threads(static_cast<int>(config.train.threads));
+  KernelPolicy policy{.winograd = config.train.winograd,
+                      .measure = config.train.kernels == "measure",
+                      .choices = choices};
+  if (policy.measure) policy.choices.merge(load_kernel_choices(kernel_cache_path()));
+  return policy;
+}
+
 // The engine, with its compute threads set. `options.batch` and what follows it is the caller's.
 std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
                                     EngineOptions options, const KernelChoices& choices) {
-  set_compute_threads(static_cast<int>(config.train.threads));
   options.seed = static_cast<std::uint64_t>(config.train.seed);
-  options.policy.winograd = config.train.winograd;
-  options.policy.measure = config.train.kernels == "measure";
-  options.policy.choices = choices;
-  if (options.policy.measure) {
-    options.policy.choices.merge(load_kernel_choices(kernel_cache_path()));
-  }
+  options.policy = kernel_policy(config, choices);
   return std::make_unique<Engine>(model_graphs(step_options(config, task)), options);
 }
 
@@ -217,15 +221,24 @@ std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& t
   return engine;
 }
 
-void load_initial_weights(Job& job) {
-  const std::string& path = job.config.model.weights;
-  if (!path.empty()) load_weights(*job.engine, formats::SafetensorsFile::open(path), path);
+std::unique_ptr<Decoder> make_decoder(const Config& config, const data::Task& task,
+                                      const KernelChoices& choices) {
+  return std::make_unique<Decoder>(step_options(config, task), kernel_policy(config, choices));
 }
 
-void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source) {
+void load_initial_weights(Job& job) {
+  const std::string& path = job.config.model.weights;
+  if (!path.empty()) load_weights(job.engine->states(), formats::SafetensorsFile::open(path), path);
+}
+
+void load_weights(StateStore& states, const formats::SafetensorsFile& file,
+                  const std::string& source) {
+  const auto is_weight = [](const StateStore::Entry& entry) {
+    return entry.role == State::Role::kParameter || entry.role == State::Role::kStatistic;
+  };
   std::vector<std::string_view> known;
-  for (const StateStore::Entry& entry : engine.states().entries()) {
-    if (entry.role == State::Role::kOptimizer) continue;
+  for (const StateStore::Entry& entry : states.entries()) {
+    if (!is_weight(entry)) continue;
     known.emplace_back(entry.name);
     if (!file.contains(entry.name)) {
       fail("{} has no tensor \"{}\", which the model needs as {}", source, entry.name,
@@ -235,14 +248,14 @@ void load_weights(Engine& engine, const formats::SafetensorsFile& file, const st
       fail("{}: tensor \"{}\" is {}; the model needs {}", source, entry.name,
            to_string(file.type(entry.name)), to_string(entry.type));
     }
-    engine.states().write(entry, file.bytes(entry.name).data());
-    if (!is_finite(engine.states(), entry)) {
+    states.write(entry, file.bytes(entry.name).data());
+    if (!is_finite(states, entry)) {
       fail("{}: tensor \"{}\" holds numbers that are not finite", source, entry.name);
     }
   }
   for (const std::string& name : file.names()) {
-    const StateStore::Entry* entry = engine.states().find(name);
-    if (entry != nullptr && entry->role != State::Role::kOptimizer) continue;
+    const StateStore::Entry* entry = states.find(name);
+    if (entry != nullptr && is_weight(*entry)) continue;
     // PyTorch counts the batches that a batch norm has seen; Concord's running statistics need no
     // count.
     if (name.ends_with("num_batches_tracked")) continue;
