@@ -33,13 +33,19 @@ class Decoder {
   void begin_text() { read_ = 0; }
 
  private:
+  // A program, with its inputs and output looked up once.
   struct Compiled {
+    explicit Compiled(Program p);
+    Compiled(const Compiled&) = delete;  // the pointers are into `program`
+    Compiled& operator=(const Compiled&) = delete;
+    std::int64_t count() const { return tokens->type.shape[1]; }
     Program program;
-    std::int64_t count;  // tokens it reads
+    const Binding *tokens, *first_position;
+    const Binding* logits;  // null where tokens are only read
   };
 
-  std::unique_ptr<Compiled> compile_for(const nn::StepOptions& options, KernelPolicy& policy,
-                                        std::int64_t count);
+  std::unique_ptr<Compiled> compiled(Graph lowered, KernelPolicy& policy);
+  // Computes the tokens of the text from position `first` on, as many as the program takes.
   void run(Compiled& compiled, std::int64_t first);
 
   std::unique_ptr<StateStore> states_;

@@ -188,10 +188,7 @@ double Engine::flops_per_step() const {
 LayoutOptions Engine::layout_options() const {
   const std::int64_t each = (leaf_size() + options_.microbatch - 1) / options_.microbatch;
   LayoutOptions layouts{.microbatches = options_.leaves * each};
-  if (states_ == nullptr) return layouts;
-  for (const StateStore::Entry& entry : states_->entries()) {
-    layouts.states[entry.name] = entry.layout;
-  }
+  if (states_ != nullptr) layouts.states = states_->layouts();
   return layouts;
 }
 
