@@ -1,7 +1,7 @@
 # The developer's front door. CMake does the work; see CMakePresets.json for the variants.
 PRESET ?= release
 
-.PHONY: build test demo demo-gpt deps check tidy format clean
+.PHONY: build test demo demo-gpt bench deps check tidy format clean
 
 deps:
 	@tools/install_dependencies
@@ -26,6 +26,11 @@ demo-gpt: build
 	@build/$(PRESET)/concord train examples/gpt_bible.toml --set output.dir=runs/demo-gpt --json
 	@build/$(PRESET)/concord predict examples/gpt_bible.toml --checkpoint runs/demo-gpt \
 	  --prompt "In the beginning" --tokens 200 --top-k 40
+
+# Times the works of bench/configs beside PyTorch and writes docs/benchmarks.md. PEERS: the Pythons
+# that have it, as python3,/opt/torch/bin/python.
+bench: build
+	@bench/compare
 
 check:
 	@tools/check
