@@ -23,6 +23,7 @@ struct StepContext {
   std::uint64_t seed = 0;           // the job's, for dropout
   ValueId batch_weight = kNoValue;  // training: f32 [], 1 / samples of the whole batch
   ValueId position = kNoValue;      // training: i64 [2], step and first sample (ops/dropout.h)
+  ValueId rows = kNoValue;          // of tokens: i32, those whose logits are wanted; kNoValue: all
 };
 
 // How weights w and biases b start. A unit has fan_in inputs; fan_out counts the units that one
