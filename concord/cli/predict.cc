@@ -1,11 +1,13 @@
-// concord predict: a checkpoint applied to files.
+// concord predict: a checkpoint applied to files, or to a text with tokens to be filled in.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "concord/base/text.h"
 #include "concord/cli/command.h"
 #include "concord/cli/units.h"
+#include "concord/train/fill_masks.h"
 #include "concord/train/trainer.h"
 
 namespace concord::cli {
@@ -15,6 +17,7 @@ struct PredictArguments {
   ConfigArguments config;
   std::string checkpoint;
   std::vector<std::string> inputs;
+  std::string text;
   bool json = false;
 };
 
@@ -53,7 +56,7 @@ std::string format_prediction(const train::Prediction& prediction) {
   return text;
 }
 
-void run_predict(const PredictArguments& arguments) {
+void predict_from_files(const PredictArguments& arguments) {
   const std::vector<std::filesystem::path> files(arguments.inputs.begin(), arguments.inputs.end());
   const std::vector<train::Prediction> predictions =
       train::predict(arguments.config.load(), arguments.checkpoint, files);
@@ -66,10 +69,42 @@ void run_predict(const PredictArguments& arguments) {
   }
 }
 
+nlohmann::json to_json(const train::FilledText& filled) {
+  nlohmann::json places = nlohmann::json::array();
+  for (const auto& candidates : filled.places) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const train::FilledText::Candidate& candidate : candidates) {
+      list.push_back({{"id", candidate.id},
+                      {"token", candidate.token},
+                      {"probability", number_or_null(candidate.probability)}});
+    }
+    places.push_back(std::move(list));
+  }
+  return {{"text", filled.text}, {"places", std::move(places)}};
+}
+
+void fill_text(const PredictArguments& arguments) {
+  const train::FilledText filled =
+      train::fill_masks(arguments.config.load(), arguments.checkpoint, arguments.text);
+  if (arguments.json) {
+    print_json(to_json(filled));
+    return;
+  }
+  fmt::print("{}\n", filled.text);
+  for (std::size_t i = 0; i < filled.places.size(); ++i) {
+    fmt::print("{}:", i + 1);
+    for (const train::FilledText::Candidate& candidate : filled.places[i]) {
+      fmt::print(" {} {}", quote(candidate.token), format_percent(candidate.probability));
+    }
+    fmt::print("\n");
+  }
+}
+
 }  // namespace
 
 void add_predict(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("predict", "Apply a checkpoint to files");
+  CLI::App* command =
+      app.add_subcommand("predict", "Apply a checkpoint to files, or fill in a text with it");
   const auto arguments = std::make_shared<PredictArguments>();
   arguments->config.add_to(*command);
   command
@@ -77,17 +112,34 @@ void add_predict(CLI::App& app) {
                    "A checkpoint's folder, or a run's: its newest intact checkpoint")
       ->required()
       ->type_name("DIR");
-  command
-      ->add_option("--input", arguments->inputs,
-                   "Images (JPEG, PNG), .npy arrays or CSV tables, prepared as the test set is")
-      ->required()
-      ->type_name("FILE");
+  CLI::Option* input =
+      command
+          ->add_option("--input", arguments->inputs,
+                       "Images (JPEG, PNG), .npy arrays or CSV tables, prepared as the test set is")
+          ->type_name("FILE");
+  CLI::Option* fill =
+      command
+          ->add_option(
+              "--fill", arguments->text,
+              "A text with [MASK], or what data.mask_token is, in place of each token that "
+              "bert fills in")
+          ->type_name("TEXT");
+  input->excludes(fill);
   add_json_flag(*command, arguments->json);
   command->footer(
       "Examples:\n"
       "  concord predict run.toml --checkpoint runs/run --input shoe.png\n"
-      "  concord predict run.toml --checkpoint runs/run --input *.npy --json");
-  command->callback([arguments] { run_predict(*arguments); });
+      "  concord predict run.toml --checkpoint runs/run --input *.npy --json\n"
+      "  concord predict run.toml --checkpoint runs/run --fill \"In the [MASK] was the Word\"");
+  command->callback([arguments, input, fill] {
+    if (fill->count() > 0) {
+      fill_text(*arguments);
+    } else if (input->count() > 0) {
+      predict_from_files(*arguments);
+    } else {
+      throw CLI::RequiredError("one of --input and --fill");
+    }
+  });
 }
 
 }  // namespace concord::cli
