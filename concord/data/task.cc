@@ -145,8 +145,9 @@ Task parse_task(const json& from, std::string_view source) {
     if (const json& tokenizer = from.at("tokenizer"); !tokenizer.is_null()) {
       task.tokenizer = Tokenizer::from_json(tokenizer, source);
     }
-    if (const json mask = from.value("mask", json()); !mask.is_null())
-      mask.get_to(task.mask.emplace());
+    if (const json mask = from.value("mask", json()); !mask.is_null()) {
+      task.mask = mask.get<TokenId>();
+    }
     check(task, source);
     return task;
   } catch (const json::exception& error) {

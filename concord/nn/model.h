@@ -18,8 +18,8 @@
 //   vit_b_16, vit_l_16
 //                  the same in two of the paper's sizes
 //
-// State names and shapes of vgg, resnet and vit are torchvision's, those of gpt and bert Hugging
-// Face's. Images are [N, C, H, W].
+// State names and shapes of vgg, resnet and vit are torchvision's, those of bert, and the names of
+// gpt, Hugging Face's. Images are [N, C, H, W].
 #pragma once
 
 #include <string>

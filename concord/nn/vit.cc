@@ -1,7 +1,7 @@
 // vit: Dosovitskiy et al. 2021. An image is cut into square patches, each taken as a vector; behind
 // one more vector that belongs to no patch they pass through blocks of attention and a feed-forward
 // network, and what the first one has become is classified. State names and shapes are those of
-// torchvision's VisionTransformer.
+// torchvision's VisionTransformer (whose older files call mlp.0 and mlp.3 linear_1 and linear_2).
 #include <cmath>
 #include <string>
 
