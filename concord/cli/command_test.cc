@@ -336,6 +336,13 @@ TEST_F(Command, TokenizeLearnsATokenizerAndAppliesIt) {
             "short: 14 bytes, 14 tokens, 1.000 bytes per token\n");
 }
 
+TEST_F(Command, TokenizeTakesSpecialTokensAsTheyStand) {
+  const std::string train = "tokenize --train small.toml --vocabulary 262 --out tokenizer.json";
+  ASSERT_EQ(run(train + " --special '[MASK]' --special '[END]'").code, 0);
+  write_file_atomically(folder_ / "short", "Z[MASK]Z[END]");
+  EXPECT_EQ(run("tokenize --tokenizer tokenizer.json --input short --ids").out, "90 260 90 261\n");
+}
+
 TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {
   const Outcome outcome = run("bench step small.toml --steps 3 --json");
   ASSERT_EQ(outcome.code, 0) << outcome.err;

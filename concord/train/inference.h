@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "concord/train/checkpoint.h"
 #include "concord/train/job.h"
@@ -16,6 +18,9 @@ namespace concord::train {
 // `loader` is a new one of the job's test set. nullopt when `stop` became true before the end.
 std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
                                             const std::atomic<bool>* stop = nullptr);
+
+// Probabilities of classes.
+std::vector<double> softmax(std::span<const float> logits);
 
 // weights_hash (weights_hash.h) of the engine's parameters.
 std::string hash_of_weights(const Engine& engine);
