@@ -82,6 +82,7 @@ struct TrainConfig {
   std::int64_t seed = 1;
   std::int64_t threads = 0;
   std::string precision = "f32";
+  std::string recompute = "none";
   std::string nonfinite = "stop";
   std::int64_t log_every = 50;
   std::int64_t eval_every_epochs = 1;

@@ -195,6 +195,11 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(train.threads, between(0, kMaximumThreads),
                          "compute threads of a rank; 0: every core the process may run on"),
       CONCORD_CONFIG_KEY(train.precision, one_of({"f32"}), "the number format of the computation"),
+      CONCORD_CONFIG_KEY(
+          train.recompute, one_of({"none", "selective", "full"}),
+          "what the backward pass computes again in place of finding it kept, for "
+          "less memory: `selective` what costs little, such as normalizations and "
+          "activation functions; `full` all but the ends of segments of the network"),
       CONCORD_CONFIG_KEY(train.nonfinite, one_of({"stop", "skip"}),
                          "when the loss or a batch norm's statistic is infinite or not a number: "
                          "`stop` ends the run "
@@ -487,12 +492,19 @@ std::optional<ConfigProblem> find_unused(const Config& config) {
 // model.weights counts at the start alone; the number of threads is compared by the trainer, which
 // knows what 0 means.
 bool is_free_on_resume(std::string_view name) {
-  constexpr std::string_view kFree[] = {"model.weights",           "data.dir",
-                                        "data.loader_threads",     "data.prefetch",
-                                        "data.limit_test",         "train.epochs",
-                                        "train.max_steps",         "train.threads",
-                                        "train.nonfinite",         "train.log_every",
-                                        "train.eval_every_epochs", "train.checkpoint_every_steps"};
+  constexpr std::string_view kFree[] = {"model.weights",
+                                        "data.dir",
+                                        "data.loader_threads",
+                                        "data.prefetch",
+                                        "data.limit_test",
+                                        "train.epochs",
+                                        "train.max_steps",
+                                        "train.threads",
+                                        "train.recompute",
+                                        "train.nonfinite",
+                                        "train.log_every",
+                                        "train.eval_every_epochs",
+                                        "train.checkpoint_every_steps"};
   return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
 }
 

@@ -129,7 +129,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                       : options_.use == EngineUse::kEvaluation ? graphs_.evaluation
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
-  Graph lowered = lower(build(options_.microbatch), options_.policy, layout_options(), &passes);
+  Graph lowered = lower(build(options_.microbatch), options_.policy, layout_options(),
+                        options_.recompute, &passes);
   states_ = std::make_unique<StateStore>(lowered);
   for (const State& state : lowered.states) {
     const StateStore::Entry& entry = *states_->find(lowered.value(state.value).name);
@@ -200,8 +201,9 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
   if (compiled == nullptr) {
     LayoutOptions layouts = layout_options();
     layouts.leaf_sums = training_program().sums_layouts;
-    compiled = std::make_unique<Compiled>(compile(
-        lower(graphs_.training(samples), options_.policy, layouts), options_.policy, *states_));
+    compiled = std::make_unique<Compiled>(
+        compile(lower(graphs_.training(samples), options_.policy, layouts, options_.recompute),
+                options_.policy, *states_));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;

@@ -49,6 +49,7 @@ struct EngineOptions {
   std::int64_t batch = 0;
   std::int64_t leaves = 0;      // 0: default_leaves
   std::int64_t microbatch = 0;  // 0: a whole leaf
+  Recompute recompute = Recompute::kNone;
   std::uint64_t seed = 0;
   KernelPolicy policy;
 };

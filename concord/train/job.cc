@@ -93,6 +93,12 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
+Recompute recompute_named(const std::string& name) {
+  return name == "full"        ? Recompute::kFull
+         : name == "selective" ? Recompute::kSelective
+                               : Recompute::kNone;
+}
+
 // The engine, with its compute threads set. `options.batch` and what follows it is the caller's.
 std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
                                     EngineOptions options, const KernelChoices& choices) {
@@ -111,7 +117,8 @@ EngineOptions batch_options(const Config& config, EngineUse use) {
   return {.use = use,
           .batch = config.train.batch,
           .leaves = config.train.leaves,
-          .microbatch = config.train.microbatch};
+          .microbatch = config.train.microbatch,
+          .recompute = recompute_named(config.train.recompute)};
 }
 
 // Compiles what a data set of `samples` needs, so that nothing is compiled or measured later.
