@@ -107,6 +107,7 @@ struct OptimizerConfig {
   double trust_coefficient = 0.001;
   double adamw_rate_factor = 1;
   double clip_norm = 0;
+  double ema_decay = 0;
   std::vector<std::string> rates;
   bool operator==(const OptimizerConfig&) const = default;
 };

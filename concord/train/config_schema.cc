@@ -255,6 +255,11 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(optimizer.clip_norm, kNonNegative,
                          "a gradient whose norm over all parameters is larger is scaled down to "
                          "it; 0: off"),
+      CONCORD_CONFIG_KEY(optimizer.ema_decay, kBelowOne,
+                         "d of the weights' exponential moving average, which starts as the "
+                         "weights do and becomes d·average + (1 - d)·w after each step: what "
+                         "evaluations and predictions use, and what checkpoints hold as weights; "
+                         "0: none"),
       CONCORD_CONFIG_KEY(optimizer.rates, kAny,
                          "layer-wise learning rates, such as `[\"wte=0.1\", \"h.0=0.5\"]`: the "
                          "learning rate of the parameters called `h.0` or `h.0.` and more is "

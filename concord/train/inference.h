@@ -17,7 +17,7 @@ namespace concord::train {
 std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
                                             const std::atomic<bool>* stop = nullptr);
 
-// weights_hash (weights_hash.h) of the engine's parameters.
+// weights_hash (weights_hash.h) of the engine's parameters, or of their averages where it has some.
 std::string hash_of_weights(const Engine& engine);
 
 // What the model of the checkpoint has learned to do.

@@ -89,6 +89,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .trust_coefficient = from.optimizer.trust_coefficient,
                         .adamw_rate_factor = from.optimizer.adamw_rate_factor,
                         .clip_norm = from.optimizer.clip_norm,
+                        .ema_decay = from.optimizer.ema_decay,
                         .rates = rate_factors(from.optimizer.rates)},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
@@ -257,6 +258,7 @@ void load_weights(Engine& engine, const formats::SafetensorsFile& file, const st
         "{} has a tensor \"{}\", which the model does not; the nearest name of the model is \"{}\"",
         source, name, nearest(name, known));
   }
+  engine.start_averages();
 }
 
 }  // namespace concord::train

@@ -53,9 +53,9 @@ Samples samples_of(const data::Batch& batch);
 void load_initial_weights(Job& job);
 
 // Copies every tensor of a safetensors file (weights by name) into the engine's parameters and
-// statistics. Throws Error naming the tensor when one is missing in the file, has another shape or
-// element type, holds numbers that are not finite, or is unknown to the model (with the nearest
-// name).
+// statistics; averages of the parameters start there. Throws Error naming the tensor when one is
+// missing in the file, has another shape or element type, holds numbers that are not finite, or is
+// unknown to the model (with the nearest name).
 void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source);
 
 }  // namespace concord::train
