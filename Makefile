@@ -1,7 +1,7 @@
 # The developer's front door. CMake does the work; see CMakePresets.json for the variants.
 PRESET ?= release
 
-.PHONY: build test demo deps check tidy format clean
+.PHONY: build test demo bench deps check tidy format clean
 
 deps:
 	@tools/install_dependencies
@@ -16,6 +16,11 @@ test: build
 demo: build
 	@rm -rf runs/demo
 	@build/$(PRESET)/concord train examples/fashion_mnist.toml --set output.dir=runs/demo --json
+
+# Times the works of bench/configs beside PyTorch and writes docs/benchmarks.md. PEERS: the Pythons
+# that have it, as python3,/opt/torch/bin/python.
+bench: build
+	@bench/compare
 
 check:
 	@tools/check

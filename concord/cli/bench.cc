@@ -18,6 +18,7 @@ namespace {
 struct BenchArguments {
   ConfigArguments config;
   int steps = 20;
+  bool by_layer = false;
   bool json = false;
 };
 
@@ -31,6 +32,7 @@ nlohmann::json to_json(const train::StepBenchmark& result, double peak) {
                      {"seconds", time.seconds},
                      {"share", number_or_null(time.seconds / all)},
                      {"flops_per_second", number_or_null(time.flops / time.seconds)}});
+    if (!time.layer.empty()) by_op.back()["layer"] = time.layer;
   }
   return {{"steps", result.steps},
           {"threads", compute_threads()},
@@ -58,9 +60,9 @@ void print_text(const train::StepBenchmark& result, double peak) {
   for (const train::OpTime& time : result.by_op) all += time.seconds;
   fmt::print("{:<32} {:>8} {:>12} {:>8} {:>10}\n", "op", "runs", "time a step", "share", "GFLOP/s");
   for (const train::OpTime& time : result.by_op) {
-    fmt::print("{:<32} {:>8.0f} {:>12} {:>8} {:>10.2f}\n", time.op, time.runs,
+    fmt::print("{:<32} {:>8.0f} {:>12} {:>8} {:>10.2f}  {}\n", time.op, time.runs,
                format_duration(time.seconds), format_percent(time.seconds / all),
-               time.flops / time.seconds / 1e9);
+               time.flops / time.seconds / 1e9, time.layer);
   }
 }
 
@@ -77,8 +79,8 @@ void run_step(const BenchArguments& arguments) {
     fail("the training set holds {} samples; measuring needs a full batch of {} (train.batch)",
          job.train_set->size(), job.engine->batch());
   };
-  const train::StepBenchmark result =
-      train::benchmark_steps(*job.engine, next_batch, {.steps = arguments.steps});
+  const train::StepBenchmark result = train::benchmark_steps(
+      *job.engine, next_batch, {.steps = arguments.steps, .by_layer = arguments.by_layer});
   if (arguments.json) {
     print_json(to_json(result, peak));
   } else {
@@ -100,6 +102,7 @@ void add_bench(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
+  command->add_flag("--by-layer", arguments->by_layer, "Tell the times of each layer apart");
   add_json_flag(*command, arguments->json);
   command->footer(
       "Reading data is not timed. Ops are timed in steps of their own, after the others.\n"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
@@ -29,11 +30,14 @@ double quantile(const std::vector<double>& sorted, double share) {
   return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
+// Op and layer.
+using Times = std::map<std::pair<std::string, std::string>, OpTime>;
+
 // Adds the steps of one phase, which runs `runs` times in a training step.
 void add_phase(const std::vector<ProgramStep>& steps, const std::vector<double>& seconds,
-               int timed_steps, double runs, std::map<std::string, OpTime>& by_op) {
+               int timed_steps, double runs, bool by_layer, Times& times) {
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    OpTime& time = by_op[steps[i].op];
+    OpTime& time = times[{steps[i].op, by_layer ? steps[i].layer : ""}];
     time.runs += runs;
     time.seconds += seconds[i] / timed_steps;
     time.flops += steps[i].flops * runs;
@@ -41,7 +45,7 @@ void add_phase(const std::vector<ProgramStep>& steps, const std::vector<double>&
 }
 
 std::vector<OpTime> time_ops(Engine& engine, const std::function<Samples()>& next_batch, int steps,
-                             std::int64_t first_step) {
+                             std::int64_t first_step, bool by_layer) {
   const Program& program = engine.training_program();
   Executor::Timing timing{.program = &program,
                           .prologue = std::vector<double>(program.prologue.size()),
@@ -55,14 +59,14 @@ std::vector<OpTime> time_ops(Engine& engine, const std::function<Samples()>& nex
   }
   const double microbatches =
       static_cast<double>(engine.batch()) / static_cast<double>(engine.microbatch_size());
-  std::map<std::string, OpTime> by_op;
-  add_phase(program.prologue, timing.prologue, steps, 1, by_op);
-  add_phase(program.microbatch, timing.microbatch, steps, microbatches, by_op);
-  add_phase(program.update, timing.update, steps, 1, by_op);
+  Times times;
+  add_phase(program.prologue, timing.prologue, steps, 1, by_layer, times);
+  add_phase(program.microbatch, timing.microbatch, steps, microbatches, by_layer, times);
+  add_phase(program.update, timing.update, steps, 1, by_layer, times);
 
   std::vector<OpTime> result;
-  for (auto& [op, time] : by_op) {
-    time.op = op;
+  for (auto& [place, time] : times) {
+    std::tie(time.op, time.layer) = place;
     result.push_back(std::move(time));
   }
   std::ranges::stable_sort(result, std::ranges::greater{}, &OpTime::seconds);
@@ -92,7 +96,8 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
   result.spread = (quantile(seconds, 0.75) - quantile(seconds, 0.25)) / result.step_seconds;
   result.samples_per_second = static_cast<double>(engine.batch()) / result.step_seconds;
   result.flops_per_second = engine.flops_per_step() / result.step_seconds;
-  result.by_op = time_ops(engine, next_batch, std::min(options.steps, kMostTimedSteps), step);
+  result.by_op = time_ops(engine, next_batch, std::min(options.steps, kMostTimedSteps), step,
+                          options.by_layer);
   return result;
 }
 

@@ -14,11 +14,13 @@ namespace concord::train {
 struct StepBenchmarkOptions {
   int warmup = 3;  // steps before the first that counts
   int steps = 20;  // that count
+  bool by_layer = false;
 };
 
-// One kind of op in a step, over all its uses.
+// One kind of op in a step, over all its uses, or over those of one layer.
 struct OpTime {
   std::string op;
+  std::string layer;   // empty where times are not by layer
   double runs = 0;     // kernel runs a step
   double seconds = 0;  // a step
   double flops = 0;    // a step

@@ -1,9 +1,11 @@
 // Convolution: oneDNN's direct algorithm (Georganas et al. 2018) or Winograd's (Lavin, Gray 2016),
-// chosen for each shape and for each of the three products by timing both once.
+// chosen for each shape and for each of the three products by timing both once; few channels have
+// kernels of their own.
 #include <algorithm>
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
+#include "concord/kernels/cpu/narrow_convolution.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/tensor/buffer.h"
@@ -202,10 +204,12 @@ std::unique_ptr<Kernel> Convolution::make(KernelPolicy& policy) const {
 
 LayoutWish layouts(const Signature& signature, std::span<const std::optional<Layout>> inputs,
                    KernelPolicy& policy) {
+  if (const auto wish = narrow_convolution_layouts(signature)) return *wish;
   return Convolution(signature).wish(inputs, policy);
 }
 
 std::unique_ptr<Kernel> make(const Signature& signature, KernelPolicy& policy) {
+  if (auto kernel = make_narrow_convolution(signature)) return kernel;
   return Convolution(signature).make(policy);
 }
 

@@ -50,6 +50,22 @@ TEST(CpuKernel, ConvolutionDirect) {
   }
 }
 
+// Batches of whole vectors of samples: channels that do and do not fill the blocks of registers,
+// windows that stick out, and one wider than its padded rows are long.
+TEST(CpuKernel, ConvolutionOfFewChannels) {
+  const Case cases[] = {
+      {{16, 1, 9, 8}, {6, 1, 5, 5}, {.padding = {2, 2}}},
+      {{32, 6, 8, 7}, {16, 6, 5, 5}},
+      {{16, 5, 3, 4}, {7, 5, 3, 2}, {.padding = {1, 1}}},
+      {{16, 2, 4, 2}, {3, 2, 3, 7}, {.padding = {2, 4}}},
+      {{48, 13, 1, 1}, {9, 13, 1, 1}},
+      {{16, 2, 2, 2}, {1, 2, 1, 1}, {.padding = {2, 1}}},
+  };
+  for (const Case& c : cases) {
+    for (const bool bias : {false, true}) EXPECT_EQ("", check(c, bias, {}, 2e-5));
+  }
+}
+
 // With blocks that one stride can step through (32 channels in each group), without (6), depthwise,
 // and depthwise with several outputs for each channel.
 TEST(CpuKernel, ConvolutionInGroups) {

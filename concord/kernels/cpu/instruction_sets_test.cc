@@ -5,10 +5,12 @@
 #include "concord/kernels/kernel_check.h"
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/convolution.h"
 #include "concord/ops/dropout.h"
 #include "concord/ops/loss.h"
 #include "concord/ops/normalization.h"
 #include "concord/ops/optimizer.h"
+#include "concord/ops/pooling.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/rotary_embedding.h"
 #include "concord/ops/shape_ops.h"
@@ -55,12 +57,27 @@ std::string check_families() {
        .tolerance = 5e-6});
 }
 
+std::string check_images() {
+  const TensorType channels{DType::kF32, {16}};
+  return check_kernels(
+      {.inputs = {{DType::kF32, {16, 3, 8, 9}}, {DType::kF32, {16, 3, 3, 5}}, channels, channels},
+       .build =
+           [](GraphBuilder& b, const Inputs& x) {
+             const ValueId y = ops::conv2d(b, x[0], x[1], {.padding = {1, 2}}, x[2]);
+             const ValueId pooled =
+                 ops::max_pool2d(b, y, {.kernel = {3, 2}, .stride = {2, 2}, .padding = {1, 0}});
+             ops::batch_norm(b, pooled, x[2], x[3], 1e-5, /*relu=*/true);
+           },
+       .tolerance = 2e-5});
+}
+
 TEST(CpuKernel, EveryInstructionSet) {
   const std::int64_t all = hwy::SupportedTargets();
   for (std::int64_t targets = all; targets != 0; targets &= targets - 1) {
     const std::int64_t target = targets & -targets;
     hwy::SetSupportedTargetsForTest(target);
     EXPECT_EQ("", check_families()) << hwy::TargetName(target);
+    EXPECT_EQ("", check_images()) << hwy::TargetName(target);
   }
   hwy::SetSupportedTargetsForTest(0);
 }

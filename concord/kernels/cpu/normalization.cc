@@ -2,7 +2,6 @@
 #include <array>
 
 #include "concord/base/error.h"
-#include "concord/base/parallel.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
 
@@ -42,7 +41,7 @@ LayoutWish layouts(const Signature& s, std::span<const std::optional<Layout>> in
   return wish;
 }
 
-// oneDNN normalizes in place: y over x, dx over dy.
+// oneDNN normalizes in place: y over x.
 bool in_place(const Signature& s, std::size_t o, std::size_t i) {
   return o == 0 && i == 0 && element_wise_in_place(s, o, i);
 }
@@ -77,51 +76,6 @@ class NormalizeRelu final : public Kernel {
   onednn::Execution execution_;
 };
 
-// Backward. With relu, dL/d(before the activation) is computed into the scratchpad first.
-class NormalizeBackward final : public Kernel {
- public:
-  NormalizeBackward(const onednn::PrimitiveDesc& desc, bool relu, std::int64_t elements)
-      : relu_(relu),
-        elements_(elements),
-        masked_bytes_(relu ? aligned(static_cast<std::size_t>(elements) * sizeof(float)) : 0),
-        execution_(desc, {DNNL_ARG_DIFF_DST, DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_MEAN,
-                          DNNL_ARG_VARIANCE, onednn::kBatchNormBackwardShift, DNNL_ARG_DIFF_SRC,
-                          DNNL_ARG_DIFF_SCALE, DNNL_ARG_DIFF_SHIFT}) {}
-
-  std::size_t scratchpad_bytes() const override {
-    return masked_bytes_ + execution_.scratchpad_bytes();
-  }
-
-  // operands: dy, x, gamma, mean, variance, y with relu, dx, dgamma, dbeta, scratchpad if any.
-  void run(std::span<std::byte* const> operands) override {
-    const std::size_t first_output = relu_ ? 6 : 5;
-    std::byte* scratchpad = scratchpad_bytes() > 0 ? operands[first_output + 3] : nullptr;
-    if (relu_) mask(operands[0], operands[5], scratchpad);
-    std::array<std::byte*, 10> pointers;
-    std::copy_n(operands.begin(), 5, pointers.begin());
-    if (relu_) pointers[0] = scratchpad;
-    pointers[5] = operands[2];  // not read
-    std::copy_n(operands.begin() + first_output, 3, pointers.begin() + 6);
-    pointers[9] = scratchpad + masked_bytes_;
-    execution_.run(pointers);
-  }
-
- private:
-  void mask(const std::byte* dy_bytes, const std::byte* y_bytes, std::byte* masked_bytes) const {
-    const auto* dy = reinterpret_cast<const float*>(dy_bytes);
-    const auto* y = reinterpret_cast<const float*>(y_bytes);
-    auto* masked = reinterpret_cast<float*>(masked_bytes);
-    parallel_for(elements_, 1 << 14, [=](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) masked[i] = y[i] > 0 ? dy[i] : 0.0f;
-    });
-  }
-
-  bool relu_;
-  std::int64_t elements_;
-  std::size_t masked_bytes_;
-  onednn::Execution execution_;
-};
-
 const RegisterKernelRule batch_norm{{
     .op = "batch_norm",
     .layouts = layouts,
@@ -147,21 +101,6 @@ const RegisterKernelRule batch_norm_inference{{
       return std::make_unique<onednn::OneDnnKernel>(
           desc, std::vector<int>{DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_SHIFT, DNNL_ARG_MEAN,
                                  DNNL_ARG_VARIANCE, DNNL_ARG_DST});
-    },
-    .in_place = in_place,
-}};
-
-const RegisterKernelRule batch_norm_backward{{
-    .op = "batch_norm_backward",
-    .layouts = layouts,
-    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      const onednn::PrimitiveDesc desc =
-          onednn::batch_norm_backward(describe(s.inputs[1]), epsilon_of(s));
-      CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
-      const Operand& dy = s.inputs[0];
-      CONCORD_CHECK(!has_relu(s) || dy.type.dtype == DType::kF32);
-      return std::make_unique<NormalizeBackward>(desc, has_relu(s),
-                                                 dy.layout.stored_elements(dy.type.shape));
     },
     .in_place = in_place,
 }};

@@ -127,9 +127,11 @@ Layout image_layout(const TensorType& type) {
 
 Layout follow(std::span<const std::optional<Layout>> given, const TensorType& type) {
   bool any_given = false;
+  const auto is_of_samples = [](const Layout::Block& block) { return block.dim == 0; };
   for (const std::optional<Layout>& layout : given) {
-    if (layout && !layout->is_row_major()) return *layout;
     any_given = any_given || layout.has_value();
+    if (!layout || layout->is_row_major()) continue;
+    if (std::ranges::none_of(layout->blocks(), is_of_samples)) return *layout;
   }
   return any_given ? Layout() : image_layout(type);
 }

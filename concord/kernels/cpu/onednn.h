@@ -25,7 +25,8 @@ std::optional<Layout> layout_of(const MemoryDesc& desc, const Shape& shape);
 // The layout in which a convolution prefers images [N, C, H, W]; row-major for other shapes.
 Layout image_layout(const TensorType& type);
 // What is wished for an image whose inputs come in these layouts: the first that is not row-major
-// (someone cared), else row-major, else (all free) image_layout.
+// (someone cared) and not of tiles of samples, which oneDNN does not know, else row-major, else
+// (all free) image_layout.
 Layout follow(std::span<const std::optional<Layout>> given, const TensorType& type);
 
 // A primitive and its arguments, compiled once. Nothing is allocated here while it runs.

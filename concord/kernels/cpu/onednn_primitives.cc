@@ -89,8 +89,6 @@ normalization_flags relu_flag(bool relu) {
 
 }  // namespace
 
-const int kBatchNormBackwardShift = DNNL_VERSION_MAJOR >= 3 ? 0 : DNNL_ARG_SHIFT;
-
 const dnnl::engine& cpu_engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;
@@ -186,19 +184,6 @@ PrimitiveDesc batch_norm_training(const MemoryDesc& x, double epsilon, bool relu
 PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool relu) {
   return batch_norm_desc(prop_kind::forward_inference, x, epsilon,
                          relu_flag(relu) | normalization_flags::use_global_stats);
-}
-
-PrimitiveDesc batch_norm_backward(const MemoryDesc& x, double epsilon) {
-  const auto forward =
-      batch_norm_desc(prop_kind::forward_training, x, epsilon, normalization_flags::none);
-  const auto flags = normalization_flags::use_scale | normalization_flags::use_shift;
-#if DNNL_VERSION_MAJOR >= 3
-  return describe_backward<dnnl::batch_normalization_backward>(
-      forward, prop_kind::backward, x, x, x, static_cast<float>(epsilon), flags);
-#else
-  return describe_backward<dnnl::batch_normalization_backward>(forward, prop_kind::backward, x, x,
-                                                               static_cast<float>(epsilon), flags);
-#endif
 }
 
 PrimitiveDesc matmul(const MemoryDesc& a, const MemoryDesc& b,

@@ -55,10 +55,6 @@ PrimitiveDesc pooling_backward(dnnl::algorithm algorithm, const MemoryDesc& dx,
 // Scale and shift are arguments of their own. With `relu` the training form writes a workspace.
 PrimitiveDesc batch_norm_training(const MemoryDesc& x, double epsilon, bool relu);
 PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool relu);
-PrimitiveDesc batch_norm_backward(const MemoryDesc& x, double epsilon);
-// oneDNN 2 insists on the shift as an argument of the backward primitive, which reads none; 0 for
-// oneDNN 3, which insists on its absence.
-extern const int kBatchNormBackwardShift;
 
 PrimitiveDesc matmul(const MemoryDesc& a, const MemoryDesc& b,
                      const std::optional<MemoryDesc>& bias, const MemoryDesc& y);

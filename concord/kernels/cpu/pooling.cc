@@ -1,6 +1,8 @@
-// Pooling follows the layout its images come in. oneDNN's workspace of max pooling is the op's
-// index: for each output, the place of the maximum within its window.
+// Pooling follows the layout its images come in. Max pooling of pixels that fill vectors has
+// kernels of its own, the rest is oneDNN's, whose workspace of max pooling is the op's index: for
+// each output, the place of the maximum within its window.
 #include "concord/base/error.h"
+#include "concord/kernels/cpu/max_pooling.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
 
@@ -15,6 +17,8 @@ algorithm algorithm_of(const Node& node) {
                                                            : algorithm::pooling_avg_exclude_padding;
 }
 
+bool is_max(const Node& node) { return algorithm_of(node) == algorithm::pooling_max; }
+
 // Every operand in the layout that one of them, `leader`, has.
 LayoutWish all_like(const Signature& s, const Shape& leader, const Layout& layout) {
   LayoutWish wish;
@@ -27,9 +31,19 @@ LayoutWish all_like(const Signature& s, const Shape& leader, const Layout& layou
   return wish;
 }
 
+// The first layout that the own kernels can take, where they are for this op and there is one.
+const Layout* of_vectors(const Signature& s, std::span<const std::optional<Layout>> inputs) {
+  if (!is_max(s.node)) return nullptr;
+  for (const std::optional<Layout>& layout : inputs) {
+    if (layout && has_pixels_of_vectors({s.inputs[0].type, *layout})) return &*layout;
+  }
+  return nullptr;
+}
+
 LayoutWish forward_layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
                            KernelPolicy&) {
   const TensorType& x = s.inputs[0].type;
+  if (const Layout* layout = of_vectors(s, inputs)) return all_like(s, x.shape, *layout);
   return all_like(s, x.shape, onednn::follow(inputs, x));
 }
 
@@ -37,6 +51,9 @@ LayoutWish forward_layouts(const Signature& s, std::span<const std::optional<Lay
 LayoutWish backward_layouts(const Signature& s, std::span<const std::optional<Layout>> inputs,
                             KernelPolicy&) {
   const TensorType& dx = s.outputs[0].type;
+  if (const Layout* layout = of_vectors(s, inputs)) {
+    return all_like(s, s.inputs[0].type.shape, *layout);
+  }
   if (inputs.size() == 1 && inputs[0] && inputs[0]->is_row_major()) {
     return all_like(s, dx.shape, onednn::image_layout(dx));
   }
@@ -45,6 +62,7 @@ LayoutWish backward_layouts(const Signature& s, std::span<const std::optional<La
 }
 
 std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy&) {
+  if (auto kernel = is_max(s.node) ? make_max_pooling(s) : nullptr) return kernel;
   const onednn::PrimitiveDesc desc =
       onednn::pooling_forward(algorithm_of(s.node), onednn::describe(s.inputs[0]),
                               onednn::describe(s.outputs[0]), ops::Window2d::of(s.node));
@@ -59,6 +77,7 @@ std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy&) {
 }
 
 std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy&) {
+  if (auto kernel = is_max(s.node) ? make_max_pooling(s) : nullptr) return kernel;
   const onednn::PrimitiveDesc desc =
       onednn::pooling_backward(algorithm_of(s.node), onednn::describe(s.outputs[0]),
                                onednn::describe(s.inputs[0]), ops::Window2d::of(s.node));

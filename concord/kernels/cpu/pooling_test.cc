@@ -16,6 +16,7 @@ const Case kCases[] = {
     {{2, 16, 8, 8}, {.kernel = {2, 2}, .stride = {2, 2}}},
     {{1, 20, 7, 9}, {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}}},
     {{2, 3, 7, 5}, {.kernel = {3, 2}, .stride = {1, 2}, .padding = {1, 0}}},
+    {{1, 32, 7, 9}, {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}}},
     {{1, 64, 5, 5}, {.kernel = {5, 5}}},
     {{3, 6, 9, 9}, {.kernel = {2, 2}, .stride = {3, 3}}},  // windows leave gaps
     {{1, 1, 6, 6}, {.kernel = {3, 3}, .stride = {3, 3}}},
@@ -31,6 +32,18 @@ TEST(CpuKernel, MaxPool) {
                                             },
                                         .tolerance = 1e-6}));
   }
+}
+
+TEST(CpuKernel, MaxPoolOfNeighbouringSamples) {
+  const Shape shape{32, 3, 5, 6};
+  const Layout tiles(shape, {3 * 30 * 16, 30 * 16, 6 * 16, 16}, shape.dims(), {{0, 16}});
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}},
+                               .build =
+                                   [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                     ops::max_pool2d(b, x[0], {.kernel = {2, 2}, .stride = {2, 2}});
+                                   },
+                               .tolerance = 1e-6,
+                               .offered = tiles}));
 }
 
 // 256 places do not fit into a byte.

@@ -1,0 +1,208 @@
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "concord/kernels/cpu/max_pooling.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.
+#include <hwy/highway.h>
+
+#include "concord/kernels/cpu/vector_loops-inl.h"
+#include "concord/ops/window.h"
+
+#ifndef CONCORD_KERNELS_CPU_MAX_POOLING_ONCE_
+#define CONCORD_KERNELS_CPU_MAX_POOLING_ONCE_
+namespace concord::cpu {
+
+// Planes of height x width pixels of `lanes` neighbouring elements.
+struct PixelPlanes {
+  std::int64_t planes, height, width, lanes;
+
+  std::int64_t plane() const { return height * width * lanes; }
+};
+
+// Forward, x is read and y and index are written; backward, dy and index are read, dx written.
+struct MaxPooling {
+  PixelPlanes x_planes, y_planes;
+  ops::Window2d window;
+  float *x = nullptr, *y = nullptr;  // or their gradients
+  std::uint8_t* index = nullptr;     // like y: the place of the maximum in its window
+};
+
+// The taps of a window at this position that lie inside of the image.
+struct WindowTaps {
+  WindowTaps(const MaxPooling& pooling, std::size_t along, std::int64_t position)
+      : first(position * pooling.window.stride[along] - pooling.window.padding[along]),
+        begin(std::max<std::int64_t>(0, -first)),
+        end(std::min(pooling.window.kernel[along],
+                     (along == 0 ? pooling.x_planes.height : pooling.x_planes.width) - first)) {}
+  std::int64_t first;  // pixel of tap 0
+  std::int64_t begin, end;
+};
+
+}  // namespace concord::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace concord::cpu::HWY_NAMESPACE {
+namespace {
+
+using Bytes = hn::Rebind<std::uint8_t, D>;
+using Places = hn::Rebind<std::int32_t, D>;
+
+// Calls f(y, lane, rows, columns) for each vector of y: its offset, its first lane and the taps of
+// its window.
+template <typename F>
+HWY_INLINE void for_each_window(const MaxPooling& p, std::int64_t plane, F f) {
+  const auto vector = static_cast<std::int64_t>(hn::Lanes(D()));
+  const PixelPlanes& y = p.y_planes;
+  for (std::int64_t h = 0; h < y.height; ++h) {
+    const WindowTaps rows(p, 0, h);
+    for (std::int64_t w = 0; w < y.width; ++w) {
+      const WindowTaps columns(p, 1, w);
+      for (std::int64_t lane = 0; lane < y.lanes; lane += vector) {
+        f(plane * y.plane() + (h * y.width + w) * y.lanes + lane, lane, rows, columns);
+      }
+    }
+  }
+}
+
+// Calls f(offset in x, place in the window) for each tap.
+template <typename F>
+HWY_INLINE void for_each_tap(const MaxPooling& p, std::int64_t plane, std::int64_t lane,
+                             const WindowTaps& rows, const WindowTaps& columns, F f) {
+  const PixelPlanes& x = p.x_planes;
+  for (std::int64_t kh = rows.begin; kh < rows.end; ++kh) {
+    const std::int64_t row = plane * x.plane() + (rows.first + kh) * x.width * x.lanes + lane;
+    for (std::int64_t kw = columns.begin; kw < columns.end; ++kw) {
+      f(row + (columns.first + kw) * x.lanes, kh * p.window.kernel[1] + kw);
+    }
+  }
+}
+
+// The first of equal elements is the maximum.
+void MaxPoolPlane(const MaxPooling& p, std::int64_t plane) {
+  const D d;
+  const Places places;
+  const bool keeps_index = p.index != nullptr;
+  for_each_window(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
+    const std::int64_t first_place = rows.begin * p.window.kernel[1] + columns.begin;
+    const std::int64_t first =
+        plane * p.x_planes.plane() + lane +
+        ((rows.first + rows.begin) * p.x_planes.width + columns.first + columns.begin) *
+            p.x_planes.lanes;
+    V best = hn::LoadU(d, p.x + first);
+    auto index = hn::Set(places, static_cast<std::int32_t>(first_place));
+    for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
+      const V value = hn::LoadU(d, p.x + x);
+      const auto larger = hn::Gt(value, best);
+      best = hn::IfThenElse(larger, value, best);
+      index = hn::IfThenElse(hn::RebindMask(places, larger),
+                             hn::Set(places, static_cast<std::int32_t>(place)), index);
+    });
+    hn::StoreU(best, d, p.y + y);
+    if (keeps_index) hn::StoreU(hn::DemoteTo(Bytes(), index), Bytes(), p.index + y);
+  });
+}
+
+// A pixel that several windows share sums what they send it.
+void MaxPoolPlaneBackward(const MaxPooling& p, std::int64_t plane) {
+  const D d;
+  const Places places;
+  const bool shared =
+      p.window.stride[0] < p.window.kernel[0] || p.window.stride[1] < p.window.kernel[1];
+  std::fill_n(p.x + plane * p.x_planes.plane(), p.x_planes.plane(), 0.0f);
+  for_each_window(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
+    const V gradient = hn::LoadU(d, p.y + y);
+    const auto index = hn::PromoteTo(places, hn::LoadU(Bytes(), p.index + y));
+    for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
+      const auto here = hn::Eq(index, hn::Set(places, static_cast<std::int32_t>(place)));
+      const V share = hn::IfThenElseZero(hn::RebindMask(d, here), gradient);
+      hn::StoreU(shared ? hn::Add(hn::LoadU(d, p.x + x), share) : share, d, p.x + x);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace concord::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <optional>
+
+#include "concord/base/parallel.h"
+#include "concord/kernels/cpu/max_pooling.h"
+#include "concord/kernels/cpu/operands.h"
+
+namespace concord::cpu {
+
+HWY_EXPORT(MaxPoolPlane);
+HWY_EXPORT(MaxPoolPlaneBackward);
+
+namespace {
+
+std::optional<PixelPlanes> planes_of(const Operand& images) {
+  constexpr std::int64_t kVector = 16;  // floats of the longest
+  const Shape& shape = images.type.shape;
+  const Layout& layout = images.layout;
+  // Padding would get an index that is not zero.
+  if (shape.rank() != 4 || layout.is_row_major() || layout.has_padding(shape)) return std::nullopt;
+  PixelPlanes planes{0, shape[2], shape[3], layout.strides()[3]};
+  if (layout.blocks().empty() ? layout.strides()[1] != 1 || planes.lanes != shape[1]
+                              : layout.blocks().size() != 1 || layout.blocks()[0].dim > 1 ||
+                                    planes.lanes != layout.blocks()[0].size) {
+    return std::nullopt;
+  }
+  if (planes.lanes % kVector != 0 || layout.strides()[2] != shape[3] * planes.lanes) {
+    return std::nullopt;
+  }
+  planes.planes = shape.elements() / planes.plane();
+  return planes;
+}
+
+class MaxPool final : public Kernel {
+ public:
+  MaxPool(const MaxPooling& pooling, bool backward) : pooling_(pooling), backward_(backward) {}
+
+  // Operands: x; y, index if it is wanted. Or dy, index; dx.
+  void run(std::span<std::byte* const> operands) override {
+    pooling_.x = as<float>(operands[backward_ ? 2 : 0]);
+    pooling_.y = as<float>(operands[backward_ ? 0 : 1]);
+    const std::size_t index = backward_ ? 1 : 2;
+    pooling_.index = index < operands.size() ? as<std::uint8_t>(operands[index]) : nullptr;
+    const std::int64_t grain = std::max<std::int64_t>(1, kGrain / pooling_.x_planes.plane());
+    parallel_for(pooling_.x_planes.planes, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t plane = begin; plane < end; ++plane) {
+        if (backward_) {
+          HWY_DYNAMIC_DISPATCH(MaxPoolPlaneBackward)(pooling_, plane);
+        } else {
+          HWY_DYNAMIC_DISPATCH(MaxPoolPlane)(pooling_, plane);
+        }
+      }
+    });
+  }
+
+ private:
+  MaxPooling pooling_;
+  bool backward_;
+};
+
+}  // namespace
+
+bool has_pixels_of_vectors(const Operand& images) { return planes_of(images).has_value(); }
+
+std::unique_ptr<Kernel> make_max_pooling(const Signature& s) {
+  const bool backward = s.node.op == "max_pool2d_backward";
+  const Operand& x = backward ? s.outputs[0] : s.inputs[0];
+  const Operand& y = backward ? s.inputs[0] : s.outputs[0];
+  const auto x_planes = planes_of(x), y_planes = planes_of(y);
+  if (!x_planes || !y_planes || x.type.dtype != DType::kF32) return nullptr;
+  const Operand* index = backward ? &s.inputs[1] : s.outputs.size() == 2 ? &s.outputs[1] : nullptr;
+  if (index != nullptr && (index->type.dtype != DType::kU8 || index->layout != y.layout)) {
+    return nullptr;
+  }
+  return std::make_unique<MaxPool>(MaxPooling{*x_planes, *y_planes, ops::Window2d::of(s.node)},
+                                   backward);
+}
+
+}  // namespace concord::cpu
+#endif

@@ -1,0 +1,413 @@
+// Images lie in tiles of 16 samples: a pixel of a channel is one vector of AVX-512. A product keeps
+// a few channels by a few columns (or taps) in registers, so that each vector that is loaded is
+// used several times. Sums are added in an order that the shapes alone decide.
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "concord/kernels/cpu/narrow_convolution.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.
+#include <hwy/highway.h>
+
+#include "concord/kernels/cpu/vector_loops-inl.h"
+
+#ifndef CONCORD_KERNELS_CPU_NARROW_CONVOLUTION_ONCE_
+#define CONCORD_KERNELS_CPU_NARROW_CONVOLUTION_ONCE_
+namespace concord::cpu {
+
+constexpr std::int64_t kTile = 16;  // samples
+
+// Planes of pixels of one tile of samples after the other: [tiles, channels, height, width, kTile].
+struct Planes {
+  std::int64_t channels, height, width;
+
+  std::int64_t plane() const { return height * width * kTile; }
+  std::int64_t tile() const { return channels * plane(); }
+};
+
+// y = bias + the sum over the channels of x of their convolutions. The weight of a channel p of y,
+// a channel q of x and a tap t, which counts along the rows of the window, is weights[p * weight_p
+// + q * weight_q + t * weight_tap]. So it is the forward product, and with x and y, p and q
+// exchanged and the window turned around the product of backward-data.
+struct PlaneProduct {
+  Planes x_planes, y_planes;
+  std::int64_t kernel_height, kernel_width, padding_height, padding_width;
+  std::int64_t weight_p, weight_q, weight_tap;
+  const float *x = nullptr, *weights = nullptr, *bias = nullptr;
+  float* y = nullptr;
+};
+
+// dw: for each channel of y, channel of x and tap, the sum over samples and pixels.
+struct WeightProduct {
+  Planes x_planes, y_planes;
+  std::int64_t tiles;
+  std::int64_t kernel_height, kernel_width, padding_height, padding_width;
+  const float *x = nullptr, *dy = nullptr;
+  float *dw = nullptr, *dbias = nullptr;
+};
+
+// A range cut into as few parts of at most `most` as can be, about equal; calls f(begin, size).
+template <typename F>
+void for_each_block(std::int64_t count, std::int64_t most, F f) {
+  const std::int64_t blocks = (count + most - 1) / most;
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    const std::int64_t begin = count * i / blocks;
+    f(begin, count * (i + 1) / blocks - begin);
+  }
+}
+
+// Where a window of `kernel` taps at `position` lies inside of an input of `size`: its taps.
+struct Taps {
+  Taps(std::int64_t kernel, std::int64_t size, std::int64_t padding, std::int64_t position)
+      : begin(std::max<std::int64_t>(0, padding - position)),
+        end(std::max(begin, std::min(kernel, size + padding - position))) {}
+  std::int64_t begin, end;
+};
+
+}  // namespace concord::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace concord::cpu::HWY_NAMESPACE {
+namespace {
+
+// Row `row` of channels p .. p + kChannels, one column or two, for the samples from `lane` on.
+template <int kChannels, int kColumns>
+HWY_INLINE void ConvolveBlock(const PlaneProduct& c, const float* x, float* y, std::int64_t row,
+                              std::int64_t p, std::int64_t column, std::int64_t lane) {
+  const D d;
+  V sums[kChannels][kColumns];
+  for (int i = 0; i < kChannels; ++i) {
+    for (int j = 0; j < kColumns; ++j) sums[i][j] = splat(c.bias == nullptr ? 0 : c.bias[p + i]);
+  }
+  const Taps rows(c.kernel_height, c.x_planes.height, c.padding_height, row);
+  const Taps first(c.kernel_width, c.x_planes.width, c.padding_width, column);
+  const Taps last(c.kernel_width, c.x_planes.width, c.padding_width, column + kColumns - 1);
+  // Taps that both columns have; at the edges one of them has others besides.
+  const std::int64_t begin = first.begin, end = std::max(begin, last.end);
+  for (std::int64_t q = 0; q < c.x_planes.channels; ++q) {
+    for (std::int64_t kh = rows.begin; kh < rows.end; ++kh) {
+      const float* pixels =
+          x + q * c.x_planes.plane() + lane +
+          ((row + kh - c.padding_height) * c.x_planes.width + column - c.padding_width) * kTile;
+      const float* weights =
+          c.weights + p * c.weight_p + q * c.weight_q + kh * c.kernel_width * c.weight_tap;
+      for (std::int64_t kw = begin; kw < end; ++kw) {
+        V values[kColumns];
+        for (int j = 0; j < kColumns; ++j) values[j] = hn::LoadU(d, pixels + (kw + j) * kTile);
+        for (int i = 0; i < kChannels; ++i) {
+          const V weight = splat(weights[i * c.weight_p + kw * c.weight_tap]);
+          for (int j = 0; j < kColumns; ++j) sums[i][j] = hn::MulAdd(weight, values[j], sums[i][j]);
+        }
+      }
+      const auto add_tap = [&](int j, std::int64_t kw) {
+        const V value = hn::LoadU(d, pixels + (kw + j) * kTile);
+        for (int i = 0; i < kChannels; ++i) {
+          const V weight = splat(weights[i * c.weight_p + kw * c.weight_tap]);
+          sums[i][j] = hn::MulAdd(weight, value, sums[i][j]);
+        }
+      };
+      for (std::int64_t kw = last.begin; kw < std::min(begin, last.end); ++kw) {
+        add_tap(kColumns - 1, kw);
+      }
+      for (std::int64_t kw = end; kw < first.end; ++kw) add_tap(0, kw);
+    }
+  }
+  for (int i = 0; i < kChannels; ++i) {
+    float* pixels =
+        y + (p + i) * c.y_planes.plane() + lane + (row * c.y_planes.width + column) * kTile;
+    for (int j = 0; j < kColumns; ++j) hn::StoreU(sums[i][j], d, pixels + j * kTile);
+  }
+}
+
+template <int kChannels>
+HWY_INLINE void ConvolveChannels(const PlaneProduct& c, const float* x, float* y, std::int64_t row,
+                                 std::int64_t p, std::int64_t lane) {
+  std::int64_t column = 0;
+  for (; column + 2 <= c.y_planes.width; column += 2) {
+    ConvolveBlock<kChannels, 2>(c, x, y, row, p, column, lane);
+  }
+  if (column < c.y_planes.width) ConvolveBlock<kChannels, 1>(c, x, y, row, p, column, lane);
+}
+
+// Rows begin .. end of y, counted over the tiles.
+void ConvolveRows(const PlaneProduct& c, std::int64_t begin, std::int64_t end) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(D()));
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t tile = i / c.y_planes.height, row = i % c.y_planes.height;
+    const float* x = c.x + tile * c.x_planes.tile();
+    float* y = c.y + tile * c.y_planes.tile();
+    for (std::int64_t lane = 0; lane < kTile; lane += lanes) {
+      for_each_block(c.y_planes.channels, 6, [&](std::int64_t p, std::int64_t size) {
+        if (size == 6) ConvolveChannels<6>(c, x, y, row, p, lane);
+        if (size == 5) ConvolveChannels<5>(c, x, y, row, p, lane);
+        if (size == 4) ConvolveChannels<4>(c, x, y, row, p, lane);
+        if (size == 3) ConvolveChannels<3>(c, x, y, row, p, lane);
+        if (size == 2) ConvolveChannels<2>(c, x, y, row, p, lane);
+        if (size == 1) ConvolveChannels<1>(c, x, y, row, p, lane);
+      });
+    }
+  }
+}
+
+template <int kRows, int kColumns>
+HWY_INLINE void clear(V (&sums)[kRows][kColumns]) {
+  for (auto& row : sums) {
+    for (V& sum : row) sum = hn::Zero(D());
+  }
+}
+
+// Channels o .. o + kChannels of dy, taps kw .. kw + kTaps of row `kh` of the window.
+template <int kChannels, int kTaps>
+HWY_INLINE void SumWeights(const WeightProduct& c, std::int64_t o, std::int64_t channel,
+                           std::int64_t kh, std::int64_t kw) {
+  const D d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  V totals[kChannels][kTaps];
+  clear(totals);
+  const auto columns_of = [&](std::int64_t tap) {  // of dy, which this tap meets
+    return Taps(c.y_planes.width, c.x_planes.width, c.padding_width, tap);
+  };
+  const Taps rows(c.y_planes.height, c.x_planes.height, c.padding_height, kh);
+  const std::int64_t begin = columns_of(kw).begin;  // of all taps
+  const std::int64_t end = std::max(begin, columns_of(kw + kTaps - 1).end);
+  for (std::int64_t i = 0; i < c.tiles * kTile; i += lanes) {
+    const std::int64_t tile = i / kTile, lane = i % kTile;
+    V sums[kChannels][kTaps];
+    clear(sums);
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+      const float* dy = c.dy + tile * c.y_planes.tile() + o * c.y_planes.plane() +
+                        row * c.y_planes.width * kTile + lane;
+      const float* x =
+          c.x + tile * c.x_planes.tile() + channel * c.x_planes.plane() + lane +
+          ((row + kh - c.padding_height) * c.x_planes.width + kw - c.padding_width) * kTile;
+      for (std::int64_t column = begin; column < end; ++column) {
+        V values[kTaps];
+        for (int t = 0; t < kTaps; ++t) values[t] = hn::LoadU(d, x + (column + t) * kTile);
+        for (int p = 0; p < kChannels; ++p) {
+          const V gradient = hn::LoadU(d, dy + p * c.y_planes.plane() + column * kTile);
+          for (int t = 0; t < kTaps; ++t) {
+            sums[p][t] = hn::MulAdd(gradient, values[t], sums[p][t]);
+          }
+        }
+      }
+      for (int t = 0; t < kTaps; ++t) {  // at the edges some taps meet more columns than others
+        const auto add_columns = [&](std::int64_t from, std::int64_t to) {
+          for (std::int64_t column = from; column < to; ++column) {
+            const V value = hn::LoadU(d, x + (column + t) * kTile);
+            for (int p = 0; p < kChannels; ++p) {
+              const V gradient = hn::LoadU(d, dy + p * c.y_planes.plane() + column * kTile);
+              sums[p][t] = hn::MulAdd(gradient, value, sums[p][t]);
+            }
+          }
+        };
+        const Taps own = columns_of(kw + t);
+        add_columns(own.begin, std::min(begin, own.end));
+        add_columns(std::max(end, own.begin), own.end);
+      }
+    }
+    for (int p = 0; p < kChannels; ++p) {
+      for (int t = 0; t < kTaps; ++t) totals[p][t] = hn::Add(totals[p][t], sums[p][t]);
+    }
+  }
+  for (int p = 0; p < kChannels; ++p) {
+    for (int t = 0; t < kTaps; ++t) {
+      const std::int64_t weight =
+          (((o + p) * c.x_planes.channels + channel) * c.kernel_height + kh) * c.kernel_width + kw;
+      c.dw[weight + t] = hn::GetLane(hn::SumOfLanes(d, totals[p][t]));
+    }
+  }
+}
+
+template <int kChannels>
+HWY_INLINE void SumWeightsOfChannels(const WeightProduct& c, std::int64_t o, std::int64_t channel,
+                                     std::int64_t kh) {
+  constexpr bool kManyRegisters = !HWY_ARCH_X86 || HWY_TARGET <= HWY_AVX3;
+  for_each_block(c.kernel_width, kManyRegisters ? 5 : 3, [&](std::int64_t kw, std::int64_t size) {
+    if constexpr (kManyRegisters) {
+      if (size == 5) SumWeights<kChannels, 5>(c, o, channel, kh, kw);
+      if (size == 4) SumWeights<kChannels, 4>(c, o, channel, kh, kw);
+    }
+    if (size == 3) SumWeights<kChannels, 3>(c, o, channel, kh, kw);
+    if (size == 2) SumWeights<kChannels, 2>(c, o, channel, kh, kw);
+    if (size == 1) SumWeights<kChannels, 1>(c, o, channel, kh, kw);
+  });
+}
+
+void SumWeightRow(const WeightProduct& c, std::int64_t o, std::int64_t size, std::int64_t channel,
+                  std::int64_t kh) {
+  if (size == 4) SumWeightsOfChannels<4>(c, o, channel, kh);
+  if (size == 3) SumWeightsOfChannels<3>(c, o, channel, kh);
+  if (size == 2) SumWeightsOfChannels<2>(c, o, channel, kh);
+  if (size == 1) SumWeightsOfChannels<1>(c, o, channel, kh);
+}
+
+void SumBias(const WeightProduct& c, std::int64_t channel) {
+  float total = 0;
+  for (std::int64_t tile = 0; tile < c.tiles; ++tile) {
+    const float* dy = c.dy + tile * c.y_planes.tile() + channel * c.y_planes.plane();
+    Sum sum;
+    for_each_vector(static_cast<std::size_t>(c.y_planes.plane()),
+                    [&](auto i, auto n, int k) { sum.add(k, load(dy + i, n)); });
+    total += sum.total();
+  }
+  c.dbias[channel] = total;
+}
+
+}  // namespace
+}  // namespace concord::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "concord/base/parallel.h"
+#include "concord/kernels/cpu/narrow_convolution.h"
+#include "concord/kernels/cpu/operands.h"
+#include "concord/ops/window.h"
+
+namespace concord::cpu {
+
+HWY_EXPORT(ConvolveRows);
+HWY_EXPORT(SumWeightRow);
+HWY_EXPORT(SumBias);
+
+namespace {
+
+// The operands of the three ops: which of the inputs, then the outputs, is what.
+struct Roles {
+  explicit Roles(const Signature& s) : operands(s.inputs) {
+    operands.insert(operands.end(), s.outputs.begin(), s.outputs.end());
+    if (s.node.op == "conv2d") {
+      x = 0, w = 1, y = operands.size() - 1;
+    } else if (s.node.op == "conv2d_backward_data") {
+      y = 0, w = 1, x = 2;
+    } else {
+      x = 0, y = 1, w = 2;
+    }
+  }
+  const Shape& shape(std::size_t i) const { return operands[i].type.shape; }
+  bool is_image(std::size_t i) const { return i == x || i == y; }
+
+  std::vector<Operand> operands;
+  std::size_t x, w, y;  // or their gradients; what is left is the bias
+};
+
+Planes planes_of(const Shape& images) { return {images[1], images[2], images[3]}; }
+
+Layout sample_tiles(const Shape& s) {
+  const std::int64_t plane = s[2] * s[3] * kTile;
+  return Layout(s, {s[1] * plane, plane, s[3] * kTile, kTile}, s.dims(), {{0, kTile}});
+}
+
+// Operands: x, weights, bias if any; y. Or dy, weights; dx.
+class Convolve final : public Kernel {
+ public:
+  Convolve(const PlaneProduct& product, std::int64_t tiles, std::int64_t first_weight, bool bias)
+      : product_(product), tiles_(tiles), first_weight_(first_weight), bias_(bias) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    product_.x = as<float>(operands[0]);
+    product_.weights = as<float>(operands[1]) + first_weight_;
+    product_.bias = bias_ ? as<float>(operands[2]) : nullptr;
+    product_.y = as<float>(operands[bias_ ? 3 : 2]);
+    parallel_for(tiles_ * product_.y_planes.height, 1, [&](std::int64_t begin, std::int64_t end) {
+      HWY_DYNAMIC_DISPATCH(ConvolveRows)(product_, begin, end);
+    });
+  }
+
+ private:
+  PlaneProduct product_;
+  std::int64_t tiles_, first_weight_;
+  bool bias_;
+};
+
+// Operands: x, dy; dw, dbias if any.
+class ConvolveBackwardWeights final : public Kernel {
+ public:
+  ConvolveBackwardWeights(const WeightProduct& product, bool bias)
+      : product_(product), bias_(bias) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    product_.x = as<float>(operands[0]);
+    product_.dy = as<float>(operands[1]);
+    product_.dw = as<float>(operands[2]);
+    product_.dbias = bias_ ? as<float>(operands[3]) : nullptr;
+    const std::int64_t channels = product_.x_planes.channels, rows = product_.kernel_height;
+    for_each_block(product_.y_planes.channels, 4, [&](std::int64_t o, std::int64_t n) {
+      parallel_for(channels * rows, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          HWY_DYNAMIC_DISPATCH(SumWeightRow)(product_, o, n, i / rows, i % rows);
+        }
+      });
+    });
+    if (!bias_) return;
+    parallel_for(product_.y_planes.channels, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t o = begin; o < end; ++o) HWY_DYNAMIC_DISPATCH(SumBias)(product_, o);
+    });
+  }
+
+ private:
+  WeightProduct product_;
+  bool bias_;
+};
+
+}  // namespace
+
+std::optional<LayoutWish> narrow_convolution_layouts(const Signature& signature) {
+  constexpr std::int64_t kMostChannels = 16;
+  const Roles roles(signature);
+  const ops::Window2d window = ops::Window2d::of(signature.node);
+  const std::int64_t in = roles.shape(roles.x)[1], out = roles.shape(roles.y)[1];
+  for (const Operand& operand : roles.operands) {
+    if (operand.type.dtype != DType::kF32) return std::nullopt;
+  }
+  const ops::Extent2d ones{1, 1};
+  if (window.stride != ones || window.dilation != ones ||
+      signature.node.attributes.integer("groups") != 1 || roles.shape(roles.x)[0] % kTile != 0 ||
+      in > kMostChannels || out > kMostChannels || (in % 8 == 0 && out % 8 == 0)) {
+    return std::nullopt;
+  }
+  LayoutWish wish;
+  for (std::size_t i = 0; i < roles.operands.size(); ++i) {
+    (i < signature.inputs.size() ? wish.inputs : wish.outputs)
+        .push_back(roles.is_image(i) ? sample_tiles(roles.shape(i)) : Layout());
+  }
+  return wish;
+}
+
+std::unique_ptr<Kernel> make_narrow_convolution(const Signature& signature) {
+  const std::optional<LayoutWish> wish = narrow_convolution_layouts(signature);
+  if (!wish) return nullptr;
+  for (std::size_t i = 0; i < signature.inputs.size(); ++i) {
+    if (signature.inputs[i].layout != wish->inputs[i]) return nullptr;
+  }
+  for (std::size_t i = 0; i < signature.outputs.size(); ++i) {
+    if (signature.outputs[i].layout != wish->outputs[i]) return nullptr;
+  }
+  const Roles roles(signature);
+  const Planes x = planes_of(roles.shape(roles.x)), y = planes_of(roles.shape(roles.y));
+  const ops::Extent2d kernel = ops::spatial_size(roles.shape(roles.w));
+  const ops::Extent2d padding = ops::Window2d::of(signature.node).padding;
+  const std::int64_t taps = kernel[0] * kernel[1], tiles = roles.shape(roles.x)[0] / kTile;
+  if (signature.node.op == "conv2d_backward_weights") {
+    const WeightProduct product{x, y, tiles, kernel[0], kernel[1], padding[0], padding[1]};
+    return std::make_unique<ConvolveBackwardWeights>(product, signature.outputs.size() == 2);
+  }
+  if (signature.node.op == "conv2d") {
+    const PlaneProduct product{
+        x, y, kernel[0], kernel[1], padding[0], padding[1], x.channels * taps, taps, 1};
+    return std::make_unique<Convolve>(product, tiles, 0, signature.inputs.size() == 3);
+  }
+  const PlaneProduct product{y,
+                             x,
+                             kernel[0],
+                             kernel[1],
+                             kernel[0] - 1 - padding[0],
+                             kernel[1] - 1 - padding[1],
+                             taps,
+                             x.channels * taps,
+                             -1};
+  return std::make_unique<Convolve>(product, tiles, taps - 1, false);
+}
+
+}  // namespace concord::cpu
+#endif
