@@ -86,6 +86,7 @@ struct TrainConfig {
   std::int64_t seed = 1;
   std::int64_t threads = 0;
   std::string precision = "f32";
+  std::string recompute = "none";
   std::string nonfinite = "stop";
   std::int64_t log_every = 50;
   std::int64_t eval_every_epochs = 1;
@@ -110,6 +111,7 @@ struct OptimizerConfig {
   double trust_coefficient = 0.001;
   double adamw_rate_factor = 1;
   double clip_norm = 0;
+  double ema_decay = 0;
   std::vector<std::string> rates;
   bool operator==(const OptimizerConfig&) const = default;
 };

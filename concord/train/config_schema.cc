@@ -208,6 +208,11 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(train.threads, between(0, kMaximumThreads),
                          "compute threads of a rank; 0: every core the process may run on"),
       CONCORD_CONFIG_KEY(train.precision, one_of({"f32"}), "the number format of the computation"),
+      CONCORD_CONFIG_KEY(
+          train.recompute, one_of({"none", "selective", "full"}),
+          "what the backward pass computes again in place of finding it kept, for "
+          "less memory: `selective` what costs little, such as normalizations and "
+          "activation functions; `full` all but the ends of segments of the network"),
       CONCORD_CONFIG_KEY(train.nonfinite, one_of({"stop", "skip"}),
                          "when the loss or a batch norm's statistic is infinite or not a number: "
                          "`stop` ends the run "
@@ -263,6 +268,11 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(optimizer.clip_norm, kNonNegative,
                          "a gradient whose norm over all parameters is larger is scaled down to "
                          "it; 0: off"),
+      CONCORD_CONFIG_KEY(optimizer.ema_decay, kBelowOne,
+                         "d of the weights' exponential moving average, which starts as the "
+                         "weights do and becomes d·average + (1 - d)·w after each step: what "
+                         "evaluations and predictions use, and what checkpoints hold as weights; "
+                         "0: none"),
       CONCORD_CONFIG_KEY(optimizer.rates, kAny,
                          "layer-wise learning rates, such as `[\"wte=0.1\", \"h.0=0.5\"]`: the "
                          "learning rate of the parameters called `h.0` or `h.0.` and more is "
@@ -504,12 +514,19 @@ std::optional<ConfigProblem> find_unused(const Config& config) {
 // model.weights counts at the start alone; the number of threads is compared by the trainer, which
 // knows what 0 means.
 bool is_free_on_resume(std::string_view name) {
-  constexpr std::string_view kFree[] = {"model.weights",           "data.dir",
-                                        "data.loader_threads",     "data.prefetch",
-                                        "data.limit_test",         "train.epochs",
-                                        "train.max_steps",         "train.threads",
-                                        "train.nonfinite",         "train.log_every",
-                                        "train.eval_every_epochs", "train.checkpoint_every_steps"};
+  constexpr std::string_view kFree[] = {"model.weights",
+                                        "data.dir",
+                                        "data.loader_threads",
+                                        "data.prefetch",
+                                        "data.limit_test",
+                                        "train.epochs",
+                                        "train.max_steps",
+                                        "train.threads",
+                                        "train.recompute",
+                                        "train.nonfinite",
+                                        "train.log_every",
+                                        "train.eval_every_epochs",
+                                        "train.checkpoint_every_steps"};
   return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
 }
 

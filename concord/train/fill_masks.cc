@@ -85,7 +85,7 @@ FilledText fill_masks(const Config& config, const std::filesystem::path& path,
   Config sized = config;
   if (sized.model.max_length == 0) sized.model.max_length = longest;
   const auto engine = make_predictor(sized, shorter, 1, choices_of(checkpoint));
-  load_weights(*engine, checkpoint.weights, checkpoint.directory.string());
+  load_weights(engine->states(), checkpoint.weights, checkpoint.directory.string());
   const auto outputs = static_cast<std::size_t>(task.outputs);
   std::vector<float> logits(ids.size() * outputs);
   engine->predict({.count = 1, .tokens = ids}, logits);

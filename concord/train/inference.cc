@@ -119,7 +119,8 @@ std::string hash_of_weights(const Engine& engine) {
   std::vector<formats::NamedTensor> named;
   for (const StateStore::Entry& entry : engine.states().entries()) {
     if (entry.role != State::Role::kParameter) continue;
-    tensors.push_back(engine.states().read(entry));
+    const StateStore::Entry* average = average_of(engine.states(), entry);
+    tensors.push_back(engine.states().read(average == nullptr ? entry : *average));
     named.push_back({entry.name, entry.type, {tensors.back().view().data, entry.type.bytes()}});
   }
   return weights_hash(named);

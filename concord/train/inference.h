@@ -22,7 +22,7 @@ std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
 // Probabilities of classes.
 std::vector<double> softmax(std::span<const float> logits);
 
-// weights_hash (weights_hash.h) of the engine's parameters.
+// weights_hash (weights_hash.h) of the engine's parameters, or of their averages where it has some.
 std::string hash_of_weights(const Engine& engine);
 
 // What the model of the checkpoint has learned to do.

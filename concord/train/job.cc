@@ -95,6 +95,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .trust_coefficient = from.optimizer.trust_coefficient,
                         .adamw_rate_factor = from.optimizer.adamw_rate_factor,
                         .clip_norm = from.optimizer.clip_norm,
+                        .ema_decay = from.optimizer.ema_decay,
                         .rates = rate_factors(from.optimizer.rates)},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
@@ -109,6 +110,12 @@ KernelPolicy kernel_policy(const Config& config, const KernelChoices& choices) {
   return policy;
 }
 
+Recompute recompute_named(const std::string& name) {
+  return name == "full"        ? Recompute::kFull
+         : name == "selective" ? Recompute::kSelective
+                               : Recompute::kNone;
+}
+
 // The engine, with its compute threads set. `options.batch` and what follows it is the caller's.
 std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
                                     EngineOptions options, const KernelChoices& choices) {
@@ -121,7 +128,8 @@ EngineOptions batch_options(const Config& config, EngineUse use) {
   return {.use = use,
           .batch = config.train.batch,
           .leaves = config.train.leaves,
-          .microbatch = config.train.microbatch};
+          .microbatch = config.train.microbatch,
+          .recompute = recompute_named(config.train.recompute)};
 }
 
 // Compiles what a data set of `samples` needs, so that nothing is compiled or measured later.
@@ -239,7 +247,9 @@ std::unique_ptr<Decoder> make_decoder(const Config& config, const data::Task& ta
 
 void load_initial_weights(Job& job) {
   const std::string& path = job.config.model.weights;
-  if (!path.empty()) load_weights(job.engine->states(), formats::SafetensorsFile::open(path), path);
+  if (path.empty()) return;
+  load_weights(job.engine->states(), formats::SafetensorsFile::open(path), path);
+  job.engine->start_averages();
 }
 
 void load_weights(StateStore& states, const formats::SafetensorsFile& file,

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <cstring>
 #include <fstream>
 
 #include "concord/base/error.h"
@@ -151,6 +152,57 @@ TEST_F(TrainerTest, EveryOptimizerResumesToTheSameBits) {
     const Summary resumed = run(config(name + "_stopped", overrides), -1, /*resume=*/true);
     EXPECT_EQ(resumed.weights_hash, unbroken.weights_hash) << name;
   }
+}
+
+TEST_F(TrainerTest, AveragesAreWhatIsEvaluatedAndHandedOut) {
+  const std::vector<std::string> overrides = {"optimizer.ema_decay=0.9"};
+  const Summary averaged = run(config("a", overrides)), plain = run(config("b"));
+  EXPECT_NE(averaged.loss, plain.loss);
+  const Summary evaluated = evaluate(config("a", overrides), directory_ / "a");
+  EXPECT_EQ(evaluated.loss, averaged.loss);
+  EXPECT_EQ(evaluated.weights_hash, averaged.weights_hash);
+
+  const Checkpoint with = load_checkpoint(directory_ / "a"),
+                   without = load_checkpoint(directory_ / "b");
+  EXPECT_EQ(with.weights.names(), without.weights.names());
+  EXPECT_TRUE(std::ranges::equal(with.optimizer.bytes("fc.weight.trained"),
+                                 without.weights.bytes("fc.weight")));
+  EXPECT_FALSE(
+      std::ranges::equal(with.weights.bytes("fc.weight"), without.weights.bytes("fc.weight")));
+}
+
+TEST_F(TrainerTest, AveragesAreResumedToTheSameBits) {
+  const std::vector<std::string> overrides = {"optimizer.ema_decay=0.9"};
+  const Summary unbroken = run(config("a", overrides));
+  run(config("b", overrides), 7);
+  EXPECT_EQ(run(config("b", overrides), -1, /*resume=*/true).weights_hash, unbroken.weights_hash);
+}
+
+TEST_F(TrainerTest, AveragesStartFromGivenWeights) {
+  run(config("a"), 1);
+  const std::filesystem::path given = checkpoints("a") / checkpoint_name(1) / "weights.safetensors";
+  run(config("b",
+             {"model.weights=" + given.string(), "train.max_steps=1", "optimizer.ema_decay=0.9"}));
+  const Checkpoint after = load_checkpoint(directory_ / "b");
+  const auto floats = [](std::span<const std::byte> bytes) {
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  };
+  const auto file = formats::SafetensorsFile::open(given);
+  const std::vector<float> before = floats(file.bytes("fc.weight"));
+  const std::vector<float> trained = floats(after.optimizer.bytes("fc.weight.trained"));
+  const std::vector<float> averages = floats(after.weights.bytes("fc.weight"));
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    EXPECT_NEAR(averages[i], 0.9 * before[i] + 0.1 * trained[i], 1e-7);
+  }
+}
+
+TEST_F(TrainerTest, RecomputingMayChangeWhereARunIsResumed) {
+  const Summary unbroken = run(config("a"));
+  run(config("b"), 7);
+  const Config resumed = config("b", {"train.recompute=full"});
+  EXPECT_EQ(run(resumed, -1, /*resume=*/true).weights_hash, unbroken.weights_hash);
 }
 
 TEST_F(TrainerTest, LoaderThreadsDoNotChangeTheBits) {
