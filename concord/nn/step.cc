@@ -3,6 +3,7 @@
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/linear_cross_entropy.h"
 #include "concord/ops/loss.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
@@ -36,6 +37,19 @@ Shape rows_of(const StepOptions& options) {
   return options.tokens ? Shape{options.microbatch, options.sample[0]} : Shape{options.microbatch};
 }
 
+// The logits of a language, one for each word, are too many to keep: the layer that makes them and
+// their loss are one op, and the logits themselves dead code.
+ops::LossAndCount cross_entropy(GraphBuilder& builder, const StepOptions& options, ValueId logits,
+                                ValueId labels, ValueId weight, double label_smoothing) {
+  if (options.tokens) {
+    if (const auto layer = ops::linear_layer_of(builder.graph(), logits)) {
+      return ops::linear_cross_entropy(builder, *layer, labels, weight, label_smoothing);
+    }
+  }
+  return {ops::softmax_cross_entropy(builder, logits, labels, weight, label_smoothing),
+          ops::count_correct(builder, logits, labels)};
+}
+
 // Adds the truth, compares the logits with it, and names the results. Returns the microbatch's
 // share of the loss.
 ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logits,
@@ -53,10 +67,10 @@ ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logi
     const auto shared = [&](ValueId value) {
       return share == 1 ? value : ops::scale(builder, value, share);
     };
-    loss =
-        ops::softmax_cross_entropy(builder, logits, labels, shared(batch_weight), label_smoothing);
-    const ValueId correct = ops::count_correct(builder, logits, labels);
-    builder.output("correct", ops::leaf_sum(builder, shared(correct)));
+    const ops::LossAndCount result =
+        cross_entropy(builder, options, logits, labels, shared(batch_weight), label_smoothing);
+    loss = result.loss;
+    builder.output("correct", ops::leaf_sum(builder, shared(result.correct)));
   }
   builder.output("loss", ops::leaf_sum(builder, loss));
   return loss;
