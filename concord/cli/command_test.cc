@@ -300,7 +300,7 @@ dir = "run"
   EXPECT_EQ(run(predict + "--input small.toml --tokens 3").code, 2);
   const Outcome nothing = run(predict);
   EXPECT_EQ(nothing.code, 2);
-  EXPECT_THAT(nothing.err, HasSubstr("one of --input and --prompt"));
+  EXPECT_THAT(nothing.err, HasSubstr("one of --input, --prompt and --fill"));
 }
 
 TEST_F(Command, InfoCountsParametersWorkAndMemory) {

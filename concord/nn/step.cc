@@ -7,6 +7,7 @@
 #include "concord/base/error.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/labels.h"
+#include "concord/ops/linear_cross_entropy.h"
 #include "concord/ops/loss.h"
 #include "concord/ops/softmax.h"
 #include "concord/ops/step.h"
@@ -57,6 +58,21 @@ Truth add_truth(GraphBuilder& builder, const StepOptions& options) {
   return {.targets = found.labels, .rows = found.rows, .ignore_label = ops::kNoLabel};
 }
 
+// The logits of a language, one for each word, are too many to keep: the layer that makes them and
+// their loss are one op, and the logits themselves dead code.
+ops::LossAndCount cross_entropy(GraphBuilder& builder, const StepOptions& options, ValueId logits,
+                                const Truth& truth, ValueId weight, double label_smoothing) {
+  if (options.tokens) {
+    if (const auto layer = ops::linear_layer_of(builder.graph(), logits)) {
+      return ops::linear_cross_entropy(builder, *layer, truth.targets, weight, label_smoothing,
+                                       truth.ignore_label);
+    }
+  }
+  return {ops::softmax_cross_entropy(builder, logits, truth.targets, weight, label_smoothing,
+                                     truth.ignore_label),
+          ops::count_correct(builder, logits, truth.targets, truth.ignore_label)};
+}
+
 // Compares the logits with the truth and names the results. Returns the microbatch's share of the
 // loss.
 ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logits,
@@ -71,10 +87,10 @@ ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logi
     const auto shared = [&](ValueId value) {
       return share == 1 ? value : ops::scale(builder, value, share);
     };
-    loss = ops::softmax_cross_entropy(builder, logits, truth.targets, shared(batch_weight),
-                                      label_smoothing, truth.ignore_label);
-    const ValueId correct = ops::count_correct(builder, logits, truth.targets, truth.ignore_label);
-    builder.output("correct", ops::leaf_sum(builder, shared(correct)));
+    const ops::LossAndCount result =
+        cross_entropy(builder, options, logits, truth, shared(batch_weight), label_smoothing);
+    loss = result.loss;
+    builder.output("correct", ops::leaf_sum(builder, shared(result.correct)));
   }
   builder.output("loss", ops::leaf_sum(builder, loss));
   return loss;

@@ -11,6 +11,7 @@
 #include "concord/passes/fuse_batch_norm_relu.h"
 #include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
+#include "concord/passes/merge_linear_cross_entropy.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/tensor/relayout.h"
@@ -386,6 +387,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layou
       graph,
       {{"dead code", remove_dead_code},
        {"fuse batch norm and relu", fuse_batch_norm_relu},
+       {"merge linear cross-entropy", merge_linear_cross_entropy},
        {"keep old states", keep_old_states},
        {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }},
        {"recompute", [&](const Graph& g) { return recompute_activations(g, recompute); }}},
