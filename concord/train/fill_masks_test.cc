@@ -17,7 +17,9 @@ using testing::HasSubstr;
 class FillMasksTest : public testing::Test {
  protected:
   FillMasksTest()
-      : folder_(std::filesystem::path(testing::TempDir()) / "concord_fill_masks"),
+      : folder_(std::filesystem::path(testing::TempDir()) /
+                (std::string("concord_") +
+                 testing::UnitTest::GetInstance()->current_test_info()->name())),
         config_(parse_config(fmt::format(R"(
 [model]
 name = "bert"
