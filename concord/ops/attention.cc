@@ -84,6 +84,7 @@ const RegisterOp attention_op{{
     },
     .cost = [](const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return cost(node, inputs, 2); },
+    .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b111},
 }};
 
 // Attributes: as above. Inputs do, o, logsumexp, then those of attention. Outputs their gradients.
@@ -103,6 +104,7 @@ const RegisterOp attention_backward_op{{
     },
     .cost = [](const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return cost(node, inputs.subspan(3), 5); },
+    .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b111011},
 }};
 
 Attention add_attention(GraphBuilder& builder, std::vector<ValueId> inputs, std::int64_t groups,
