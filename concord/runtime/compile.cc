@@ -11,6 +11,7 @@
 #include "concord/passes/fuse_batch_norm_relu.h"
 #include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
+#include "concord/passes/mixed_precision.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/tensor/relayout.h"
@@ -371,7 +372,7 @@ class Compiler {
 
 }  // namespace
 
-Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts,
+Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options,
             std::vector<PassRecord>* records) {
   const LayoutOracle oracle = [&](const Graph& g, const Node& node,
                                   std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
@@ -382,13 +383,13 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layou
     LayoutWish wish = rule.layouts(signature_of(g, node), inputs, policy);
     return {std::move(wish.inputs), std::move(wish.outputs)};
   };
-  return run_passes(
-      graph,
-      {{"dead code", remove_dead_code},
-       {"fuse batch norm and relu", fuse_batch_norm_relu},
-       {"keep old states", keep_old_states},
-       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }}},
-      records);
+  std::vector<Pass> passes = {{"dead code", remove_dead_code}};
+  if (options.precision == DType::kBF16) passes.push_back({"mixed precision", mixed_precision});
+  passes.push_back({"fuse batch norm and relu", fuse_batch_norm_relu});
+  passes.push_back({"keep old states", keep_old_states});
+  passes.push_back(
+      {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, options.layouts); }});
+  return run_passes(graph, passes, records);
 }
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states) {

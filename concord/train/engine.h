@@ -50,6 +50,7 @@ struct EngineOptions {
   std::int64_t leaves = 0;      // 0: default_leaves
   std::int64_t microbatch = 0;  // 0: a whole leaf
   std::uint64_t seed = 0;
+  DType precision = DType::kF32;  // of the computation: f32 or bf16; states are f32
   KernelPolicy policy;
 };
 
@@ -79,7 +80,7 @@ struct StepResult {
 class Engine {
  public:
   // Compiles the program of its use, places the states and fills them by their initialisers.
-  // Throws Error when the options do not fit each other or the model.
+  // Throws Error when the options do not fit each other, the model or the processor.
   Engine(ModelGraphs graphs, const EngineOptions& options);
   struct StepBegin {
     std::int64_t step = 0;
@@ -117,6 +118,7 @@ class Engine {
   std::int64_t leaves() const { return options_.leaves; }
   std::int64_t microbatch_size() const { return options_.microbatch; }
   std::int64_t batch() const { return options_.batch; }
+  DType precision() const { return options_.precision; }
   std::int64_t parameter_count() const;
   // Of one training step with a full batch.
   double flops_per_step() const;
@@ -141,7 +143,7 @@ class Engine {
 
   std::int64_t leaf_size() const;
   void choose_divisions();
-  LayoutOptions layout_options() const;
+  LowerOptions lower_options() const;
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
                   std::int64_t samples);

@@ -98,6 +98,7 @@ std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task
                                     EngineOptions options, const KernelChoices& choices) {
   set_compute_threads(static_cast<int>(config.train.threads));
   options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.precision = config.train.precision == "bf16" ? DType::kBF16 : DType::kF32;
   options.policy.winograd = config.train.winograd;
   options.policy.measure = config.train.kernels == "measure";
   options.policy.choices = choices;
