@@ -94,28 +94,21 @@ void draw(const RandomStream& random, std::uint64_t block, std::size_t blocks,
 template <typename T>
 void drop(const DropoutRule& rule, const std::uint32_t* draws, const T* x, T* y,
           std::size_t count) {
-  const D d;
   const hn::RebindToSigned<D> di;
-  const std::size_t lanes = hn::Lanes(d);
   const auto threshold = hn::Set(di, rule.threshold);
   const V factor = splat(rule.factor);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
+  for_each_vector(count, [&](auto i, auto n, int) {
     const auto bits = hn::BitCast(di, hn::ShiftRight<8>(hn::LoadU(DU(), draws + i)));
-    const auto dropped = hn::RebindMask(d, hn::Lt(bits, threshold));
-    store_vector(d, hn::IfThenZeroElse(dropped, hn::Mul(load_vector(d, x + i), factor)), y + i);
-  }
-  for (; i < count; ++i) {
-    const bool dropped = static_cast<std::int32_t>(draws[i] >> 8) < rule.threshold;
-    y[i] = static_cast<T>(dropped ? 0 : static_cast<float>(x[i]) * rule.factor);
-  }
+    const auto dropped = hn::RebindMask(D(), hn::Lt(bits, threshold));
+    store(hn::IfThenZeroElse(dropped, hn::Mul(load(x + i, n), factor)), y + i, n);
+  });
 }
 
 // Elements whose index in the global batch is `first` and following.
 template <typename T>
 void drop_run(const RandomStream& random, const DropoutRule& rule, std::uint64_t first, const T* x,
               T* y, std::size_t count) {
-  HWY_ALIGN std::uint32_t draws[kDraws];
+  HWY_ALIGN std::uint32_t draws[kDraws + hn::MaxLanes(DU())] = {};  // the last vector may be short
   while (count > 0) {
     const std::uint64_t block = first / 4;
     const std::size_t skipped = first % 4;

@@ -516,6 +516,7 @@ class ConvolveBackwardWeights final : public Kernel {
 
 template <typename T>
 std::unique_ptr<Kernel> make_kernel(const Signature& signature) {
+  if (std::is_same_v<T, BF16>) require_bf16();
   const Roles roles(signature);
   const Planes x = planes_of(roles.shape(roles.x)), y = planes_of(roles.shape(roles.y));
   const ops::Extent2d kernel = ops::spatial_size(roles.shape(roles.w));

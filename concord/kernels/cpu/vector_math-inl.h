@@ -77,9 +77,9 @@ HWY_INLINE V load_first(D d, const T* data, std::size_t count, float rest = 0) {
 // Writes the first `count` < Lanes(d) lanes of v to `data`.
 template <typename T>
 HWY_INLINE void store_first(D d, V v, T* data, std::size_t count) {
-  HWY_ALIGN float lanes[hn::MaxLanes(D())];
-  hn::Store(v, d, lanes);
-  for (std::size_t i = 0; i < count; ++i) data[i] = static_cast<T>(lanes[i]);
+  HWY_ALIGN T lanes[hn::MaxLanes(D())];
+  store_vector(d, v, lanes);
+  std::copy_n(lanes, count, data);
 }
 
 // e^x with infinity and NaN as std::exp gives them; Highway's holds up to 104 and loses NaN.
