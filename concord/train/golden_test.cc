@@ -70,6 +70,7 @@ TEST(GoldenEngine, ResidualNetworkTrainsInBf16AsFarAsInPytorch) {
   expect_bf16_losses("resnet_small");
 }
 TEST(GoldenEngine, Resnet18TrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("resnet18"); }
+TEST(GoldenEngine, VitTrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("vit"); }
 TEST(GoldenEngine, GptTrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("gpt"); }
 TEST(GoldenEngine, GptWithRotaryPositionsTrainsInBf16AsFarAsInPytorch) {
   expect_bf16_losses("gpt_rotary");
