@@ -300,7 +300,7 @@ dir = "run"
   EXPECT_EQ(run(predict + "--input small.toml --tokens 3").code, 2);
   const Outcome nothing = run(predict);
   EXPECT_EQ(nothing.code, 2);
-  EXPECT_THAT(nothing.err, HasSubstr("one of --input and --prompt"));
+  EXPECT_THAT(nothing.err, HasSubstr("one of --input, --prompt and --fill"));
 }
 
 TEST_F(Command, InfoCountsParametersWorkAndMemory) {
@@ -334,6 +334,13 @@ TEST_F(Command, TokenizeLearnsATokenizerAndAppliesIt) {
   EXPECT_EQ(run("tokenize --tokenizer tokenizer.json --input short --ids").out, "90 261\n");
   EXPECT_EQ(run("tokenize --tokenizer bytes --input short").out,
             "short: 14 bytes, 14 tokens, 1.000 bytes per token\n");
+}
+
+TEST_F(Command, TokenizeTakesSpecialTokensAsTheyStand) {
+  const std::string train = "tokenize --train small.toml --vocabulary 262 --out tokenizer.json";
+  ASSERT_EQ(run(train + " --special '[MASK]' --special '[END]'").code, 0);
+  write_file_atomically(folder_ / "short", "Z[MASK]Z[END]");
+  EXPECT_EQ(run("tokenize --tokenizer tokenizer.json --input short --ids").out, "90 260 90 261\n");
 }
 
 TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {

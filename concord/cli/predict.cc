@@ -1,4 +1,5 @@
-// concord predict: a checkpoint applied to files, or to a text that is to be continued.
+// concord predict: a checkpoint applied to files, or to a text that is to be continued or to have
+// tokens filled in.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -9,8 +10,10 @@
 #include <utility>
 
 #include "concord/base/log.h"
+#include "concord/base/text.h"
 #include "concord/cli/command.h"
 #include "concord/cli/units.h"
+#include "concord/train/fill_masks.h"
 #include "concord/train/generate.h"
 #include "concord/train/trainer.h"
 
@@ -22,6 +25,7 @@ struct PredictArguments {
   std::string checkpoint;
   std::vector<std::string> inputs;
   train::GenerationRequest text;
+  std::string masked_text;
   bool json = false;
 };
 
@@ -118,11 +122,42 @@ void continue_text(const PredictArguments& arguments) {
       speed ? fmt::format(", {:.0f} tokens/s", *speed) : "");
 }
 
+nlohmann::json to_json(const train::FilledText& filled) {
+  nlohmann::json places = nlohmann::json::array();
+  for (const auto& candidates : filled.places) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const train::FilledText::Candidate& candidate : candidates) {
+      list.push_back({{"id", candidate.id},
+                      {"token", candidate.token},
+                      {"probability", number_or_null(candidate.probability)}});
+    }
+    places.push_back(std::move(list));
+  }
+  return {{"text", filled.text}, {"places", std::move(places)}};
+}
+
+void fill_text(const PredictArguments& arguments) {
+  const train::FilledText filled =
+      train::fill_masks(arguments.config.load(), arguments.checkpoint, arguments.masked_text);
+  if (arguments.json) {
+    print_json(to_json(filled));
+    return;
+  }
+  fmt::print("{}\n", filled.text);
+  for (std::size_t i = 0; i < filled.places.size(); ++i) {
+    fmt::print("{}:", i + 1);
+    for (const train::FilledText::Candidate& candidate : filled.places[i]) {
+      fmt::print(" {} {}", quote(candidate.token), format_percent(candidate.probability));
+    }
+    fmt::print("\n");
+  }
+}
+
 }  // namespace
 
 void add_predict(CLI::App& app) {
   CLI::App* command =
-      app.add_subcommand("predict", "Apply a checkpoint to files, or continue a text with it");
+      app.add_subcommand("predict", "Apply a checkpoint to files, or continue or fill in a text");
   const auto arguments = std::make_shared<PredictArguments>();
   train::GenerationRequest& text = arguments->text;
   arguments->config.add_to(*command);
@@ -158,20 +193,32 @@ void add_predict(CLI::App& app) {
                           ->type_name("N")
                           ->capture_default_str();
   for (CLI::Option* option : {tokens, temperature, top_k, seed}) option->needs(prompt);
+  CLI::Option* fill =
+      command
+          ->add_option(
+              "--fill", arguments->masked_text,
+              "A text with [MASK], or what data.mask_token is, in place of each token that "
+              "bert fills in")
+          ->type_name("TEXT");
   input->excludes(prompt);
+  input->excludes(fill);
+  prompt->excludes(fill);
   add_json_flag(*command, arguments->json);
   command->footer(
       "Examples:\n"
       "  concord predict run.toml --checkpoint runs/run --input shoe.png\n"
       "  concord predict run.toml --checkpoint runs/run --input *.npy --json\n"
-      "  concord predict run.toml --checkpoint runs/run --prompt \"In the beginning\" --top-k 40");
-  command->callback([arguments, input, prompt] {
+      "  concord predict run.toml --checkpoint runs/run --prompt \"In the beginning\" --top-k 40\n"
+      "  concord predict run.toml --checkpoint runs/run --fill \"In the [MASK] was the Word\"");
+  command->callback([arguments, input, prompt, fill] {
     if (prompt->count() > 0) {
       continue_text(*arguments);
+    } else if (fill->count() > 0) {
+      fill_text(*arguments);
     } else if (input->count() > 0) {
       predict_from_files(*arguments);
     } else {
-      throw CLI::RequiredError("one of --input and --prompt");
+      throw CLI::RequiredError("one of --input, --prompt and --fill");
     }
   });
 }

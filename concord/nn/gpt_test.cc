@@ -1,9 +1,12 @@
 // The shape of gpt: parameters, names, inputs and outputs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "concord/base/error.h"
 #include "concord/nn/model.h"
 #include "concord/nn/step.h"
+#include "concord/passes/dead_code.h"
 
 namespace concord::nn {
 namespace {
@@ -38,6 +41,21 @@ TEST(Gpt, EveryTokenHasALabelAndTheLossIsTheirMean) {
   EXPECT_EQ(graph.type(graph.find_input("labels")).shape, (Shape{2, 8}));
   const Graph prediction = build_prediction(small_gpt());
   EXPECT_EQ(prediction.type(prediction.find_output("logits")).shape, (Shape{2, 8, 7}));
+}
+
+TEST(Gpt, TrainsAndEvaluatesWithoutKeepingItsLogits) {
+  for (const bool tied : {false, true}) {
+    StepOptions options = small_gpt();
+    options.model.tied_embeddings = tied;
+    const auto makes_logits = [](const Graph& graph) {
+      const Graph live = remove_dead_code(graph);
+      return std::ranges::any_of(
+          live.values, [](const Value& value) { return value.type.shape.elements() == 2 * 8 * 7; });
+    };
+    EXPECT_FALSE(makes_logits(build_training_step(options)));
+    EXPECT_FALSE(makes_logits(build_evaluation_step(options)));
+    EXPECT_TRUE(makes_logits(build_prediction(options)));
+  }
 }
 
 // Llama's arrangement: per block two norms of w, q and o of w w, k and v of w w / 2 (two of four

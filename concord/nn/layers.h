@@ -27,6 +27,7 @@ struct StepContext {
   // given.
   std::int64_t positions = 0;
   ValueId first_position = kNoValue;
+  ValueId rows = kNoValue;  // of tokens: i32, those whose logits are wanted; kNoValue: all
 };
 
 // How weights w and biases b start. A unit has fan_in inputs; fan_out counts the units that one

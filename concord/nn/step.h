@@ -5,16 +5,17 @@
 //   tokens         i32 [microbatch, length]         batch; samples of tokens
 //                  i32 [microbatch, count]          step; those that continue texts
 //   labels         i32 [microbatch]                 batch; cross-entropy
-//                  i32 [microbatch, length]         of tokens: what each is followed by
+//                  i32 [microbatch, length]         of tokens: what each is to be taken for
 //   targets        f32 [microbatch, outputs]        batch; mean squared error
 //   position       i64 [2]                          batch; step, and index of the first sample
 //   batch_weight   f32 []                           step; 1 / samples of the whole batch
 //   learning_rate  f32 []                           step
 //   first_position i64 []                           step; of the tokens that continue texts
 //
-//   loss     f32 []   the mean over the batch; a sample of tokens counts as the mean over them
+//   loss     f32 []   the mean over the batch; a sample of tokens counts as the mean over them,
+//                     or over those with a label
 //   correct  f32 []   cross-entropy: samples whose largest logit is their label's; a sample of
-//                     tokens counts as the share of them
+//                     tokens counts as the share of them, or of those with a label
 //   logits   f32 [microbatch, outputs]              of a prediction; [microbatch, length, outputs]
 //
 // The parameters have the same names and shapes in all graphs of a model.
@@ -30,16 +31,20 @@
 namespace concord::nn {
 
 // A network of one's own: adds it to the graph, applied to `x` [N, sample...], and returns its
-// logits (or predictions) [N, outputs]; of tokens, [N, length, outputs].
+// logits (or predictions) [N, outputs]; of tokens, [N, length, outputs], or [R, outputs] of the R
+// tokens that `context.rows` names.
 using Network =
     std::function<ValueId(GraphBuilder& builder, const StepContext& context, ValueId x)>;
 
 struct StepOptions {
   enum class Loss { kCrossEntropy, kMeanSquaredError };
 
-  ModelOptions model;        // from the zoo
-  Network network = {};      // in place of `model` where given
-  bool tokens = false;       // whether samples are tokens, and not values
+  ModelOptions model;    // from the zoo
+  Network network = {};  // in place of `model` where given
+  bool tokens = false;   // whether samples are tokens, and not values
+  // Of tokens: how many of each sample have a label, the label of all others being negative; 0:
+  // every one has. That the number is fixed makes a leaf's loss independent of other leaves.
+  std::int64_t labelled = 0;
   Shape sample;              // [C, H, W], [features], or [length] of tokens
   std::int64_t outputs = 0;  // classes, or targets of a sample
   std::int64_t microbatch = 1;

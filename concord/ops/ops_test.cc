@@ -8,7 +8,9 @@
 #include "concord/ops/attention.h"
 #include "concord/ops/dropout.h"
 #include "concord/ops/gather.h"
+#include "concord/ops/linear_cross_entropy.h"
 #include "concord/ops/loss.h"
+#include "concord/ops/matmul.h"
 #include "concord/ops/optimizer.h"
 #include "concord/ops/reduction.h"
 #include "concord/ops/rotary_embedding.h"
@@ -131,6 +133,32 @@ TEST_F(Refusal, Updates) {
          "3 lists");
   expect([&] { sgd_update(b, vector, scalar, {matrix}, {matrix}, {}, {}); }, "must be f32[]");
   expect([&] { clip_factor(b, scalar, 0); }, "max_norm = 0");
+}
+
+TEST_F(Refusal, LinearCrossEntropy) {
+  const ValueId other = input(DType::kF32, {5, 4}), w = input(DType::kF32, {5, 3});
+  const auto loss = [&](LinearLayer layer, ValueId of, double smoothing = 0) {
+    return [=, this] { linear_cross_entropy(b, layer, of, scalar, smoothing); };
+  };
+  expect(loss({matrix, other}, labels), "given x f32[2, 3] and w f32[5, 4]");
+  expect(loss({matrix, w}, vector), "an i32 label for each row, given f32[2]");
+  expect(loss({matrix, w, vector}, labels), "the bias is f32[2]; expected [5]");
+  expect(loss({matrix, w}, labels, 1), "label_smoothing = 1");
+}
+
+TEST(LinearLayerOf, LooksThroughReshapesAtProductsWithTransposedWeights) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const ValueId x = b.input("x", {DType::kF32, {6, 4}}), w = b.input("w", {DType::kF32, {5, 4}});
+  const ValueId bias = b.input("bias", {DType::kF32, {5}});
+  const ValueId logits = matmul(b, x, w, {.transpose_b = true}, bias);
+  const auto layer = linear_layer_of(graph, reshape(b, logits, {2, 3, 5}));
+  ASSERT_TRUE(layer);
+  EXPECT_EQ(std::tuple(layer->x, layer->w, layer->bias), std::tuple(x, w, bias));
+  EXPECT_FALSE(linear_layer_of(graph, reshape(b, logits, {5, 6})));
+  EXPECT_FALSE(linear_layer_of(graph, matmul(b, w, transpose(b, x, {1, 0}))));
+  EXPECT_FALSE(linear_layer_of(graph, relu(b, logits)));
+  EXPECT_FALSE(linear_layer_of(graph, x));
 }
 
 }  // namespace

@@ -115,17 +115,26 @@ ValueId softmax(GraphBuilder& builder, ValueId x) { return builder.node1("softma
 
 ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId labels, ValueId weight,
                               double label_smoothing, std::optional<std::int32_t> ignore_label) {
-  if (!(label_smoothing >= 0 && label_smoothing < 1)) {
-    fail("softmax_cross_entropy: label_smoothing = {}: expected a number in [0, 1)",
-         label_smoothing);
-  }
   return builder.node("softmax_cross_entropy", {logits, labels, weight},
-                      with_ignored({{"label_smoothing", label_smoothing}}, ignore_label))[0];
+                      cross_entropy_attributes(label_smoothing, ignore_label))[0];
 }
 
 ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels,
                       std::optional<std::int32_t> ignore_label) {
   return builder.node1("count_correct", {logits, labels}, with_ignored({}, ignore_label));
+}
+
+Attributes cross_entropy_attributes(double label_smoothing,
+                                    std::optional<std::int32_t> ignore_label) {
+  if (!(label_smoothing >= 0 && label_smoothing < 1)) {
+    fail("cross-entropy: label_smoothing = {}: expected a number in [0, 1)", label_smoothing);
+  }
+  return with_ignored({{"label_smoothing", label_smoothing}}, ignore_label);
+}
+
+std::optional<std::int64_t> ignored_label(const Node& node) {
+  if (!node.attributes.has("ignore_label")) return std::nullopt;
+  return node.attributes.integer("ignore_label");
 }
 
 }  // namespace concord::ops

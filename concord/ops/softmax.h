@@ -27,4 +27,10 @@ ValueId softmax_cross_entropy(GraphBuilder& builder, ValueId logits, ValueId lab
 ValueId count_correct(GraphBuilder& builder, ValueId logits, ValueId labels,
                       std::optional<std::int32_t> ignore_label = std::nullopt);
 
+// The attributes of the cross-entropy ops. Throws Error unless label_smoothing lies in [0, 1).
+Attributes cross_entropy_attributes(double label_smoothing,
+                                    std::optional<std::int32_t> ignore_label);
+// The label whose rows count for nothing, where a node of this family names one.
+std::optional<std::int64_t> ignored_label(const Node& node);
+
 }  // namespace concord::ops

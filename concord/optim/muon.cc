@@ -66,7 +66,7 @@ std::set<ValueId> hidden_matrices(const Graph& graph) {
     }
     if (read.empty()) continue;
     if (node.op == "gather") embeddings.insert(read.begin(), read.end());
-    if (node.op != "matmul" && node.op != "conv2d") continue;
+    if (node.op != "matmul" && node.op != "conv2d" && node.op != "linear_cross_entropy") continue;
     hidden.insert(last.begin(), last.end());
     last = read;
   }

@@ -13,9 +13,10 @@ namespace concord {
 // Jordan's coefficients bring singular values quickly to between 0.7 and 1.2 and no nearer to 1.
 ValueId orthogonalize(GraphBuilder& builder, ValueId x);
 
-// The parameters that are a hidden layer's matrix or filters: those of rank 2 or more that a matmul
-// or conv2d reads, but not by the last such node before the output "loss" (the classifier), nor
-// also by a gather (embeddings). Throws Error where there is no output "loss".
+// The parameters that are a hidden layer's matrix or filters: those of rank 2 or more that a
+// matmul, conv2d or linear_cross_entropy reads, but not by the last such node before the output
+// "loss" (the classifier), nor also by a gather (embeddings). Throws Error where there is no output
+// "loss".
 std::set<ValueId> hidden_matrices(const Graph& graph);
 
 }  // namespace concord

@@ -11,6 +11,7 @@
 #include "concord/passes/fuse_batch_norm_relu.h"
 #include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
+#include "concord/passes/merge_linear_cross_entropy.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/tensor/relayout.h"
@@ -372,7 +373,7 @@ class Compiler {
 }  // namespace
 
 Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts,
-            std::vector<PassRecord>* records) {
+            Recompute recompute, std::vector<PassRecord>* records) {
   const LayoutOracle oracle = [&](const Graph& g, const Node& node,
                                   std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
     const KernelRule& rule = cpu::find_kernel_rule(node.op);
@@ -386,8 +387,10 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layou
       graph,
       {{"dead code", remove_dead_code},
        {"fuse batch norm and relu", fuse_batch_norm_relu},
+       {"merge linear cross-entropy", merge_linear_cross_entropy},
        {"keep old states", keep_old_states},
-       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }}},
+       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }},
+       {"recompute", [&](const Graph& g) { return recompute_activations(g, recompute); }}},
       records);
 }
 

@@ -7,6 +7,7 @@
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/convolution.h"
 #include "concord/ops/dropout.h"
+#include "concord/ops/linear_cross_entropy.h"
 #include "concord/ops/loss.h"
 #include "concord/ops/normalization.h"
 #include "concord/ops/optimizer.h"
@@ -71,6 +72,17 @@ std::string check_images() {
        .tolerance = 2e-5});
 }
 
+std::string check_linear_cross_entropy() {
+  return check_kernels(
+      {.inputs = {{DType::kF32, {5, 7}}, {DType::kF32, {37, 7}}, {DType::kI32, {5}}},
+       .build =
+           [](GraphBuilder& b, const Inputs& x) {
+             const ValueId one = ops::constant(b, {DType::kF32, {}}, 1);
+             ops::linear_cross_entropy(b, {x[0], x[1]}, x[2], one, 0.1);
+           },
+       .fixed = {{"x2", ref::Array({5}, {0, 1, 2, 36, 4})}}});
+}
+
 TEST(CpuKernel, EveryInstructionSet) {
   const std::int64_t all = hwy::SupportedTargets();
   for (std::int64_t targets = all; targets != 0; targets &= targets - 1) {
@@ -78,6 +90,7 @@ TEST(CpuKernel, EveryInstructionSet) {
     hwy::SetSupportedTargetsForTest(target);
     EXPECT_EQ("", check_families()) << hwy::TargetName(target);
     EXPECT_EQ("", check_images()) << hwy::TargetName(target);
+    EXPECT_EQ("", check_linear_cross_entropy()) << hwy::TargetName(target);
   }
   hwy::SetSupportedTargetsForTest(0);
 }

@@ -9,23 +9,6 @@
 namespace concord::cpu {
 namespace {
 
-// A (stack of) rows x columns matrices, or of what lies there transposed.
-onednn::MemoryDesc matrices(const TensorType& type, bool transposed) {
-  const Shape& shape = type.shape;
-  dnnl::memory::dims dims = {shape[-2], shape[-1]};
-  dnnl::memory::dims strides = {shape[-1], 1};
-  if (transposed) {
-    std::swap(dims[0], dims[1]);
-    std::swap(strides[0], strides[1]);
-  }
-  if (shape.rank() > 2) {
-    const std::int64_t matrix = shape[-2] * shape[-1];
-    dims.insert(dims.begin(), shape.elements() / matrix);
-    strides.insert(strides.begin(), matrix);
-  }
-  return {dims, onednn::data_type(type.dtype), strides};
-}
-
 onednn::MemoryDesc row_vector(const TensorType& type, bool stacked) {
   dnnl::memory::dims dims = {1, type.shape[0]};
   if (stacked) dims.insert(dims.begin(), 1);
@@ -46,9 +29,9 @@ const RegisterKernelRule matmul{{
       arguments.push_back(DNNL_ARG_DST);
       const Attributes& attributes = s.node.attributes;
       const onednn::PrimitiveDesc desc =
-          onednn::matmul(matrices(s.inputs[0].type, attributes.integer("transpose_a") != 0),
-                         matrices(s.inputs[1].type, attributes.integer("transpose_b") != 0), bias,
-                         matrices(s.outputs[0].type, false));
+          onednn::matmul(onednn::matrices(s.inputs[0].type, attributes.integer("transpose_a") != 0),
+                         onednn::matrices(s.inputs[1].type, attributes.integer("transpose_b") != 0),
+                         bias, onednn::matrices(s.outputs[0].type, false));
       CONCORD_CHECK(desc, "oneDNN has no matmul for layer {}", s.node.name);
       return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
     },

@@ -106,6 +106,22 @@ MemoryDesc describe(const Operand& operand, std::int64_t groups) {
   return MemoryDesc(grouped_dims(shape, groups), data_type(operand.type.dtype), strides);
 }
 
+MemoryDesc matrices(const TensorType& type, bool transposed) {
+  const Shape& shape = type.shape;
+  dnnl::memory::dims dims = {shape[-2], shape[-1]};
+  dnnl::memory::dims strides = {shape[-1], 1};
+  if (transposed) {
+    std::swap(dims[0], dims[1]);
+    std::swap(strides[0], strides[1]);
+  }
+  if (shape.rank() > 2) {
+    const std::int64_t matrix = shape[-2] * shape[-1];
+    dims.insert(dims.begin(), shape.elements() / matrix);
+    strides.insert(strides.begin(), matrix);
+  }
+  return {dims, data_type(type.dtype), strides};
+}
+
 std::optional<Layout> layout_of(const MemoryDesc& desc, const Shape& shape) {
   std::optional<BlockedFormat> format = blocked_format(desc);
   if (format && format->dims.size() > shape.dims().size()) format = merge_groups(*format);

@@ -19,6 +19,8 @@ dnnl::memory::data_type data_type(DType dtype);
 // Kw].
 MemoryDesc any_layout(const TensorType& type, std::int64_t groups = 1);
 MemoryDesc describe(const Operand& operand, std::int64_t groups = 1);
+// A row-major matrix, or stack of them; `transposed`: seen with rows and columns exchanged.
+MemoryDesc matrices(const TensorType& type, bool transposed = false);
 // The layout of a tensor of this shape, or nullopt when a Layout cannot say it.
 std::optional<Layout> layout_of(const MemoryDesc& desc, const Shape& shape);
 

@@ -15,13 +15,19 @@ dnnl::primitive_attr attributes() {
 
 // The descriptor of `Primitive` for these arguments; oneDNN 2 wants them in an object of their own.
 template <typename Primitive, typename... Arguments>
-typename Primitive::primitive_desc describe(const Arguments&... arguments) {
+typename Primitive::primitive_desc describe_with(const dnnl::primitive_attr& attr,
+                                                 const Arguments&... arguments) {
 #if DNNL_VERSION_MAJOR >= 3
-  return typename Primitive::primitive_desc(cpu_engine(), arguments..., attributes(), true);
+  return typename Primitive::primitive_desc(cpu_engine(), arguments..., attr, true);
 #else
-  return typename Primitive::primitive_desc(typename Primitive::desc(arguments...), attributes(),
+  return typename Primitive::primitive_desc(typename Primitive::desc(arguments...), attr,
                                             cpu_engine(), true);
 #endif
+}
+
+template <typename Primitive, typename... Arguments>
+typename Primitive::primitive_desc describe(const Arguments&... arguments) {
+  return describe_with<Primitive>(attributes(), arguments...);
 }
 
 // The same for a backward primitive, which wants to see its forward one.
@@ -187,9 +193,15 @@ PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool rel
 }
 
 PrimitiveDesc matmul(const MemoryDesc& a, const MemoryDesc& b,
-                     const std::optional<MemoryDesc>& bias, const MemoryDesc& y) {
-  if (bias) return describe<dnnl::matmul>(a, b, *bias, y);
-  return describe<dnnl::matmul>(a, b, y);
+                     const std::optional<MemoryDesc>& bias, const MemoryDesc& y, bool add) {
+  dnnl::primitive_attr attr = attributes();
+  if (add) {
+    dnnl::post_ops sum;
+    sum.append_sum();
+    attr.set_post_ops(sum);
+  }
+  if (bias) return describe_with<dnnl::matmul>(attr, a, b, *bias, y);
+  return describe_with<dnnl::matmul>(attr, a, b, y);
 }
 
 PrimitiveDesc reorder(const MemoryDesc& from, const MemoryDesc& to) {

@@ -56,8 +56,9 @@ PrimitiveDesc pooling_backward(dnnl::algorithm algorithm, const MemoryDesc& dx,
 PrimitiveDesc batch_norm_training(const MemoryDesc& x, double epsilon, bool relu);
 PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool relu);
 
+// With `add` the product is added to what y holds.
 PrimitiveDesc matmul(const MemoryDesc& a, const MemoryDesc& b,
-                     const std::optional<MemoryDesc>& bias, const MemoryDesc& y);
+                     const std::optional<MemoryDesc>& bias, const MemoryDesc& y, bool add = false);
 
 PrimitiveDesc reorder(const MemoryDesc& from, const MemoryDesc& to);
 

@@ -1,3 +1,5 @@
+#include "concord/ops/softmax.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -131,12 +133,6 @@ struct Rows {
   bool has_class(std::int32_t label) const { return label >= 0 && label < classes; }
 };
 
-// The label whose rows count for nothing, where there is one.
-std::optional<std::int64_t> ignored_label(const Signature& s) {
-  if (!s.node.attributes.has("ignore_label")) return std::nullopt;
-  return s.node.attributes.integer("ignore_label");
-}
-
 class Softmax final : public Kernel {
  public:
   explicit Softmax(Rows rows) : rows_(rows) {}
@@ -175,7 +171,7 @@ class CrossEntropy final : public Kernel {
   explicit CrossEntropy(const Signature& s)
       : rows_(s.inputs[0]),
         smoothing_(s.node.attributes.real("label_smoothing")),
-        ignored_(ignored_label(s)) {}
+        ignored_(ops::ignored_label(s.node)) {}
   std::size_t scratchpad_bytes() const override {
     return static_cast<std::size_t>(rows_.count) * sizeof(double);
   }
@@ -223,7 +219,7 @@ class CrossEntropyBackward final : public Kernel {
   explicit CrossEntropyBackward(const Signature& s)
       : rows_(s.inputs[1]),
         smoothing_(s.node.attributes.real("label_smoothing")),
-        ignored_(ignored_label(s)) {}
+        ignored_(ops::ignored_label(s.node)) {}
   void run(std::span<std::byte* const> operands) override {
     const auto row_function = HWY_DYNAMIC_DISPATCH(CrossEntropyBackwardRow);
     const auto* labels = as<std::int32_t>(operands[2]);
@@ -254,7 +250,8 @@ class CrossEntropyBackward final : public Kernel {
 
 class CountCorrect final : public Kernel {
  public:
-  explicit CountCorrect(const Signature& s) : rows_(s.inputs[0]), ignored_(ignored_label(s)) {}
+  explicit CountCorrect(const Signature& s)
+      : rows_(s.inputs[0]), ignored_(ops::ignored_label(s.node)) {}
   void run(std::span<std::byte* const> operands) override {
     std::atomic<std::int64_t> correct = 0;
     rows_.for_each([&](std::int64_t row) {

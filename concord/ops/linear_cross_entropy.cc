@@ -1,0 +1,107 @@
+#include "concord/ops/linear_cross_entropy.h"
+
+#include "concord/ops/rules.h"
+#include "concord/ops/softmax.h"
+
+namespace concord::ops {
+namespace {
+
+// Checks x, w, labels, weight and, perhaps, bias.
+void expect_layer(std::span<const TensorType> inputs) {
+  if (inputs.size() != 5) expect_inputs(inputs, 4);
+  const TensorType &x = inputs[0], &w = inputs[1], &labels = inputs[2];
+  expect_floating(x, "the layer's input");
+  expect_floating(w, "the layer's weight");
+  if (x.shape.rank() != 2 || w.shape.rank() != 2 || x.shape[1] != w.shape[1] || w.shape[0] < 1) {
+    fail("given x {} and w {}; expected [rows, features] and [classes, features]", to_string(x),
+         to_string(w));
+  }
+  if (labels.dtype != DType::kI32 || labels.shape.elements() != x.shape[0]) {
+    fail("x {} needs an i32 label for each row, given {}", to_string(x), to_string(labels));
+  }
+  expect_scalar(inputs[3], "the weight");
+  if (inputs.size() == 5 && inputs[4].shape != Shape{w.shape[0]}) {
+    fail("the bias is {}; expected [{}]", to_string(inputs[4]), w.shape[0]);
+  }
+}
+
+// Of `count` products of the size of the logits'.
+Cost products(double count, const TensorType& x, const TensorType& w) {
+  return {count * 2.0 * static_cast<double>(x.shape.elements() * w.shape[0])};
+}
+
+// Attributes: those of softmax_cross_entropy. Inputs x, w, labels, weight and, perhaps, bias.
+// Outputs loss, correct.
+const RegisterOp linear_cross_entropy_op{{
+    .name = "linear_cross_entropy",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_layer(inputs);
+      return {{DType::kF32, {}}, {DType::kF32, {}}};
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      if (context.output_gradient(1) != kNoValue) {
+        fail("the correct rows that linear_cross_entropy counts cannot be differentiated");
+      }
+      std::vector<ValueId> inputs = context.node.inputs;
+      inputs.insert(inputs.begin(), context.output_gradient(0));
+      const std::vector<ValueId> outputs = context.builder.node(
+          "linear_cross_entropy_backward", std::move(inputs), context.node.attributes);
+      std::vector<ValueId> gradients = {outputs[2], outputs[3], kNoValue, kNoValue};
+      if (outputs.size() == 5) gradients.push_back(outputs[4]);
+      return gradients;
+    },
+    .cost = [](const Node&, std::span<const TensorType> inputs,
+               std::span<const TensorType>) { return products(1, inputs[0], inputs[1]); },
+}};
+
+// Inputs dL/dloss and those of linear_cross_entropy. With dlogits as softmax_cross_entropy has it,
+// outputs are dx = dlogits w, dw = dlogits^T x and the sum of the rows of dlogits for the bias. The
+// logits are computed anew for that, so loss and correct come out once more, as outputs 0 and 1:
+// where dL/dloss is a constant, one op does for both (passes/merge_linear_cross_entropy.h).
+const RegisterOp linear_cross_entropy_backward_op{{
+    .name = "linear_cross_entropy_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      if (inputs.size() != 6) expect_inputs(inputs, 5);
+      expect_scalar(inputs[0], "the loss's gradient");
+      expect_layer(inputs.subspan(1));
+      std::vector<TensorType> outputs = {
+          {DType::kF32, {}}, {DType::kF32, {}}, inputs[1], inputs[2]};
+      if (inputs.size() == 6) outputs.push_back(inputs[5]);
+      return outputs;
+    },
+    .cost = [](const Node&, std::span<const TensorType> inputs,
+               std::span<const TensorType>) { return products(3, inputs[1], inputs[2]); },
+}};
+
+}  // namespace
+
+std::optional<LinearLayer> linear_layer_of(const Graph& graph, ValueId logits) {
+  const auto producer = [&](ValueId id) -> const Node* {
+    const NodeId node = graph.value(id).producer;
+    return node == kNoNode ? nullptr : &graph.node(node);
+  };
+  const std::int64_t classes = graph.type(logits).shape[-1];
+  const Node* node = producer(logits);
+  while (node != nullptr && node->op == "reshape") node = producer(node->inputs[0]);
+  if (node == nullptr || node->op != "matmul" || node->attributes.integer("transpose_a") != 0 ||
+      node->attributes.integer("transpose_b") == 0) {
+    return std::nullopt;
+  }
+  const Shape& product = graph.type(node->outputs[0]).shape;
+  if (product.rank() != 2 || product[1] != classes) return std::nullopt;
+  const bool has_bias = node->inputs.size() == 3;
+  return LinearLayer{node->inputs[0], node->inputs[1], has_bias ? node->inputs[2] : kNoValue};
+}
+
+LossAndCount linear_cross_entropy(GraphBuilder& builder, const LinearLayer& layer, ValueId labels,
+                                  ValueId weight, double label_smoothing,
+                                  std::optional<std::int32_t> ignore_label) {
+  std::vector<ValueId> inputs = {layer.x, layer.w, labels, weight};
+  if (layer.bias != kNoValue) inputs.push_back(layer.bias);
+  const std::vector<ValueId> outputs =
+      builder.node("linear_cross_entropy", std::move(inputs),
+                   cross_entropy_attributes(label_smoothing, ignore_label));
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace concord::ops
