@@ -63,7 +63,7 @@ Generation generate(const Config& config, const std::filesystem::path& path,
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (!task.tokenizer) {
-    fail("{} holds no language model, which has learned from text: expected files to predict from",
+    fail("{} holds no language model, it has not learned from text: give it files (--input)",
          checkpoint.directory.string());
   }
   check_request(request, task);
