@@ -27,8 +27,9 @@ void check_request(const GenerationRequest& request, const data::Task& task) {
   }
   if (request.top_k && (*request.top_k < 1 || *request.top_k > task.outputs)) {
     fail(
-        "a choice from the {} likeliest tokens: expected 1 to {}, the vocabulary; without the "
-        "option it is all of them",
+        "a choice from the {} likeliest tokens: expected 1 to {}, the vocabulary; without --top-k "
+        "it "
+        "is from all",
         *request.top_k, task.outputs);
   }
 }
