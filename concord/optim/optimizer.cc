@@ -198,7 +198,7 @@ class Application {
   }
 
   void update_averages(const std::vector<ParameterGradient>& parameters) {
-    // As floats, this and 1 less this add up to 1 exactly.
+    // A number that floats hold, as they hold 1 - share: so the two weights add up to 1 exactly.
     const double share = 1.0 - static_cast<float>(options_.ema_decay);
     for (const ParameterGradient& p : parameters) {
       const ValueId average = state(p.parameter, kAverageSuffix);

@@ -154,17 +154,18 @@ TEST(Engine, LearnsAndEvaluatesWhatItLearned) {
   EXPECT_EQ(agree, static_cast<int>(result.correct));
 }
 
-std::unique_ptr<Engine> make_averaging_engine(double decay) {
+constexpr double kDecay = 0.9;
+
+std::unique_ptr<Engine> make_averaging_engine() {
   nn::StepOptions options = small_model("resnet_small");
-  options.optimizer.ema_decay = decay;
+  options.optimizer.ema_decay = kDecay;
   return std::make_unique<Engine>(
       model_graphs(options),
       EngineOptions{.batch = kBatch, .leaves = 4, .seed = 3, .policy = {.measure = false}});
 }
 
 TEST(Engine, AveragesStartAsTheParametersAndFollowThem) {
-  constexpr double kDecay = 0.9;
-  const auto engine = make_averaging_engine(kDecay);
+  const auto engine = make_averaging_engine();
   const StateStore& states = engine->states();
   const StateStore::Entry& weight = *states.find("conv1.weight");
   const auto values = [&](const StateStore::Entry& entry) {
@@ -188,7 +189,7 @@ TEST(Engine, AveragesStartAsTheParametersAndFollowThem) {
 
 // And the running statistics as they are.
 TEST(Engine, EvaluatesAndPredictsWithTheAverages) {
-  const auto averaging = make_averaging_engine(0.9);
+  const auto averaging = make_averaging_engine();
   const auto plain = make_engine("resnet_small", 4);
   const std::string averages = train_in_calls(*averaging, 1);
   const std::string weights = train_in_calls(*plain, 1);
@@ -212,8 +213,8 @@ TEST(Engine, EvaluatesAndPredictsWithTheAverages) {
 }
 
 TEST(Engine, AveragesDependOnLeavesAlone) {
-  EXPECT_EQ(train_in_calls(*make_averaging_engine(0.9), 1),
-            train_in_calls(*make_averaging_engine(0.9), 4));
+  EXPECT_EQ(train_in_calls(*make_averaging_engine(), 1),
+            train_in_calls(*make_averaging_engine(), 4));
 }
 
 TEST(Engine, StepWithoutUpdateLeavesEveryStateAsItWas) {
