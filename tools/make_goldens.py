@@ -3,8 +3,8 @@
 same mathematics that shares nothing with Concord. Needed only to make the files anew; building,
 running and testing Concord need no Python.
 
-    tools/make_goldens.py [NAME...]     NAME: mlp, lenet, resnet_small, resnet18, gpt, gpt_rotary;
-                                        default: all
+    tools/make_goldens.py [NAME...]     NAME: mlp, lenet, resnet_small, resnet18, gpt, gpt_rotary,
+                                        vit, bert; default: all
 
 Needs PyTorch and numpy (Debian: python3-torch, python3-numpy). Weights and batches are not stored:
 both sides compute them by the same formulas, which tests/golden/golden.h states in C++:
@@ -15,7 +15,8 @@ both sides compute them by the same formulas, which tests/golden/golden.h states
 - a batch: the labels of a step are uniform; feature j of a sample is 2 * prototype + noise, both
   uniform in [-1, 1). Every label has its prototype, the same for 8 neighbouring features. Of
   tokens, the first of a sample is uniform and each other is 5 times the one before it, plus 3 or 4,
-  modulo their number.
+  modulo their number. Where tokens are masked, those whose place, counted over the batch, plus the
+  step is a multiple of 7 are, by one token more.
 
 Each file holds the losses in double precision (what Concord's are compared with) and in single
 precision (their difference shows how far rounding alone moves them), and the loss of one more
@@ -94,6 +95,13 @@ def tokens_of(step, batch, length, classes):
         tokens[:, i] = (5 * tokens[:, i - 1] + 3 + (bits[:, i] >> np.uint64(31)).astype(np.int64)
                         ) % classes
     return torch.from_numpy(tokens[:, :-1].copy()), torch.from_numpy(tokens[:, 1:].copy())
+
+
+def masked(tokens, step, mask):
+    """Tokens of which some are hidden, and what these are; -1 for the others."""
+    places = np.arange(tokens.numel()).reshape(tokens.shape)
+    hidden = torch.from_numpy((places + step) % 7 == 0)
+    return tokens.masked_fill(hidden, mask), tokens.masked_fill(~hidden, -1)
 
 
 class Mlp(nn.Module):
@@ -260,6 +268,135 @@ class Gpt(nn.Module):
         return F.linear(x, self.wte.weight if self.lm_head is None else self.lm_head.weight)
 
 
+class VitBlock(nn.Module):
+    def __init__(self, width, heads, hidden):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
+        self.self_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Identity(),
+                                 nn.Linear(hidden, width))
+
+    def forward(self, x):
+        y = self.ln_1(x)
+        x = x + self.self_attention(y, y, y, need_weights=False)[0]
+        return x + self.mlp(self.ln_2(x))
+
+
+class Vit(nn.Module):
+    """With torchvision's names of parameters."""
+
+    def __init__(self, config):
+        super().__init__()
+        width, patch = config["width"], config["patch"]
+        channels, height, across = config["sample"]
+        patches = (height // patch) * (across // patch)
+        self.conv_proj = nn.Conv2d(channels, width, patch, patch)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.encoder = nn.Module()
+        self.encoder.pos_embedding = nn.Parameter(torch.zeros(1, patches + 1, width))
+        self.encoder.layers = nn.ModuleDict(
+            {f"encoder_layer_{i}": VitBlock(width, config["heads"], config["mlp"])
+             for i in range(config["layers"])})
+        self.encoder.ln = nn.LayerNorm(width, 1e-6)
+        self.heads = nn.Module()
+        self.heads.head = nn.Linear(width, config["classes"])
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(self.start(name, parameter))
+
+    @staticmethod
+    def start(name, parameter):
+        shape = parameter.shape
+        if name == "conv_proj.weight":
+            return normal(name, shape, 1 / math.sqrt(math.prod(shape[1:])))
+        if name == "encoder.pos_embedding":
+            return normal(name, shape, 0.02)
+        if "heads" not in name and parameter.dim() == 2:
+            return uniform(name, shape, math.sqrt(6.0 / (shape[0] + shape[1])))
+        is_norm = "ln" in name and name.endswith("weight")
+        return torch.full(shape, 1.0 if is_norm else 0.0)
+
+    def forward(self, images):
+        patches = self.conv_proj(images).flatten(2).transpose(1, 2)
+        first = self.class_token.expand(len(images), -1, -1)
+        x = torch.cat([first, patches], 1) + self.encoder.pos_embedding
+        for block in self.encoder.layers.values():
+            x = block(x)
+        return self.heads.head(self.encoder.ln(x)[:, 0])
+
+
+def named(**modules):
+    """A module whose children have these names."""
+    parent = nn.Module()
+    for name, module in modules.items():
+        parent.add_module(name, module)
+    return parent
+
+
+class BertBlock(nn.Module):
+    def __init__(self, width, heads, hidden):
+        super().__init__()
+        self.heads = heads
+
+        def output(inputs):
+            return named(dense=nn.Linear(inputs, width), LayerNorm=nn.LayerNorm(width, 1e-12))
+
+        self.attention = nn.ModuleDict({
+            "self": named(query=nn.Linear(width, width), key=nn.Linear(width, width),
+                          value=nn.Linear(width, width)),
+            "output": output(width)})
+        self.intermediate = named(dense=nn.Linear(width, hidden))
+        self.output = output(hidden)
+
+    def attended(self, x):
+        samples, length, width = x.shape
+        layers = self.attention["self"]
+        q, k, v = (layer(x).view(samples, length, self.heads, -1).transpose(1, 2)
+                   for layer in (layers.query, layers.key, layers.value))
+        scores = q @ k.transpose(2, 3) / math.sqrt(width // self.heads)
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(x.shape)
+
+    def forward(self, x):
+        end = self.attention["output"]
+        x = end.LayerNorm(x + end.dense(self.attended(x)))
+        return self.output.LayerNorm(x + self.output.dense(F.gelu(self.intermediate.dense(x))))
+
+
+class Bert(nn.Module):
+    """With Hugging Face's names of parameters."""
+
+    def __init__(self, config):
+        super().__init__()
+        width, classes = config["width"], config["classes"]
+        norm = nn.LayerNorm(width, 1e-12)
+        embeddings = named(word_embeddings=nn.Embedding(classes, width),
+                           position_embeddings=nn.Embedding(config["max_length"], width),
+                           token_type_embeddings=nn.Embedding(2, width), LayerNorm=norm)
+        blocks = nn.ModuleList(BertBlock(width, config["heads"], config["mlp"])
+                               for _ in range(config["layers"]))
+        self.bert = named(embeddings=embeddings, encoder=named(layer=blocks))
+        self.cls = named(predictions=named(transform=named(
+            dense=nn.Linear(width, width), LayerNorm=nn.LayerNorm(width, 1e-12))))
+        self.cls.predictions.bias = nn.Parameter(torch.zeros(classes))
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.dim() == 2:
+                    parameter.copy_(normal(name, parameter.shape, 0.02))
+                else:
+                    parameter.fill_(1 if name.endswith("LayerNorm.weight") else 0)
+
+    def forward(self, tokens):
+        embeddings, head = self.bert.embeddings, self.cls.predictions
+        x = (embeddings.word_embeddings(tokens)
+             + embeddings.position_embeddings.weight[:tokens.shape[1]]
+             + embeddings.token_type_embeddings.weight[0])
+        x = embeddings.LayerNorm(x)
+        for block in self.bert.encoder.layer:
+            x = block(x)
+        x = head.transform.LayerNorm(F.gelu(head.transform.dense(x)))
+        return F.linear(x, embeddings.word_embeddings.weight, head.bias)
+
+
 def initialize(model, is_resnet, zero_residual):
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -297,12 +434,20 @@ CONFIGURATIONS = {
             "norm": "layer_norm", "tied_embeddings": True, **TEXT},
     "gpt_rotary": {"width": 48, "layers": 2, "heads": 4, "key_value_heads": 2,
                    "positions": "rotary", "norm": "rms_norm", "tied_embeddings": False, **TEXT},
+    "vit": {"width": 48, "layers": 2, "heads": 4, "mlp": 80, "patch": 4, "sample": [3, 12, 20],
+            "batch": 8, "optimizer": "adamw", "weight_decay": 0.1, "learning_rate": 0.003},
+    "bert": {"width": 48, "layers": 2, "heads": 4, "mlp": 80, "max_length": 80, "labelled": 10,
+             **TEXT},
 }
 
 
 def make_model(name, config):
     if name.startswith("gpt"):
         return Gpt(config)
+    if name == "vit":
+        return Vit(config)
+    if name == "bert":
+        return Bert(config)
     if name == "mlp":
         model = Mlp(config["sample"][0], config["hidden"], config["classes"])
     elif name == "lenet":
@@ -329,9 +474,13 @@ def train(name, config, dtype):
 
     def loss_of(step):
         if config.get("tokens"):
+            is_masked = "labelled" in config
             tokens, labels = tokens_of(step, config["batch"], config["sample"][0],
-                                       config["classes"])
-            return F.cross_entropy(model(tokens).flatten(0, 1), labels.flatten())
+                                       config["classes"] - is_masked)
+            if is_masked:
+                tokens, labels = masked(tokens, step, config["classes"] - 1)
+            return F.cross_entropy(model(tokens).flatten(0, 1), labels.flatten(),
+                                   ignore_index=-1)
         features, labels = batch_of(step, config["batch"], config["sample"], config["classes"])
         return F.cross_entropy(model(features.to(dtype)), labels)
 

@@ -259,6 +259,50 @@ TEST_F(Command, PredictNamesTheClassOfEachFile) {
   EXPECT_EQ(list[0], list[1]);
 }
 
+TEST_F(Command, PredictContinuesAPrompt) {
+  write_file_atomically(folder_ / "text.toml", R"(
+[model]
+name = "gpt"
+layers = 1
+width = 16
+heads = 2
+[data]
+kind = "text"
+train_file = "small.toml"
+length = 8
+[train]
+batch = 4
+epochs = 1
+threads = 1
+[output]
+dir = "run"
+)");
+  ASSERT_EQ(run("train text.toml --quiet").code, 0);
+  const std::string predict = "predict text.toml --checkpoint run ";
+  const Outcome told = run(predict + "--prompt '[data]' --tokens 20 --top-k 5 --json");
+  ASSERT_EQ(told.code, 0) << told.err;
+  const json result = told.last_line();
+  EXPECT_EQ(result["prompt"], "[data]");
+  EXPECT_EQ(result["prompt_tokens"], 6);
+  EXPECT_EQ(result["tokens"], 20);
+  EXPECT_GT(result["tokens_per_second"], 0);
+
+  const Outcome written = run(predict + "--prompt '[data]' --tokens 20 --top-k 5");
+  EXPECT_EQ(written.out, "[data]" + result["text"].get<std::string>() + "\n");
+  EXPECT_THAT(written.err, HasSubstr("20 tokens after 6 of the prompt"));
+  const Outcome single = run(predict + "--prompt '[data]' --tokens 1 --json");
+  EXPECT_TRUE(single.last_line()["tokens_per_second"].is_null());
+
+  EXPECT_EQ(run(predict + "--prompt -").code, 1);  // standard input is empty
+  EXPECT_THAT(run(predict + "--prompt x --top-k 0").err, HasSubstr("expected 1 to 256"));
+  EXPECT_THAT(run(predict + "--input small.toml").err, HasSubstr("holds a model of tokens"));
+  EXPECT_EQ(run(predict + "--prompt x --input small.toml").code, 2);
+  EXPECT_EQ(run(predict + "--input small.toml --tokens 3").code, 2);
+  const Outcome nothing = run(predict);
+  EXPECT_EQ(nothing.code, 2);
+  EXPECT_THAT(nothing.err, HasSubstr("one of --input, --prompt and --fill"));
+}
+
 TEST_F(Command, InfoCountsParametersWorkAndMemory) {
   const Outcome outcome = run("info small.toml --json");
   ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -290,6 +334,13 @@ TEST_F(Command, TokenizeLearnsATokenizerAndAppliesIt) {
   EXPECT_EQ(run("tokenize --tokenizer tokenizer.json --input short --ids").out, "90 261\n");
   EXPECT_EQ(run("tokenize --tokenizer bytes --input short").out,
             "short: 14 bytes, 14 tokens, 1.000 bytes per token\n");
+}
+
+TEST_F(Command, TokenizeTakesSpecialTokensAsTheyStand) {
+  const std::string train = "tokenize --train small.toml --vocabulary 262 --out tokenizer.json";
+  ASSERT_EQ(run(train + " --special '[MASK]' --special '[END]'").code, 0);
+  write_file_atomically(folder_ / "short", "Z[MASK]Z[END]");
+  EXPECT_EQ(run("tokenize --tokenizer tokenizer.json --input short --ids").out, "90 260 90 261\n");
 }
 
 TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {

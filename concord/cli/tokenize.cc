@@ -140,8 +140,13 @@ void add_tokenize(CLI::App& app) {
           ->type_name("N")
           ->capture_default_str();
   CLI::Option* special =
-      command->add_option("--special", arguments->special, "Special tokens, which get the last ids")
+      command
+          ->add_option("--special", arguments->special,
+                       "A special token; several times for several, which get the last ids")
           ->type_name("TOKEN")
+          ->expected(1)
+          ->take_all()
+          ->allow_extra_args(false)  // which would take [MASK] for a list of one
           ->capture_default_str();
   CLI::Option* tokenizer =
       command

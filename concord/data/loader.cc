@@ -127,8 +127,10 @@ void Loader::read_samples(const Chunk& chunk, std::span<float> raw) const {
        ++i) {
     const std::int64_t index = batch.indices[i];
     if (dataset_.sample_type() == SampleType::kTokens) {
-      dataset_.read_tokens(index, batch.tokens.subspan(i * elements_, elements_),
-                           batch.labels.subspan(i * labels_, labels_));
+      const std::span<std::int32_t> tokens = batch.tokens.subspan(i * elements_, elements_);
+      const std::span<std::int32_t> labels = batch.labels.subspan(i * labels_, labels_);
+      dataset_.read_tokens(index, tokens, labels);
+      if (options_.masking) options_.masking->apply(batch.epoch, index, tokens, labels);
       continue;
     }
     dataset_.read(index, raw);

@@ -1,9 +1,10 @@
 // Loader: prepares batches in background threads, ahead of the step that uses them.
 //
 // Batches come in the order of their steps and hold the same bits for any number of threads: what
-// is in a batch is a pure function of (data set, sampler, augmentation, step). The threads share
-// the work within a batch, chunk by chunk, and fill a ring of batches whose memory is allocated
-// once. Thread safety: next() and the other members are called by one thread, the consumer's.
+// is in a batch is a pure function of (data set, sampler, augmentation or masking, step). The
+// threads share the work within a batch, chunk by chunk, and fill a ring of batches whose memory is
+// allocated once. Thread safety: next() and the other members are called by one thread, the
+// consumer's.
 #pragma once
 
 #include <atomic>
@@ -20,6 +21,7 @@
 
 #include "concord/data/augment.h"
 #include "concord/data/dataset.h"
+#include "concord/data/masking.h"
 #include "concord/data/sampler.h"
 #include "concord/tensor/buffer.h"
 
@@ -44,6 +46,7 @@ struct LoaderOptions {
   int prefetch = 4;  // batches prepared ahead of the one in use
   std::int64_t first_step = 0;
   std::int64_t end_step = std::numeric_limits<std::int64_t>::max();  // one past the last step
+  std::optional<Masking> masking = std::nullopt;                     // of samples of tokens
 };
 
 class Loader {

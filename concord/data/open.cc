@@ -1,5 +1,6 @@
 #include "concord/data/open.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "concord/base/error.h"
@@ -200,8 +201,21 @@ std::unique_ptr<Dataset> open_split(const DataOptions& options, Split split, con
   return limit == 0 ? std::move(dataset) : first_samples(std::move(dataset), limit);
 }
 
-int outputs_of(const Dataset& dataset) {
-  return dataset.target_type() == TargetType::kClass ? dataset.classes() : dataset.target_width();
+// The token that hides others.
+TokenId mask_of(const DataOptions& options, const Dataset& dataset, const Task& task) {
+  if (options.mask_token.empty()) return dataset.classes();
+  const std::optional<TokenId> id =
+      task.tokenizer ? task.tokenizer->find(options.mask_token) : std::nullopt;
+  if (!id) {
+    fail("data.mask_token = {}: {} has no such token; leave it out for one beside the tokenizer's",
+         quote(options.mask_token), options.tokenizer);
+  }
+  return *id;
+}
+
+int outputs_of(const Dataset& dataset, const Task& task) {
+  if (dataset.target_type() != TargetType::kClass) return dataset.target_width();
+  return task.mask ? std::max(dataset.classes(), *task.mask + 1) : dataset.classes();
 }
 
 // Throws unless the test split asks the same of a model.
@@ -210,12 +224,12 @@ void check_fits(const Dataset& test, const Task& task) {
     fail("samples of the training set are {}, of the test set {}; expected the same shape",
          to_string(task.sample), to_string(test.sample_shape()));
   }
-  if (test.target_type() != task.target || outputs_of(test) != task.outputs) {
+  if (test.target_type() != task.target || outputs_of(test, task) != task.outputs) {
     const auto describe = [](TargetType target, int outputs) {
       return fmt::format("{} {}", outputs, target == TargetType::kClass ? "classes" : "values");
     };
     fail("targets of the training set are {}, of the test set {}; expected the same",
-         describe(task.target, task.outputs), describe(test.target_type(), outputs_of(test)));
+         describe(task.target, task.outputs), describe(test.target_type(), outputs_of(test, task)));
   }
 }
 
@@ -258,7 +272,10 @@ DataSets open_data(const DataOptions& options) {
   sets.train = open_split(options, Split::kTrain, task);
   task.sample_type = sets.train->sample_type();
   task.sample = sets.train->sample_shape();
-  task.outputs = outputs_of(*sets.train);
+  if (options.masked && task.sample_type == SampleType::kTokens) {
+    task.mask = mask_of(options, *sets.train, task);
+  }
+  task.outputs = outputs_of(*sets.train, task);
   task.class_names = sets.train->class_names();
   task.scaled_bytes = sets.train->scaled_bytes();
   check_names(task);

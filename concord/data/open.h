@@ -56,6 +56,11 @@ struct DataOptions {
   std::int64_t text_length = 256;
   double text_test_fraction = 0.1;
 
+  // text and tokens: whether tokens are hidden, to be filled in (data/masking.h), and by which one
+  // of the tokenizer's; empty: by one more than it has.
+  bool masked = false;
+  std::string mask_token;
+
   // synthetic: whether samples are values or tokens, shape and number of samples, numbers in a
   // target of "values", and the seed.
   SampleType synthetic_samples = SampleType::kValues;

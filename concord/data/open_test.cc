@@ -203,6 +203,22 @@ TEST(OpenData, SyntheticSplitsDifferAndRepeat) {
   EXPECT_THAT(statistics.deviation, testing::Each(testing::FloatNear(1, 0.12f)));
 }
 
+TEST(OpenData, MasksByOneTokenMoreOrByANamedOne) {
+  const ScratchFolder folder;
+  folder.write("train.txt", std::string(100, 'x'));
+  DataOptions options{.kind = "text", .directory = folder.path(), .text_length = 4, .masked = true};
+  const auto task = [&] { return open_data(options).task; };
+  EXPECT_EQ(task().mask, 256);
+  EXPECT_EQ(task().outputs, 257);
+  options.mask_token = "x";
+  EXPECT_EQ(task().mask, 'x');
+  EXPECT_EQ(task().outputs, 256);
+  options.mask_token = "[MASK]";
+  EXPECT_THAT(error_of(task), HasSubstr("data.mask_token = \"[MASK]\": bytes has no such token"));
+  options.masked = false;
+  EXPECT_EQ(task().mask, std::nullopt);
+}
+
 TEST(OpenData, RefusesOptionsThatContradictTheData) {
   const auto error = [](const DataOptions& options) {
     return error_of([&] { open_data(options); });

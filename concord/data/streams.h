@@ -12,5 +12,6 @@ constexpr std::uint32_t kSyntheticNoiseStream = 0xda7a0003;
 constexpr std::uint32_t kSyntheticOffsetStream = 0xda7a0004;
 constexpr std::uint32_t kSyntheticLabelStream = 0xda7a0005;
 constexpr std::uint32_t kSyntheticValueStream = 0xda7a0006;
+constexpr std::uint32_t kMaskStream = 0xda7a0007;
 
 }  // namespace concord::data

@@ -76,6 +76,9 @@ void check(const Task& task, std::string_view source) {
     fail("{}: samples of {} and {} outputs: expected positive extents and at most {} elements",
          source, to_string(task.sample), task.outputs, kMostElements);
   }
+  if (task.mask && (*task.mask < 0 || *task.mask >= task.outputs)) {
+    fail("{}: a mask of id {} among {} tokens", source, *task.mask, task.outputs);
+  }
   if (!task.class_names.empty() &&
       task.class_names.size() != static_cast<std::size_t>(task.outputs)) {
     fail("{}: {} names for {} classes", source, task.class_names.size(), task.outputs);
@@ -119,7 +122,8 @@ json to_json(const Task& task) {
           {"features", to_json(task.features)},
           {"targets", to_json(task.targets)},
           {"table", task.table ? to_json(*task.table) : json()},
-          {"tokenizer", task.tokenizer ? task.tokenizer->to_json() : json()}};
+          {"tokenizer", task.tokenizer ? task.tokenizer->to_json() : json()},
+          {"mask", task.mask ? json(*task.mask) : json()}};
 }
 
 Task parse_task(const json& from, std::string_view source) {
@@ -140,6 +144,9 @@ Task parse_task(const json& from, std::string_view source) {
     if (!from.at("table").is_null()) task.table = parse_table(from.at("table"), source);
     if (const json& tokenizer = from.at("tokenizer"); !tokenizer.is_null()) {
       task.tokenizer = Tokenizer::from_json(tokenizer, source);
+    }
+    if (const json mask = from.value("mask", json()); !mask.is_null()) {
+      task.mask = mask.get<TokenId>();
     }
     check(task, source);
     return task;

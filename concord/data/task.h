@@ -20,13 +20,14 @@ struct Task {
   SampleType sample_type = SampleType::kValues;
   Shape sample;  // [C, H, W], [features] or, of tokens, [length]
   TargetType target = TargetType::kClass;
-  int outputs = 0;  // classes, tokens of the vocabulary, or numbers in a target
+  int outputs = 0;  // classes, tokens of the vocabulary (and `mask`), or numbers in a target
   std::vector<std::string> class_names;  // empty where the data names none
   bool scaled_bytes = false;             // samples were bytes, scaled to [0, 1]
   Normalization features;
   Normalization targets;               // of values
   std::optional<CsvSchema> table;      // csv: the columns and their categories
   std::optional<Tokenizer> tokenizer;  // text
+  std::optional<TokenId> mask;         // of tokens: what hides those to be filled in (masking.h)
 };
 
 // Throws Error when a name (of a class, a column, a category) is not UTF-8, as JSON must be.

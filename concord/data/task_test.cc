@@ -21,7 +21,8 @@ Task table_task() {
           .outputs = 3,
           .class_names = {"9", "10", "x y"},
           .features = {{0.1f, 1e-20f, 3}, {1, 0.3f, 7}},
-          .table = csv_schema("colour;size;kind\nred;1;9\nblue;2;10\nred;3;10\n", options, "t")};
+          .table = csv_schema("colour;size;kind\nred;1;9\nblue;2;10\nred;3;10\n", options, "t"),
+          .mask = 2};
 }
 
 TEST(Task, SurvivesJson) {
@@ -56,6 +57,7 @@ TEST(Task, RefusesWhatContradictsItself) {
   EXPECT_THAT(error("/sample_type", "words"), HasSubstr("\"words\""));
   EXPECT_THAT(error("/outputs", 0), HasSubstr("0 outputs"));
   EXPECT_THAT(error("/outputs", 4), HasSubstr("3 names for 4 classes"));
+  EXPECT_THAT(error("/mask", 3), HasSubstr("a mask of id 3 among 3 tokens"));
   EXPECT_THAT(error("/target", "ranks"), HasSubstr("\"ranks\""));
   EXPECT_THAT(error("/features/mean", {1, 2}), HasSubstr("2 means and 3 deviations"));
   EXPECT_THAT(error("/table/separator", ""), HasSubstr("expected one byte"));

@@ -31,6 +31,14 @@ std::size_t valid_character_size(std::string_view text) {
   return overlong || surrogate || character > 0x10ffff ? 0 : size;
 }
 
+// Whether further bytes may make a character of `text`.
+bool may_become_character(std::string_view text) {
+  return text.size() < size_by_lead(static_cast<std::uint8_t>(text.front())) &&
+         std::ranges::all_of(text.substr(1), continues_character);
+}
+
+constexpr char32_t kReplacement = 0xfffd;
+
 bool starts_with_8_ascii(std::string_view text) {
   std::uint64_t word = 0;
   if (text.size() < sizeof(word)) return false;
@@ -84,6 +92,28 @@ void append_utf8(std::string& text, char32_t character) {
   for (int i = tail - 1; i >= 0; --i) {
     text += static_cast<char>(0x80 | (character >> (6 * i) & 0x3f));
   }
+}
+
+std::string CharacterStream::add(std::string_view bytes) {
+  begun_ += bytes;
+  std::string whole;
+  std::string_view rest = begun_;
+  while (!rest.empty()) {
+    const std::size_t valid = valid_utf8_prefix(rest);
+    whole += rest.substr(0, valid);
+    rest.remove_prefix(valid);
+    if (rest.empty() || may_become_character(rest)) break;
+    append_utf8(whole, kReplacement);
+    rest.remove_prefix(1);
+  }
+  begun_ = rest;
+  return whole;
+}
+
+std::string CharacterStream::finish() {
+  std::string replaced;
+  for (; !begun_.empty(); begun_.pop_back()) append_utf8(replaced, kReplacement);
+  return replaced;
 }
 
 }  // namespace concord::data

@@ -27,4 +27,17 @@ char32_t first_character(std::string_view text);
 
 void append_utf8(std::string& text, char32_t character);
 
+// UTF-8 that comes in parts which need not be whole characters. A byte that belongs to no character
+// becomes U+FFFD.
+class CharacterStream {
+ public:
+  // The characters that are whole with these bytes.
+  std::string add(std::string_view bytes);
+  // What is left, after the last part.
+  std::string finish();
+
+ private:
+  std::string begun_;  // the bytes of a character that is not yet whole
+};
+
 }  // namespace concord::data

@@ -27,11 +27,14 @@ ValueId Graph::find_output(std::string_view name) const {
 
 std::vector<Phase> phases(const Graph& graph) {
   std::vector<Phase> of_value(graph.values.size(), Phase::kPrologue);
+  bool has_batch = false;
   for (const Input& input : graph.inputs) {
     if (input.kind == Input::Kind::kBatch) {
+      has_batch = true;
       of_value[static_cast<std::size_t>(input.value)] = Phase::kMicrobatch;
     }
   }
+  if (!has_batch) return std::vector<Phase>(graph.nodes.size(), Phase::kUpdate);
   std::vector<Phase> of_node;
   of_node.reserve(graph.nodes.size());
   for (const Node& node : graph.nodes) {

@@ -2,7 +2,8 @@
 //
 // Vocabulary. A *value* is a typed tensor with exactly one origin: an input, a state, or an output
 // of a node. A *node* applies an op to values. A *state* is a value that lives from step to step (a
-// parameter, a running statistic, an optimizer moment); `next` is what it becomes after the step.
+// parameter, a running statistic, an optimizer moment, the keys and values of tokens read); `next`
+// is what it becomes after the step.
 // Nodes stand in topological order, so one forward walk evaluates the graph and one backward walk
 // differentiates it.
 //
@@ -12,6 +13,7 @@
 //   prologue    depends on states and step inputs only: once per step, before the leaves
 //   microbatch  depends on a batch input: once per microbatch
 //   update      depends on a leaf_sum: once per step, after the leaves
+// A graph without batch inputs has no leaves: all of it is update.
 //
 // Ownership: Graph owns everything by value. Thread safety: none added; const access may be shared.
 #pragma once
@@ -65,7 +67,7 @@ struct Initializer {
 };
 
 struct State {
-  enum class Role { kParameter, kStatistic, kOptimizer };
+  enum class Role { kParameter, kStatistic, kOptimizer, kCache };
   ValueId value = kNoValue;
   ValueId next = kNoValue;  // kNoValue: the step leaves it as it is
   Role role = Role::kParameter;

@@ -59,6 +59,8 @@ TEST(GoldenReference, GptTrainsAsInPytorch) { expect_losses("gpt", 1e-9); }
 TEST(GoldenReference, GptWithRotaryPositionsTrainsAsInPytorch) {
   expect_losses("gpt_rotary", 1e-9);
 }
+TEST(GoldenReference, VitTrainsAsInPytorch) { expect_losses("vit", 1e-9); }
+TEST(GoldenReference, BertTrainsAsInPytorch) { expect_losses("bert", 1e-9); }
 TEST(GoldenReference, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 1e-8); }
 
 }  // namespace

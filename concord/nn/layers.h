@@ -23,6 +23,11 @@ struct StepContext {
   std::uint64_t seed = 0;           // the job's, for dropout
   ValueId batch_weight = kNoValue;  // training: f32 [], 1 / samples of the whole batch
   ValueId position = kNoValue;      // training: i64 [2], step and first sample (ops/dropout.h)
+  // Continuing texts: how many positions the model knows, and i64 [], that of the first token
+  // given.
+  std::int64_t positions = 0;
+  ValueId first_position = kNoValue;
+  ValueId rows = kNoValue;  // of tokens: i32, those whose logits are wanted; kNoValue: all
 };
 
 // How weights w and biases b start. A unit has fan_in inputs; fan_out counts the units that one

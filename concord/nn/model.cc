@@ -30,6 +30,11 @@ constexpr std::array kModels = {
     Entry{"resnet50", build_resnet},
     Entry{"resnet_small", build_resnet},
     Entry{"gpt", build_gpt, Entry::Takes::kTokens},
+    Entry{"bert", build_bert, Entry::Takes::kTokens},
+    Entry{"bert_base", build_bert, Entry::Takes::kTokens},
+    Entry{"vit", build_vit},
+    Entry{"vit_b_16", build_vit},
+    Entry{"vit_l_16", build_vit},
 };
 
 }  // namespace
@@ -56,6 +61,8 @@ ValueId build_model(GraphBuilder& builder, const ModelOptions& options, const St
   fail("there is no model {}; did you mean {}? The models are {}", quote(options.name),
        quote(nearest(options.name, names)), fmt::join(names, ", "));
 }
+
+bool fills_masks(std::string_view name) { return name == "bert" || name == "bert_base"; }
 
 std::vector<std::string_view> model_names() {
   std::vector<std::string_view> names;

@@ -46,8 +46,8 @@ TEST_P(ParameterCount, IsTheKnownOne) {
             model.parameters);
 }
 
-// VGG and ImageNet ResNets: torchvision's documentation. CIFAR ResNets: the models of He et al.
-// with the stem that is in common use. LeNet, CNN and MLP: counted by hand.
+// VGG, ImageNet ResNets and vision transformers: torchvision's documentation. CIFAR ResNets: the
+// models of He et al. with the stem that is in common use. LeNet, CNN and MLP: counted by hand.
 INSTANTIATE_TEST_SUITE_P(
     Zoo, ParameterCount,
     testing::Values(
@@ -88,6 +88,8 @@ INSTANTIATE_TEST_SUITE_P(
             "resnet34", {.name = "resnet34", .stem = "imagenet"}, {3, 224, 224}, 1000, 21797672},
         Published{
             "resnet50", {.name = "resnet50", .stem = "imagenet"}, {3, 224, 224}, 1000, 25557032},
+        Published{"vit_b_16", {.name = "vit_b_16"}, {3, 224, 224}, 1000, 86567656},
+        Published{"vit_l_16", {.name = "vit_l_16"}, {3, 224, 224}, 1000, 304326632},
         Published{"resnet18_cifar", {.name = "resnet18"}, {3, 32, 32}, 10, 11173962},
         Published{"resnet50_cifar", {.name = "resnet50"}, {3, 32, 32}, 10, 23520842}),
     [](const auto& info) { return info.param.name; });
@@ -125,6 +127,29 @@ TEST(Model, VggNamesAreTorchvisions) {
   EXPECT_EQ(with_norm.count("features.1.running_var"), 1u);
   EXPECT_EQ(with_norm.count("features.25.weight"), 1u);
   EXPECT_EQ(with_norm.count("features.26.weight"), 1u);
+}
+
+TEST(Model, VitNamesAndShapesAreTorchvisions) {
+  const ModelOptions options{.name = "vit", .width = 24, .layers = 2, .heads = 3, .mlp = 40};
+  const Graph graph = inference_graph(options, {1, 28, 20}, 10);
+  EXPECT_EQ(graph.states.size(), 4u + 2 * 12 + 4);
+  const auto shape = [&](const char* name) -> Shape {
+    const ValueId state = graph.find_state(name);
+    return state == kNoValue ? Shape{} : graph.type(state).shape;
+  };
+  EXPECT_EQ(shape("class_token"), (Shape{1, 1, 24}));
+  EXPECT_EQ(shape("conv_proj.weight"), (Shape{24, 1, 4, 4}));
+  EXPECT_EQ(shape("conv_proj.bias"), (Shape{24}));
+  EXPECT_EQ(shape("encoder.pos_embedding"), (Shape{1, 36, 24}));
+  EXPECT_EQ(shape("encoder.layers.encoder_layer_0.ln_1.weight"), (Shape{24}));
+  EXPECT_EQ(shape("encoder.layers.encoder_layer_0.self_attention.in_proj_weight"), (Shape{72, 24}));
+  EXPECT_EQ(shape("encoder.layers.encoder_layer_0.self_attention.in_proj_bias"), (Shape{72}));
+  EXPECT_EQ(shape("encoder.layers.encoder_layer_1.self_attention.out_proj.weight"),
+            (Shape{24, 24}));
+  EXPECT_EQ(shape("encoder.layers.encoder_layer_1.mlp.0.weight"), (Shape{40, 24}));
+  EXPECT_EQ(shape("encoder.layers.encoder_layer_1.mlp.3.bias"), (Shape{24}));
+  EXPECT_EQ(shape("encoder.ln.bias"), (Shape{24}));
+  EXPECT_EQ(shape("heads.head.weight"), (Shape{10, 24}));
 }
 
 TEST(Model, SmallResnetHasTheStagesAskedFor) {
@@ -181,6 +206,10 @@ TEST(Model, ErrorsSayWhatIsExpected) {
   EXPECT_THAT(error_of({.name = "mlp", .hidden = {-3}}, {784}), HasSubstr("fc1"));
   EXPECT_THAT(error_of({.name = "cnn"}, {1, 2, 2}), HasSubstr("conv1"));
   EXPECT_THAT(error_of({.name = "vgg11"}, {3, 16, 16}), HasSubstr("max_pool2d"));
+  EXPECT_THAT(error_of({.name = "vit_b_16"}, {3, 32, 40}),
+              testing::AllOf(HasSubstr("32 x 40 pixels"), HasSubstr("model.patch = 16")));
+  EXPECT_THAT(error_of({.name = "vit", .width = 32, .heads = 6}, {3, 32, 32}),
+              HasSubstr("model.width = 32 does not fall into model.heads = 6"));
 }
 
 }  // namespace

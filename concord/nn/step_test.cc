@@ -191,8 +191,9 @@ TEST(Step, EveryModelBuildsAllThreeGraphsWithTheSameParameters) {
     StepOptions options;
     options.model.name = name;
     options.model.dropout = 0.5;
-    options.tokens = name == "gpt";
-    options.model.width = 12;  // which gpt's heads divide
+    options.tokens = name == "gpt" || fills_masks(name);
+    options.labelled = fills_masks(name) ? 3 : 0;
+    options.model.width = 12;  // which heads divide
     options.sample = options.tokens ? Shape{16} : Shape{3, 32, 32};
     options.outputs = 10;
     options.microbatch = 2;

@@ -20,6 +20,8 @@ ValueId build_cnn(const ModelCall& call);
 ValueId build_vgg(const ModelCall& call);
 ValueId build_resnet(const ModelCall& call);
 ValueId build_gpt(const ModelCall& call);
+ValueId build_vit(const ModelCall& call);
+ValueId build_bert(const ModelCall& call);
 
 // Whether the model is asked for ImageNet-sized images; throws Error unless options.stem is
 // "imagenet" or "cifar".

@@ -50,6 +50,24 @@ AttentionSizes sizes_of_separate(const TensorType& q, const TensorType& k, const
           {{{0, 0, heads}, {1, 0, groups}, {2, 0, groups}}}};
 }
 
+AttentionSizes sizes_of_cached(const TensorType& q, const TensorType& kv) {
+  expect_heads(q, "q");
+  expect_heads(kv, "kv");
+  const Shape &of_q = q.shape, &of_kv = kv.shape;
+  if (kv.dtype != q.dtype || of_kv[0] != of_q[0] || of_kv[2] % 2 != 0 || of_kv[3] != of_q[3]) {
+    fail("q is {} and kv {}; expected q [N, T, H, D] and kv [N, S, 2 G, D] of one type",
+         to_string(q), to_string(kv));
+  }
+  const std::int64_t heads = of_q[2], stored = of_kv[2], groups = stored / 2;
+  return {of_q[0],
+          of_q[1],
+          of_kv[1],
+          heads,
+          groups,
+          of_q[3],
+          {{{0, 0, heads}, {1, 0, stored}, {1, groups, stored}}}};
+}
+
 // How many pairs of a query and a key that it sees there are.
 double seen_pairs(const AttentionSizes& s, bool causal) {
   const auto queries = static_cast<double>(s.queries), keys = static_cast<double>(s.keys);
@@ -105,25 +123,42 @@ const RegisterOp attention_backward_op{{
                std::span<const TensorType>) { return cost(node, inputs.subspan(3), 5); },
 }};
 
+// Attributes: causal = 1, scale. Inputs q, kv, position. Output o. What it costs depends on the
+// position: the cost is the most it can be.
+const RegisterOp cached_attention_op{{
+    .name = "cached_attention",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 3);
+      expect_position(inputs[2], "position");
+      attention_sizes(node, inputs.first(2));
+      return {inputs[0]};
+    },
+    .cost = [](const Node& node, std::span<const TensorType> inputs,
+               std::span<const TensorType>) { return cost(node, inputs.first(2), 2); },
+}};
+
+// 1 / sqrt(D) for heads of x [..., D].
+double usual_scale(const Shape& x) {
+  return x.rank() == 0 ? 1.0 : 1 / std::sqrt(static_cast<double>(x[-1]));
+}
+
 Attention add_attention(GraphBuilder& builder, std::vector<ValueId> inputs, std::int64_t groups,
                         const AttentionOptions& options) {
-  const Shape shape = builder.shape(inputs[0]);
-  const double head_size = shape.rank() == 0 ? 1.0 : static_cast<double>(shape[-1]);
-  const std::vector<ValueId> outputs =
-      builder.node("attention", std::move(inputs),
-                   {{"causal", std::int64_t{options.causal}},
-                    {"scale", options.scale.value_or(1 / std::sqrt(head_size))},
-                    {"groups", groups}});
+  const double scale = options.scale.value_or(usual_scale(builder.shape(inputs[0])));
+  const std::vector<ValueId> outputs = builder.node(
+      "attention", std::move(inputs),
+      {{"causal", std::int64_t{options.causal}}, {"scale", scale}, {"groups", groups}});
   return {outputs[0], outputs[1]};
 }
 
 }  // namespace
 
 AttentionSizes attention_sizes(const Node& node, std::span<const TensorType> operands) {
-  if (operands.size() != 1) expect_inputs(operands, 3);
-  const AttentionSizes s = operands.size() == 1
-                               ? sizes_of_packed(operands[0], node.attributes.integer("groups"))
-                               : sizes_of_separate(operands[0], operands[1], operands[2]);
+  if (operands.empty() || operands.size() > 3) expect_inputs(operands, 3);
+  const AttentionSizes s =
+      operands.size() == 1   ? sizes_of_packed(operands[0], node.attributes.integer("groups"))
+      : operands.size() == 2 ? sizes_of_cached(operands[0], operands[1])
+                             : sizes_of_separate(operands[0], operands[1], operands[2]);
   if (s.heads % s.groups != 0) {
     fail("{} heads of queries and {} of keys and values; expected the latter to divide the former",
          s.heads, s.groups);
@@ -145,6 +180,11 @@ Attention attention(GraphBuilder& builder, ValueId q, ValueId k, ValueId v,
 Attention packed_attention(GraphBuilder& builder, ValueId qkv, std::int64_t groups,
                            const AttentionOptions& options) {
   return add_attention(builder, {qkv}, groups, options);
+}
+
+ValueId cached_attention(GraphBuilder& builder, ValueId q, ValueId kv, ValueId position) {
+  return builder.node1("cached_attention", {q, kv, position},
+                       {{"causal", std::int64_t{1}}, {"scale", usual_scale(builder.shape(q))}});
 }
 
 }  // namespace concord::ops

@@ -35,6 +35,13 @@ Attention attention(GraphBuilder& builder, ValueId q, ValueId k, ValueId v,
 Attention packed_attention(GraphBuilder& builder, ValueId qkv, std::int64_t groups,
                            const AttentionOptions& options = {});
 
+// Causal attention of a text's next queries q [N, T, H, D], the first of which stands at `position`
+// (i64 [], known when the graph runs), to the keys and values of the positions so far, their own
+// among them: query t sees the positions up to position + t. kv [N, S, 2 G, D] holds at each
+// position the heads of keys, then those of values; what it holds after the last query's position
+// is not read. Returns o [N, T, H, D]. Has no gradient.
+ValueId cached_attention(GraphBuilder& builder, ValueId q, ValueId kv, ValueId position);
+
 // For kernels: the sizes of an attention or attention_backward node, and where q, k and v are.
 struct AttentionSizes {
   // Heads [first_head, first_head + H or G) of operand `index` [N, T or S, stored_heads, D].
@@ -48,8 +55,8 @@ struct AttentionSizes {
   std::int64_t group_of(std::int64_t head) const { return head / (heads / groups); }
 };
 
-// `operands`: the types of q, k and v, or of the one that holds them all. Throws Error where they
-// do not fit together.
+// `operands`: the types of q, k and v, of q and kv, or of the one that holds them all. Throws Error
+// where they do not fit together.
 AttentionSizes attention_sizes(const Node& node, std::span<const TensorType> operands);
 
 }  // namespace concord::ops

@@ -38,6 +38,7 @@ class Refusal : public testing::Test {
   ValueId vector = input(DType::kF32, {2});
   ValueId scalar = input(DType::kF32, {});
   ValueId labels = input(DType::kI32, {2});
+  ValueId position = input(DType::kI64, {});
 };
 
 TEST_F(Refusal, Arithmetic) {
@@ -62,6 +63,17 @@ TEST_F(Refusal, ShapeOps) {
   expect([&] { split(b, matrix, 1, {4, -1}); }, "do not fill");
   expect([&] { split(b, matrix, 1, {}); }, "do not fill");
   expect([&] { pad_slice(b, matrix, 1, 2, 4); }, "does not fit 4 indices");
+  expect([&] { dynamic_slice(b, matrix, scalar, 1, 2); }, "start must be i64[], given f32[]");
+  expect([&] { dynamic_slice(b, matrix, position, 1, 4); }, "4 indices from 0 on do not lie in");
+  expect([&] { dynamic_update_slice(b, matrix, vector, position, 1); },
+         "differ in more than dim 1");
+  expect([&] { dynamic_update_slice(b, vector, matrix, position, 0); },
+         "differ in more than dim 0");
+  expect(
+      [&] {
+        dynamic_update_slice(b, matrix, input(DType::kF32, {2, 4}), position, 1);
+      },
+      "4 indices from 0 on");
 }
 
 TEST_F(Refusal, Gather) {
@@ -75,6 +87,7 @@ TEST_F(Refusal, RotaryEmbedding) {
   const ValueId heads = input(DType::kF32, {1, 3, 2, 4});
   expect([&] { rotary_embedding(b, heads, {.base = 0}); }, "base = 0");
   expect([&] { rotary_embedding(b, heads, {.heads = 3}); }, "3 heads");
+  expect([&] { rotary_embedding(b, heads, {.position = scalar}); }, "position must be i64[]");
 }
 
 TEST_F(Refusal, Reductions) {
@@ -104,6 +117,13 @@ TEST_F(Refusal, Attention) {
   expect([&] { attention(b, q, four, four); }, "6 heads of queries and 4 of keys");
   expect([&] { packed_attention(b, q, 3); }, "qkv is f32[2, 5, 6, 8]; with 3 groups");
   expect([&] { packed_attention(b, q, 0); }, "with 0 groups");
+  expect([&] { cached_attention(b, q, k, position); }, "expected q [N, T, H, D] and kv [N, S, 2 G");
+  expect(
+      [&] {
+        cached_attention(b, q, input(DType::kF32, {2, 4, 4, 8}), position);
+      },
+      "5 queries to 4 keys");
+  expect([&] { cached_attention(b, q, q, scalar); }, "position must be i64[]");
 }
 
 TEST_F(Refusal, Updates) {

@@ -5,12 +5,13 @@
 namespace concord::ops {
 namespace {
 
-// Attributes: base, first_position, heads, and inverse: 1 to turn backwards. A rotation's inverse
-// is its transpose: dL/dx is dL/dy turned backwards.
+// Inputs x and, on request, position. Attributes: base, first_position, heads, and inverse: 1 to
+// turn backwards. A rotation's inverse is its transpose: dL/dx is dL/dy turned backwards.
 const RegisterOp rotary_embedding_op{{
     .name = "rotary_embedding",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
-      expect_inputs(inputs, 1);
+      expect_inputs(inputs, inputs.size() == 2 ? 2 : 1);
+      if (inputs.size() == 2) expect_position(inputs[1], "position");
       expect_floating(inputs[0], "the input");
       const Shape& shape = inputs[0].shape;
       if (shape.rank() != 4 || shape[-1] < 2 || shape[-1] % 2 != 0) {
@@ -28,8 +29,11 @@ const RegisterOp rotary_embedding_op{{
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       Attributes attributes = context.node.attributes;
       attributes.set("inverse", 1 - attributes.integer("inverse"));
-      return {context.builder.node1("rotary_embedding", {context.output_gradient(0)},
-                                    std::move(attributes))};
+      std::vector<ValueId> inputs = context.node.inputs;
+      inputs[0] = context.output_gradient(0);
+      std::vector<ValueId> gradients(inputs.size(), kNoValue);
+      gradients[0] = context.builder.node1("rotary_embedding", inputs, std::move(attributes));
+      return gradients;
     },
     .cost =
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
@@ -42,7 +46,9 @@ const RegisterOp rotary_embedding_op{{
 ValueId rotary_embedding(GraphBuilder& builder, ValueId x, const RotaryOptions& options) {
   const Shape shape = builder.shape(x);
   const std::int64_t all = shape.rank() == 4 ? shape[2] : 0;
-  return builder.node1("rotary_embedding", {x},
+  std::vector<ValueId> inputs = {x};
+  if (options.position != kNoValue) inputs.push_back(options.position);
+  return builder.node1("rotary_embedding", std::move(inputs),
                        {{"base", options.base},
                         {"first_position", options.first_position},
                         {"heads", options.heads == 0 ? all : options.heads},

@@ -9,6 +9,8 @@ struct RotaryOptions {
   double base = 10000;              // the paper's
   std::int64_t first_position = 0;  // of each sequence
   std::int64_t heads = 0;           // turned; those after them stay as they are. 0: all
+  // i64 []: added to first_position, where that is known only when the graph runs.
+  ValueId position = kNoValue;
 };
 
 // x is [N, T, H, D], D even: H heads at each of T positions, counted from `first_position`, of N

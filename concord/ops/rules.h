@@ -30,6 +30,12 @@ inline void expect_scalar(const TensorType& type, std::string_view what) {
     fail("{} must be f32[], given {}", what, to_string(type));
 }
 
+// Throws Error unless `type` is a single i64 number, known when the graph runs.
+inline void expect_position(const TensorType& type, std::string_view what) {
+  if (type != TensorType{DType::kI64, {}})
+    fail("{} must be i64[], given {}", what, to_string(type));
+}
+
 // `dim`, counted from the end where it is negative, as a dim of `shape`. Throws Error where there
 // is no such dim.
 inline int checked_dim(const Shape& shape, std::int64_t dim) {

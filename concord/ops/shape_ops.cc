@@ -171,6 +171,38 @@ const RegisterOp pad_slice_op{{
     .cost = moves_only,
 }};
 
+// Inputs x, start. Attributes: dim, extent.
+const RegisterOp dynamic_slice_op{{
+    .name = "dynamic_slice",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 2);
+      expect_position(inputs[1], "start");
+      const Shape& from = inputs[0].shape;
+      const int dim = checked_dim(from, node.attributes.integer("dim"));
+      expect_inside(0, node.attributes.integer("extent"), from[dim]);
+      return {{inputs[0].dtype, from.with(dim, node.attributes.integer("extent"))}};
+    },
+    .cost = moves_only,
+}};
+
+// Inputs x, part, start. Attribute: dim.
+const RegisterOp dynamic_update_slice_op{{
+    .name = "dynamic_update_slice",
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 3);
+      expect_position(inputs[2], "start");
+      const TensorType &x = inputs[0], &part = inputs[1];
+      const int dim = checked_dim(x.shape, node.attributes.integer("dim"));
+      if (part.dtype != x.dtype || part.shape.rank() != x.shape.rank() ||
+          part.shape.with(dim, x.shape[dim]) != x.shape) {
+        fail("{} and {} differ in more than dim {}", to_string(x), to_string(part), dim);
+      }
+      expect_inside(0, part.shape[dim], x.shape[dim]);
+      return {x};
+    },
+    .cost = moves_only,
+}};
+
 const RegisterOp cast_op{{
     .name = "cast",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -243,6 +275,25 @@ ValueId pad_slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64
                        {{"dim", std::int64_t{checked_dim(builder.shape(x), dim)}},
                         {"begin", begin},
                         {"extent", extent}});
+}
+
+ValueId dynamic_slice(GraphBuilder& builder, ValueId x, ValueId start, std::int64_t dim,
+                      std::int64_t extent) {
+  return builder.node1(
+      "dynamic_slice", {x, start},
+      {{"dim", std::int64_t{checked_dim(builder.shape(x), dim)}}, {"extent", extent}});
+}
+
+ValueId dynamic_update_slice(GraphBuilder& builder, ValueId x, ValueId part, ValueId start,
+                             std::int64_t dim) {
+  return builder.node1("dynamic_update_slice", {x, part, start},
+                       {{"dim", std::int64_t{checked_dim(builder.shape(x), dim)}}});
+}
+
+void expect_inside(std::int64_t start, std::int64_t count, std::int64_t extent) {
+  if (start < 0 || count < 0 || start > extent || count > extent - start) {
+    fail("{} indices from {} on do not lie in a dim of {}", count, start, extent);
+  }
 }
 
 ValueId cast(GraphBuilder& builder, ValueId x, DType dtype) {

@@ -30,6 +30,20 @@ std::vector<ValueId> split(GraphBuilder& builder, ValueId x, std::int64_t dim,
 ValueId pad_slice(GraphBuilder& builder, ValueId x, std::int64_t dim, std::int64_t begin,
                   std::int64_t extent);
 
+// Indices [start, start + extent) of `dim`, where `start`, i64 [], is known when the graph runs; it
+// stops with an Error where they do not lie in the dim. Neither this nor the next op has a
+// gradient.
+ValueId dynamic_slice(GraphBuilder& builder, ValueId x, ValueId start, std::int64_t dim,
+                      std::int64_t extent);
+
+// x with `part` in place of as many indices of `dim`, from `start` on: the reverse of
+// dynamic_slice.
+ValueId dynamic_update_slice(GraphBuilder& builder, ValueId x, ValueId part, ValueId start,
+                             std::int64_t dim);
+
+// For kernels: throws Error unless `count` indices from `start` on lie within `extent`.
+void expect_inside(std::int64_t start, std::int64_t count, std::int64_t extent);
+
 // x as another element type: rounded to nearest even between floating types, towards zero from
 // floating to integer types, where a number outside the type's range gives no particular one.
 // Differentiable between floating types.

@@ -34,6 +34,7 @@ void check(const OptimizerOptions& o) {
   below_one("beta1", o.beta1);
   below_one("beta2", o.beta2);
   below_one("alpha", o.alpha);
+  below_one("ema_decay", o.ema_decay);
   expect_range("trust_coefficient", o.trust_coefficient, o.trust_coefficient > 0,
                "a positive number");
   expect_range("adamw_rate_factor", o.adamw_rate_factor, o.adamw_rate_factor > 0,
@@ -121,6 +122,7 @@ class Application {
     if (options_.name == "muon") hidden_ = hidden_matrices(builder_.graph());
     gradient_scale_ = gradient_scale(parameters);
     for (const Group& group : groups(parameters)) (this->*update->second)(group);
+    if (options_.ema_decay != 0) update_averages(parameters);
     builder_.set_scope_name(scope);
   }
 
@@ -180,21 +182,34 @@ class Application {
     return step_count_ = count;
   }
 
-  // A state of zeros beside each parameter, named after it.
+  // A state of zeros beside a parameter, named after it.
+  ValueId state(ValueId parameter, std::string_view suffix) {
+    builder_.set_scope_name("");  // parameters' names are complete
+    const std::string name = fmt::format("{}{}", builder_.graph().value(parameter).name, suffix);
+    const ValueId state =
+        builder_.state(name, builder_.type(parameter), State::Role::kOptimizer, {});
+    builder_.set_scope_name("optimizer");
+    return state;
+  }
   std::vector<ValueId> states(const Group& group, std::string_view suffix) {
     std::vector<ValueId> result;
-    builder_.set_scope_name("");  // parameters' names are complete
-    for (const ValueId parameter : group.parameters) {
-      const std::string name = fmt::format("{}.{}", builder_.graph().value(parameter).name, suffix);
-      result.push_back(builder_.state(name, builder_.type(parameter), State::Role::kOptimizer, {}));
-    }
-    builder_.set_scope_name("optimizer");
+    for (const ValueId parameter : group.parameters) result.push_back(state(parameter, suffix));
     return result;
+  }
+
+  void update_averages(const std::vector<ParameterGradient>& parameters) {
+    // As floats, this and 1 less this add up to 1 exactly.
+    const double share = 1.0 - static_cast<float>(options_.ema_decay);
+    for (const ParameterGradient& p : parameters) {
+      const ValueId average = state(p.parameter, kAverageSuffix);
+      const ValueId next = state_of(builder_.graph(), p.parameter).next;
+      builder_.set_next(average, ops::moving_average(builder_, average, next, share));
+    }
   }
 
   // None without momentum.
   std::vector<ValueId> momenta_of(const Group& group) {
-    return options_.momentum == 0 ? std::vector<ValueId>() : states(group, "momentum");
+    return options_.momentum == 0 ? std::vector<ValueId>() : states(group, ".momentum");
   }
 
   void set_next(const std::vector<ValueId>& states, const std::vector<ValueId>& next) {
@@ -215,8 +230,8 @@ class Application {
 
   void update_adam(const Group& group) {
     const ValueId count = step_count();
-    const std::vector<ValueId> first = states(group, "adam_m");
-    const std::vector<ValueId> second = states(group, "adam_v");
+    const std::vector<ValueId> first = states(group, ".adam_m");
+    const std::vector<ValueId> second = states(group, ".adam_v");
     const ops::AdamUpdate next =
         ops::adam_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
                          group.gradients, first, second,
@@ -231,7 +246,7 @@ class Application {
   }
 
   void update_lion(const Group& group) {
-    const std::vector<ValueId> momenta = states(group, "momentum");
+    const std::vector<ValueId> momenta = states(group, ".momentum");
     const ops::LionUpdate next = ops::lion_update(
         builder_, group.learning_rate, gradient_scale_, group.parameters, group.gradients, momenta,
         {.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = group.weight_decay});
@@ -240,7 +255,7 @@ class Application {
   }
 
   void update_rmsprop(const Group& group) {
-    const std::vector<ValueId> averages = states(group, "square_average");
+    const std::vector<ValueId> averages = states(group, ".square_average");
     const std::vector<ValueId> momenta = momenta_of(group);
     const ops::RmspropUpdate next =
         ops::rmsprop_update(builder_, group.learning_rate, gradient_scale_, group.parameters,
@@ -256,7 +271,7 @@ class Application {
   }
 
   void update_adagrad(const Group& group) {
-    const std::vector<ValueId> sums = states(group, "square_sum");
+    const std::vector<ValueId> sums = states(group, ".square_sum");
     const ops::AdagradUpdate next = ops::adagrad_update(
         builder_, group.learning_rate, gradient_scale_, group.parameters, group.gradients, sums,
         {.epsilon = options_.epsilon,
@@ -281,8 +296,8 @@ class Application {
   void update_lamb(const Group& group) {
     if (!group.decays) return update_adam(group);
     const ValueId count = step_count();
-    const std::vector<ValueId> first = states(group, "adam_m");
-    const std::vector<ValueId> second = states(group, "adam_v");
+    const std::vector<ValueId> first = states(group, ".adam_m");
+    const std::vector<ValueId> second = states(group, ".adam_v");
     const ops::AdamUpdate next =
         ops::lamb_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
                          group.gradients, first, second,

@@ -38,6 +38,7 @@ struct OptimizerOptions {
   // muon: what multiplies the learning rate of the parameters that AdamW updates
   double adamw_rate_factor = 1;
   double clip_norm = 0;           // the gradient's largest norm over all parameters; 0: not clipped
+  double ema_decay = 0;           // of the moving averages of the parameters, see below; 0: none
   std::vector<RateFactor> rates;  // layer-wise learning rates
 };
 
@@ -45,6 +46,9 @@ struct OptimizerOptions {
 // above: for rmsprop no momentum, for muon Nesterov's of 0.95; for adagrad epsilon = 1e-10, for
 // lamb 1e-6; for lion beta2 = 0.99. Of an unknown name, those above.
 OptimizerOptions usual_options(std::string_view name);
+
+// Behind the name of a parameter: the state that holds its moving average.
+inline constexpr std::string_view kAverageSuffix = ".ema";
 
 struct ParameterGradient {
   ValueId parameter = kNoValue;  // a state
@@ -65,6 +69,10 @@ struct ParameterGradient {
 //   p <- p (1 - n d) - n 0.2 sqrt(max(R, C)) s
 // The factor (Liu et al. 2025, section 2.2) makes steps as large as AdamW's, so that learning rates
 // and weight decays made for AdamW fit both. It is Jordan's optimizer but for this factor.
+//
+// With ema_decay d, each parameter p has an exponential moving average (Polyak and Juditsky 1992
+// average evenly), "<parameter>.ema", which is to start as the parameter does. After each update:
+//   e <- d e + (1 - d) p
 //
 // Throws Error for an unknown optimizer, an option outside its range, a parameter without a
 // gradient, a rate's prefix that no parameter has or that has two factors, or where muon cannot

@@ -27,8 +27,9 @@ struct Scalar {
 // "layer.weight" decays, "layer.bias" does not.
 const std::vector<Scalar> kScalars = {{1.5, 0.3}, {-0.7, 0.9}};
 
-// The parameters after each step: the graph's.
-std::vector<std::vector<double>> evaluate_graph(const OptimizerOptions& options) {
+// The parameters after each step, or the states of that suffix: the graph's.
+std::vector<std::vector<double>> evaluate_graph(const OptimizerOptions& options,
+                                                const std::string& suffix = "") {
   Graph graph;
   GraphBuilder b(graph);
   const TensorType scalar{DType::kF32, {}};
@@ -53,7 +54,7 @@ std::vector<std::vector<double>> evaluate_graph(const OptimizerOptions& options)
     for (auto& [name, value] : ref::evaluate_step(graph, bindings, {{{}}}).next_states) {
       bindings[name] = value;
     }
-    after.push_back({bindings["layer.weight"][0], bindings["layer.bias"][0]});
+    after.push_back({bindings["layer.weight" + suffix][0], bindings["layer.bias" + suffix][0]});
   }
   return after;
 }
@@ -298,6 +299,20 @@ TEST(Optimizer, DecayReachesBiasesOnlyWhereAsked) {
 TEST(Optimizer, ClippingLeavesSmallGradientsAlone) {
   EXPECT_EQ(evaluate_graph({.clip_norm = 100}), evaluate_graph({}));
   EXPECT_NE(evaluate_graph({.clip_norm = 0.1}), evaluate_graph({}));
+}
+
+TEST(Optimizer, AveragesFollowTheParametersAfterEachStep) {
+  OptimizerOptions options{.name = "adam", .weight_decay = 0.2};
+  const std::vector<std::vector<double>> parameters = evaluate_graph(options);
+  options.ema_decay = 0.75;
+  expect_near(evaluate_graph(options), parameters);
+  std::vector<std::vector<double>> averages;
+  std::vector<double> average = {0, 0};
+  for (const std::vector<double>& after : parameters) {
+    for (std::size_t i = 0; i < 2; ++i) average[i] = 0.75 * average[i] + 0.25 * after[i];
+    averages.push_back(average);
+  }
+  expect_near(evaluate_graph(options, ".ema"), averages);
 }
 
 TEST(Optimizer, NamesItsStatesAfterTheParameters) {

@@ -373,7 +373,7 @@ class Compiler {
 }  // namespace
 
 Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts,
-            std::vector<PassRecord>* records) {
+            Recompute recompute, std::vector<PassRecord>* records) {
   const LayoutOracle oracle = [&](const Graph& g, const Node& node,
                                   std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
     const KernelRule& rule = cpu::find_kernel_rule(node.op);
@@ -389,7 +389,8 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layou
        {"fuse batch norm and relu", fuse_batch_norm_relu},
        {"merge linear cross-entropy", merge_linear_cross_entropy},
        {"keep old states", keep_old_states},
-       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }}},
+       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }},
+       {"recompute", [&](const Graph& g) { return recompute_activations(g, recompute); }}},
       records);
 }
 

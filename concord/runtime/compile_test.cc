@@ -214,6 +214,21 @@ TEST(NextState, IsItselfOrAnInput) {
   EXPECT_EQ(step.count("copy"), 1);
 }
 
+// A graph without batch inputs is run by its update alone, and again after each.
+TEST(NextState, IsWrittenOverItsStateWhereThereAreNoLeaves) {
+  Sketch s;
+  const ValueId cache = s.state("cache", {8, 3});
+  const ValueId row = s.input("row", {1, 3}, Input::Kind::kStep);
+  const ValueId place = ops::cast(s.builder, s.input("place", {}, Input::Kind::kStep), DType::kI64);
+  s.bindings["place"].data[0] = 5;
+  const ValueId filled = ops::dynamic_update_slice(s.builder, cache, row, place, 0);
+  s.builder.set_next(cache, filled);
+  s.builder.output("sum", ops::reduce_sum(s.builder, filled, {0}));
+  TestStep step = expect_reference(s);
+  EXPECT_EQ(step.count("copy"), 0);
+  EXPECT_TRUE(step.program().prologue.empty() && step.program().microbatch.empty());
+}
+
 TEST(NextState, OfABatchInputIsRefusedByName) {
   Sketch s;
   s.builder.set_next(s.state("w", {4}), s.input("x", {4}));

@@ -5,6 +5,8 @@
 //   executor.finish_leaf();                         after each leaf
 //   executor.reduce(); executor.update(program);    sum over leaves; optimizer
 //
+// A program without batch inputs, such as one that continues a text, is run by update() alone.
+//
 // Several programs may contribute to one step (the full microbatch and the shorter one that ends an
 // epoch); their sums have the same layouts. Programs share one arena, sized for the largest. Each
 // keeps what its prologue computed, which is run again when a state has changed since, and in a new

@@ -19,6 +19,7 @@
 #include "concord/kernels/kernel.h"
 #include "concord/passes/layout.h"
 #include "concord/passes/pass.h"
+#include "concord/passes/recompute.h"
 
 namespace concord {
 
@@ -83,7 +84,7 @@ std::string to_string(const Program& program);
 // Runs the passes over the graph and assigns layouts: the part of compiling that needs no memory.
 // `policy` gains the kernel choices made on the way.
 Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts = {},
-            std::vector<PassRecord>* records = nullptr);
+            Recompute recompute = Recompute::kNone, std::vector<PassRecord>* records = nullptr);
 
 // Compiles a lowered graph over states whose places are fixed by `states`.
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states);

@@ -20,6 +20,12 @@ const StateStore::Entry* StateStore::find(std::string_view name) const {
   return found == by_name_.end() ? nullptr : &entries_[found->second];
 }
 
+std::map<std::string, Layout> StateStore::layouts() const {
+  std::map<std::string, Layout> layouts;
+  for (const Entry& entry : entries_) layouts[entry.name] = entry.layout;
+  return layouts;
+}
+
 void StateStore::read(const Entry& entry, std::byte* destination) const {
   from_layout(entry.type, entry.layout, memory_.data() + entry.offset, destination);
 }

@@ -38,6 +38,9 @@ class StateStore {
   // Null when there is no state of this name.
   const Entry* find(std::string_view name) const;
 
+  // By name: for another program over these states.
+  std::map<std::string, Layout> layouts() const;
+
   // Row-major bytes of a state: `destination` holds entry.type.bytes().
   void read(const Entry& entry, std::byte* destination) const;
   void write(const Entry& entry, const std::byte* source);

@@ -76,11 +76,7 @@ class TestStep {
     return policy;
   }
   LayoutOptions layouts() const {
-    LayoutOptions pinned{.states = {}, .leaf_sums = program_.sums_layouts};
-    for (const StateStore::Entry& entry : states_->entries()) {
-      pinned.states[entry.name] = entry.layout;
-    }
-    return pinned;
+    return {.states = states_->layouts(), .leaf_sums = program_.sums_layouts};
   }
 
   std::shared_ptr<StateStore> states_;

@@ -312,8 +312,8 @@ void check_resumable(const Config& before, const Config& now) {
 void check_same_model(const Config& before, const Config& now) {
   // What the checkpoint's task decides, not the configuration (data/task.h).
   constexpr std::string_view kTask[] = {
-      "data.target", "data.categorical", "data.normalize",         "data.mean",
-      "data.std",    "data.image_size",  "data.normalize_targets", "data.tokenizer"};
+      "data.target",     "data.categorical",       "data.normalize", "data.mean",      "data.std",
+      "data.image_size", "data.normalize_targets", "data.tokenizer", "data.mask_token"};
   for (const ConfigKey& key : config_keys()) {
     const bool of_model = key.name.starts_with("model.") && key.name != "model.weights";
     if (!of_model && std::ranges::count(kTask, key.name) == 0) continue;

@@ -29,10 +29,13 @@ struct ModelConfig {
   bool zero_residual = false;
   std::int64_t layers = 6;
   std::int64_t heads = 6;
+  std::int64_t mlp = 0;
   std::int64_t key_value_heads = 0;
   std::string positions = "learned";
   std::string norm = "layer_norm";
   bool tied_embeddings = true;
+  std::int64_t patch = 4;
+  std::int64_t max_length = 0;
   std::string loss = "cross_entropy";
   double label_smoothing = 0;
   bool operator==(const ModelConfig&) const = default;
@@ -69,6 +72,7 @@ struct DataConfig {
   bool tokens = false;
   std::int64_t length = 256;
   std::string tokenizer = "bytes";
+  std::string mask_token;
   double test_fraction = 0.1;
   bool operator==(const DataConfig&) const = default;
 };
@@ -82,6 +86,7 @@ struct TrainConfig {
   std::int64_t seed = 1;
   std::int64_t threads = 0;
   std::string precision = "f32";
+  std::string recompute = "none";
   std::string nonfinite = "stop";
   std::int64_t log_every = 50;
   std::int64_t eval_every_epochs = 1;
@@ -106,6 +111,7 @@ struct OptimizerConfig {
   double trust_coefficient = 0.001;
   double adamw_rate_factor = 1;
   double clip_norm = 0;
+  double ema_decay = 0;
   std::vector<std::string> rates;
   bool operator==(const OptimizerConfig&) const = default;
 };

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "concord/base/text.h"
+#include "concord/nn/model.h"
 #include "concord/optim/optimizer.h"
 
 namespace concord {
@@ -54,7 +55,8 @@ std::vector<ConfigKey> make_keys() {
   return {
       CONCORD_CONFIG_KEY(model.name,
                          one_of({"mlp", "lenet", "cnn", "vgg11", "vgg13", "vgg16", "vgg19",
-                                 "resnet18", "resnet34", "resnet50", "resnet_small", "gpt"}),
+                                 "resnet18", "resnet34", "resnet50", "resnet_small", "gpt", "bert",
+                                 "bert_base", "vit", "vit_b_16", "vit_l_16"}),
                          "the network, from the built-in zoo"),
       CONCORD_CONFIG_KEY(
           model.weights, kAny,
@@ -73,8 +75,8 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(model.dropout, kBelowOne, "the probability that dropout zeroes a value"),
       CONCORD_CONFIG_KEY(model.batch_norm, kAny, "batch normalization after each convolution"),
       CONCORD_CONFIG_KEY(model.width, kExtent,
-                         "resnet_small: channels of the first stage; gpt: numbers that stand for a "
-                         "token"),
+                         "resnet_small: channels of the first stage; gpt, bert, vit: numbers that "
+                         "stand for a token or a patch"),
       CONCORD_CONFIG_KEY(model.blocks, between(1, 1000),
                          "residual blocks of each stage; each stage after the "
                          "first halves the image and doubles the channels"),
@@ -85,6 +87,14 @@ std::vector<ConfigKey> make_keys() {
                          "blocks of attention and feed-forward network"),
       CONCORD_CONFIG_KEY(model.heads, between(1, 65536),
                          "heads of attention; they divide model.width"),
+      CONCORD_CONFIG_KEY(model.mlp, between(0, kMaximumExtent),
+                         "units of each feed-forward network; 0: four times model.width"),
+      CONCORD_CONFIG_KEY(model.patch, between(1, kMaximumPixels),
+                         "width and height in pixels of the patches into which an image is cut; it "
+                         "divides those of the image"),
+      CONCORD_CONFIG_KEY(model.max_length, between(0, kMaximumExtent),
+                         "positions that the model knows, at least data.length; 0: as many as "
+                         "that. bert_base knows 512"),
       CONCORD_CONFIG_KEY(
           model.key_value_heads, between(0, 65536),
           "heads of keys and values, which divide model.heads and are each shared by "
@@ -105,8 +115,8 @@ std::vector<ConfigKey> make_keys() {
           data.kind,
           one_of({"idx", "cifar10", "cifar100", "images", "csv", "npy", "text", "synthetic"}),
           "the data's format; `images` is a folder of JPEG and PNG files for each class, `text` is "
-          "cut into windows of tokens of which each is to be predicted from those before it, "
-          "`synthetic` needs no files"),
+          "cut into windows of tokens of which each is to be predicted from those before it, or, "
+          "by bert, some from all others; `synthetic` needs no files"),
       CONCORD_CONFIG_KEY(data.dir, kAny,
                          "the folder that holds the data; the file names below are relative to it"),
       CONCORD_CONFIG_KEY(data.train_features, kAny,
@@ -129,6 +139,9 @@ std::vector<ConfigKey> make_keys() {
           data.tokenizer, kAny,
           "what cuts text into tokens: `bytes`, or the path of a tokenizer.json (see "
           "`concord tokenize`)"),
+      CONCORD_CONFIG_KEY(data.mask_token, kAny,
+                         "for bert: the token of the tokenizer that hides others, such as "
+                         "`[MASK]`; empty: one beside the tokenizer's"),
       CONCORD_CONFIG_KEY(data.length, kExtent, "tokens of a sample"),
       CONCORD_CONFIG_KEY(data.target, kAny,
                          "the column that holds the label, or the columns that hold the targets: "
@@ -191,10 +204,15 @@ std::vector<ConfigKey> make_keys() {
                          "no such limit"),
       CONCORD_CONFIG_KEY(train.seed, kNonNegative,
                          "of every random choice: initial weights, sample order, augmentation, "
-                         "dropout"),
+                         "masks, dropout"),
       CONCORD_CONFIG_KEY(train.threads, between(0, kMaximumThreads),
                          "compute threads of a rank; 0: every core the process may run on"),
       CONCORD_CONFIG_KEY(train.precision, one_of({"f32"}), "the number format of the computation"),
+      CONCORD_CONFIG_KEY(
+          train.recompute, one_of({"none", "selective", "full"}),
+          "what the backward pass computes again in place of finding it kept, for "
+          "less memory: `selective` what costs little, such as normalizations and "
+          "activation functions; `full` all but the ends of segments of the network"),
       CONCORD_CONFIG_KEY(train.nonfinite, one_of({"stop", "skip"}),
                          "when the loss or a batch norm's statistic is infinite or not a number: "
                          "`stop` ends the run "
@@ -250,6 +268,11 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(optimizer.clip_norm, kNonNegative,
                          "a gradient whose norm over all parameters is larger is scaled down to "
                          "it; 0: off"),
+      CONCORD_CONFIG_KEY(optimizer.ema_decay, kBelowOne,
+                         "d of the weights' exponential moving average, which starts as the "
+                         "weights do and becomes d·average + (1 - d)·w after each step: what "
+                         "evaluations and predictions use, and what checkpoints hold as weights; "
+                         "0: none"),
       CONCORD_CONFIG_KEY(optimizer.rates, kAny,
                          "layer-wise learning rates, such as `[\"wte=0.1\", \"h.0=0.5\"]`: the "
                          "learning rate of the parameters called `h.0` or `h.0.` and more is "
@@ -406,6 +429,10 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   if (model.name == "resnet_small" && model.blocks.empty()) {
     return problem("model.blocks", model.blocks, "at least one stage for resnet_small");
   }
+  if (!data.mask_token.empty() && !nn::fills_masks(model.name)) {
+    return problem("data.mask_token", data.mask_token,
+                   fmt::format("it to be left out: {} fills no masks", model.name));
+  }
   if (data.normalize == "given" && data.mean.empty()) {
     return problem("data.normalize", data.normalize, "data.mean and data.std beside it");
   }
@@ -487,12 +514,19 @@ std::optional<ConfigProblem> find_unused(const Config& config) {
 // model.weights counts at the start alone; the number of threads is compared by the trainer, which
 // knows what 0 means.
 bool is_free_on_resume(std::string_view name) {
-  constexpr std::string_view kFree[] = {"model.weights",           "data.dir",
-                                        "data.loader_threads",     "data.prefetch",
-                                        "data.limit_test",         "train.epochs",
-                                        "train.max_steps",         "train.threads",
-                                        "train.nonfinite",         "train.log_every",
-                                        "train.eval_every_epochs", "train.checkpoint_every_steps"};
+  constexpr std::string_view kFree[] = {"model.weights",
+                                        "data.dir",
+                                        "data.loader_threads",
+                                        "data.prefetch",
+                                        "data.limit_test",
+                                        "train.epochs",
+                                        "train.max_steps",
+                                        "train.threads",
+                                        "train.recompute",
+                                        "train.nonfinite",
+                                        "train.log_every",
+                                        "train.eval_every_epochs",
+                                        "train.checkpoint_every_steps"};
   return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
 }
 
@@ -505,14 +539,18 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"model.hidden"}, {"model.name", {"mlp"}}},
       {{"model.activation"}, {"model.name", {"mlp", "lenet", "cnn"}}},
       {{"model.dropout"},
-       {"model.name", {"mlp", "cnn", "vgg11", "vgg13", "vgg16", "vgg19", "gpt"}}},
-      {{"model.layers", "model.heads", "model.key_value_heads", "model.positions", "model.norm",
-        "model.tied_embeddings"},
+       {"model.name",
+        {"mlp", "cnn", "vgg11", "vgg13", "vgg16", "vgg19", "gpt", "bert", "bert_base", "vit",
+         "vit_b_16", "vit_l_16"}}},
+      {{"model.layers", "model.heads", "model.mlp"}, {"model.name", {"gpt", "bert", "vit"}}},
+      {{"model.key_value_heads", "model.positions", "model.norm", "model.tied_embeddings"},
        {"model.name", {"gpt"}}},
+      {{"model.patch"}, {"model.name", {"vit"}}},
+      {{"model.max_length"}, {"model.name", {"bert"}}},
       {{"model.batch_norm"}, {"model.name", {"vgg11", "vgg13", "vgg16", "vgg19"}}},
       {{"model.stem"},
        {"model.name", {"resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "vgg19"}}},
-      {{"model.width"}, {"model.name", {"resnet_small", "gpt"}}},
+      {{"model.width"}, {"model.name", {"resnet_small", "gpt", "bert", "vit"}}},
       {{"model.blocks"}, {"model.name", {"resnet_small"}}},
       {{"model.zero_residual"},
        {"model.name", {"resnet18", "resnet34", "resnet50", "resnet_small"}}},
@@ -521,7 +559,8 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
        {"data.kind", {"idx", "npy"}}},
       {{"data.train_file", "data.test_file"}, {"data.kind", {"csv", "text"}}},
       {{"data.target", "data.categorical", "data.has_header"}, {"data.kind", {"csv"}}},
-      {{"data.tokenizer", "data.length", "data.test_fraction"}, {"data.kind", {"text"}}},
+      {{"data.tokenizer", "data.mask_token", "data.length", "data.test_fraction"},
+       {"data.kind", {"text"}}},
       {{"data.image_size"}, {"data.kind", {"images"}}},
       {{"data.samples", "data.shape", "data.classes", "data.targets", "data.tokens"},
        {"data.kind", {"synthetic"}}},

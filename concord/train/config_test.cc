@@ -138,11 +138,8 @@ TEST(Config, WrongTypeNamesKeyLineAndExpectation) {
             "config.toml:1: train.winograd = 1 (integer): expected true or false");
   EXPECT_EQ(error_of("train.seed = 1979-05-27"),
             "config.toml:1: train.seed (date or time): expected a non-negative integer");
-  EXPECT_EQ(error_of("model.name = true"),
-            "config.toml:1: model.name = true (boolean): expected one of \"mlp\", \"lenet\", "
-            "\"cnn\", \"vgg11\", \"vgg13\", \"vgg16\", \"vgg19\", \"resnet18\", \"resnet34\", "
-            "\"resnet50\", "
-            "\"resnet_small\", \"gpt\"");
+  EXPECT_EQ(error_of("train.nonfinite = true"),
+            "config.toml:1: train.nonfinite = true (boolean): expected one of \"stop\", \"skip\"");
   EXPECT_EQ(error_of("model.hidden = 3"),
             "config.toml:1: model.hidden = 3 (integer): expected an array of integers from 1 to "
             "1048576");

@@ -129,7 +129,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                       : options_.use == EngineUse::kEvaluation ? graphs_.evaluation
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
-  Graph lowered = lower(build(options_.microbatch), options_.policy, layout_options(), &passes);
+  Graph lowered = lower(build(options_.microbatch), options_.policy, layout_options(),
+                        options_.recompute, &passes);
   states_ = std::make_unique<StateStore>(lowered);
   for (const State& state : lowered.states) {
     const StateStore::Entry& entry = *states_->find(lowered.value(state.value).name);
@@ -137,6 +138,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     nn::initialize(lowered, state, options_.seed, initial.as<float>());
     states_->write(entry, initial.view().data);
   }
+  start_averages();
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_));
   compiled->program.passes = std::move(passes);
@@ -150,6 +152,28 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                        : options_.use == EngineUse::kEvaluation ? evaluation_
                                                                 : prediction_;
   programs.emplace(options_.microbatch, std::move(compiled));
+}
+
+const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter) {
+  if (parameter.role != State::Role::kParameter) return nullptr;
+  return states.find(parameter.name + std::string(kAverageSuffix));
+}
+
+void Engine::start_averages() {
+  for (const StateStore::Entry& entry : states_->entries()) {
+    const StateStore::Entry* average = average_of(*states_, entry);
+    if (average != nullptr) states_->write(*average, states_->read(entry).view().data);
+  }
+}
+
+// The graph's parameters become the averages of the same.
+void Engine::read_averages(Graph& graph) const {
+  for (const State& state : graph.states) {
+    std::string& name = graph.value(state.value).name;
+    const StateStore::Entry* entry = states_->find(name);
+    const StateStore::Entry* average = entry == nullptr ? nullptr : average_of(*states_, *entry);
+    if (average != nullptr) name = average->name;
+  }
 }
 
 Engine::Compiled::Compiled(Program p)
@@ -188,10 +212,7 @@ double Engine::flops_per_step() const {
 LayoutOptions Engine::layout_options() const {
   const std::int64_t each = (leaf_size() + options_.microbatch - 1) / options_.microbatch;
   LayoutOptions layouts{.microbatches = options_.leaves * each};
-  if (states_ == nullptr) return layouts;
-  for (const StateStore::Entry& entry : states_->entries()) {
-    layouts.states[entry.name] = entry.layout;
-  }
+  if (states_ != nullptr) layouts.states = states_->layouts();
   return layouts;
 }
 
@@ -200,8 +221,9 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
   if (compiled == nullptr) {
     LayoutOptions layouts = layout_options();
     layouts.leaf_sums = training_program().sums_layouts;
-    compiled = std::make_unique<Compiled>(compile(
-        lower(graphs_.training(samples), options_.policy, layouts), options_.policy, *states_));
+    compiled = std::make_unique<Compiled>(
+        compile(lower(graphs_.training(samples), options_.policy, layouts, options_.recompute),
+                options_.policy, *states_));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;
@@ -211,8 +233,10 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
                                 std::int64_t samples) {
   auto& compiled = programs[samples];
   if (compiled == nullptr) {
-    compiled = std::make_unique<Compiled>(compile(
-        lower(build(samples), options_.policy, layout_options()), options_.policy, *states_));
+    Graph graph = build(samples);
+    read_averages(graph);
+    compiled = std::make_unique<Compiled>(
+        compile(lower(graph, options_.policy, layout_options()), options_.policy, *states_));
     other_executor_->prepare(compiled->program);
   }
   return *compiled;

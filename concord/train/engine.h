@@ -49,6 +49,7 @@ struct EngineOptions {
   std::int64_t batch = 0;
   std::int64_t leaves = 0;      // 0: default_leaves
   std::int64_t microbatch = 0;  // 0: a whole leaf
+  Recompute recompute = Recompute::kNone;
   std::uint64_t seed = 0;
   KernelPolicy policy;
 };
@@ -101,7 +102,12 @@ class Engine {
   };
   Culprit find_nonfinite(const Samples& samples);
 
-  // Sums over `samples` with the states as they are: loss is the sum, not the mean.
+  // The moving averages of the parameters, where the optimizer keeps some, become the parameters as
+  // they are now: after whoever writes these from outside.
+  void start_averages();
+
+  // Sums over `samples` with the states as they are, and for the parameters their averages where
+  // there are some: loss is the sum, not the mean. predict() takes the same.
   StepResult evaluate(const Samples& samples);
   // Writes the output "logits" for each sample, row after row; returns the width of a row.
   std::int64_t predict(const Samples& samples, std::span<float> logits);
@@ -141,6 +147,7 @@ class Engine {
 
   std::int64_t leaf_size() const;
   void choose_divisions();
+  void read_averages(Graph& graph) const;
   LayoutOptions layout_options() const;
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
@@ -162,6 +169,9 @@ class Engine {
   StepBegin step_;
   std::int64_t accumulated_ = 0;  // samples of the step so far
 };
+
+// The state that holds the moving average of a parameter; null where there is none.
+const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter);
 
 // Whether all numbers of a state are finite.
 bool is_finite(const StateStore& states, const StateStore::Entry& entry);

@@ -130,6 +130,68 @@ TEST(Engine, LearnsAndEvaluatesWhatItLearned) {
   EXPECT_EQ(agree, static_cast<int>(result.correct));
 }
 
+std::unique_ptr<Engine> make_averaging_engine(double decay) {
+  nn::StepOptions options = small_model("resnet_small");
+  options.optimizer.ema_decay = decay;
+  return std::make_unique<Engine>(
+      model_graphs(options),
+      EngineOptions{.batch = kBatch, .leaves = 4, .seed = 3, .policy = {.measure = false}});
+}
+
+TEST(Engine, AveragesStartAsTheParametersAndFollowThem) {
+  constexpr double kDecay = 0.9;
+  const auto engine = make_averaging_engine(kDecay);
+  const StateStore& states = engine->states();
+  const StateStore::Entry& weight = *states.find("conv1.weight");
+  const auto values = [&](const StateStore::Entry& entry) {
+    const OwnedTensor tensor = states.read(entry);
+    return std::vector<double>(tensor.as<float>().begin(), tensor.as<float>().end());
+  };
+  std::vector<double> expected = values(weight);
+  EXPECT_EQ(values(*average_of(states, weight)), expected);
+  for (std::int64_t step = 0; step < 5; ++step) {
+    engine->begin_step({step, kBatch, 0.1});
+    engine->accumulate(Data(kBatch).range(0, kBatch));
+    engine->reduce();
+    engine->update();
+    const std::vector<double> now = values(weight), averages = values(*average_of(states, weight));
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      expected[i] = kDecay * expected[i] + (1 - kDecay) * now[i];
+      ASSERT_NEAR(averages[i], expected[i], 1e-6) << step;
+    }
+  }
+}
+
+// And the running statistics as they are.
+TEST(Engine, EvaluatesAndPredictsWithTheAverages) {
+  const auto averaging = make_averaging_engine(0.9);
+  const auto plain = make_engine("resnet_small", 4);
+  const std::string averages = train_in_calls(*averaging, 1);
+  const std::string weights = train_in_calls(*plain, 1);
+  EXPECT_NE(averages, weights);
+  for (const StateStore::Entry& entry : plain->states().entries()) {
+    const StateStore::Entry& same = *averaging->states().find(entry.name);
+    const OwnedTensor trained = averaging->states().read(same),
+                      without = plain->states().read(entry);
+    EXPECT_TRUE(std::ranges::equal(trained.as<float>(), without.as<float>())) << entry.name;
+    const StateStore::Entry* average = average_of(averaging->states(), same);
+    if (average == nullptr) continue;
+    plain->states().write(entry, averaging->states().read(*average).view().data);
+  }
+  EXPECT_EQ(hash_of_weights(*plain), averages);
+  const Data data(kBatch);
+  EXPECT_EQ(averaging->evaluate(data.range(0, 13)).loss, plain->evaluate(data.range(0, 13)).loss);
+  std::vector<float> logits(13 * kClasses), expected(13 * kClasses);
+  averaging->predict(data.range(0, 13), logits);
+  plain->predict(data.range(0, 13), expected);
+  EXPECT_EQ(logits, expected);
+}
+
+TEST(Engine, AveragesDependOnLeavesAlone) {
+  EXPECT_EQ(train_in_calls(*make_averaging_engine(0.9), 1),
+            train_in_calls(*make_averaging_engine(0.9), 4));
+}
+
 TEST(Engine, StepWithoutUpdateLeavesEveryStateAsItWas) {
   const auto engine = make_engine("resnet_small", 2);
   std::vector<std::byte> before(engine->states().data(),

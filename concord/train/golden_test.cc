@@ -40,6 +40,8 @@ TEST(GoldenEngine, LenetTrainsAsInPytorch) { expect_losses("lenet", 5e-6); }
 TEST(GoldenEngine, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 5e-6); }
 TEST(GoldenEngine, GptTrainsAsInPytorch) { expect_losses("gpt", 1e-5); }
 TEST(GoldenEngine, GptWithRotaryPositionsTrainsAsInPytorch) { expect_losses("gpt_rotary", 1e-5); }
+TEST(GoldenEngine, VitTrainsAsInPytorch) { expect_losses("vit", 1e-5); }
+TEST(GoldenEngine, BertTrainsAsInPytorch) { expect_losses("bert", 1e-5); }
 TEST(GoldenEngine, Resnet18TrainsAsInPytorch) { expect_losses("resnet18", 5e-5); }
 TEST(GoldenEngine, Resnet18TrainsAsInPytorchWithTheFastestKernels) {
   expect_losses("resnet18", 1e-4, /*measure=*/true);

@@ -60,16 +60,6 @@ std::vector<float> read_samples(const std::filesystem::path& path, const data::T
   return read_image(bytes, path.string(), task);
 }
 
-std::vector<double> softmax(std::span<const float> logits) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> values;
-  double sum = 0;
-  for (const float logit : logits)
-    sum += values.emplace_back(std::exp(static_cast<double>(logit) - largest));
-  for (double& value : values) value /= sum;
-  return values;
-}
-
 // What the model's answer to one sample means.
 Prediction interpret(const data::Task& task, std::span<const float> output, std::string file) {
   Prediction prediction{.file = std::move(file)};
@@ -97,6 +87,16 @@ Prediction interpret(const data::Task& task, std::span<const float> output, std:
 
 }  // namespace
 
+std::vector<double> softmax(std::span<const float> logits) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> values;
+  double sum = 0;
+  for (const float logit : logits)
+    sum += values.emplace_back(std::exp(static_cast<double>(logit) - largest));
+  for (double& value : values) value /= sum;
+  return values;
+}
+
 std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
                                             const std::atomic<bool>* stop) {
   const double start = now_seconds();
@@ -119,7 +119,8 @@ std::string hash_of_weights(const Engine& engine) {
   std::vector<formats::NamedTensor> named;
   for (const StateStore::Entry& entry : engine.states().entries()) {
     if (entry.role != State::Role::kParameter) continue;
-    tensors.push_back(engine.states().read(entry));
+    const StateStore::Entry* average = average_of(engine.states(), entry);
+    tensors.push_back(engine.states().read(average == nullptr ? entry : *average));
     named.push_back({entry.name, entry.type, {tensors.back().view().data, entry.type.bytes()}});
   }
   return weights_hash(named);
@@ -150,7 +151,7 @@ Summary evaluate(const Config& config, const std::filesystem::path& path) {
   const Checkpoint checkpoint = load_checkpoint(path);
   check_same_model(config_of(checkpoint), config);
   Job job = open_evaluation(config, task_of(checkpoint), choices_of(checkpoint));
-  load_weights(*job.engine, checkpoint.weights, checkpoint.directory.string());
+  load_weights(job.engine->states(), checkpoint.weights, checkpoint.directory.string());
   const Evaluation evaluation = *evaluate_test_set(job, *job.test_loader());
   return {.step = checkpoint.info.step,
           .epoch = checkpoint.info.epoch,
@@ -168,8 +169,8 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (task.sample_type == data::SampleType::kTokens) {
-    fail("{} is a model of tokens; predict takes models of values (eval takes both)",
-         checkpoint.directory.string());
+    fail("{} holds a model of tokens, not of values: expected {}", checkpoint.directory.string(),
+         task.mask ? "a text with tokens to be filled in" : "the beginning of a text, a prompt");
   }
   const auto elements = static_cast<std::size_t>(task.sample.elements());
   const auto outputs = static_cast<std::size_t>(task.outputs);
@@ -185,7 +186,7 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   const auto count = static_cast<std::int64_t>(sources.size());
   const std::int64_t batch = std::min(count, config.train.batch);
   const auto engine = make_predictor(config, task, batch, choices_of(checkpoint));
-  load_weights(*engine, checkpoint.weights, checkpoint.directory.string());
+  load_weights(engine->states(), checkpoint.weights, checkpoint.directory.string());
   const auto normalize = data::Augmentation::none(task.features, task.sample);
 
   std::vector<Prediction> predictions;

@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "concord/train/checkpoint.h"
 #include "concord/train/job.h"
@@ -17,7 +19,10 @@ namespace concord::train {
 std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
                                             const std::atomic<bool>* stop = nullptr);
 
-// weights_hash (weights_hash.h) of the engine's parameters.
+// Probabilities of classes.
+std::vector<double> softmax(std::span<const float> logits);
+
+// weights_hash (weights_hash.h) of the engine's parameters, or of their averages where it has some.
 std::string hash_of_weights(const Engine& engine);
 
 // What the model of the checkpoint has learned to do.

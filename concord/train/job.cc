@@ -30,6 +30,8 @@ data::DataOptions data_options(const Config& config) {
   to.tokenizer = from.tokenizer;
   to.text_length = from.length;
   to.text_test_fraction = from.test_fraction;
+  to.masked = nn::fills_masks(config.model.name);
+  to.mask_token = from.mask_token;
   to.synthetic_samples = from.tokens ? data::SampleType::kTokens : data::SampleType::kValues;
   to.synthetic_shape = from.shape;
   to.synthetic_train_size = from.samples;
@@ -66,11 +68,15 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                     .zero_residual = from.model.zero_residual,
                     .layers = from.model.layers,
                     .heads = from.model.heads,
+                    .mlp = from.model.mlp,
                     .key_value_heads = from.model.key_value_heads,
                     .positions = from.model.positions,
                     .norm = from.model.norm,
-                    .tied_embeddings = from.model.tied_embeddings},
+                    .tied_embeddings = from.model.tied_embeddings,
+                    .patch = from.model.patch,
+                    .max_length = from.model.max_length},
           .tokens = task.sample_type == data::SampleType::kTokens,
+          .labelled = task.mask ? data::Masking::chosen(task.sample[0]) : 0,
           .sample = task.sample,
           .outputs = task.outputs,
           .loss = classes ? nn::StepOptions::Loss::kCrossEntropy
@@ -89,21 +95,32 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .trust_coefficient = from.optimizer.trust_coefficient,
                         .adamw_rate_factor = from.optimizer.adamw_rate_factor,
                         .clip_norm = from.optimizer.clip_norm,
+                        .ema_decay = from.optimizer.ema_decay,
                         .rates = rate_factors(from.optimizer.rates)},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
+}
+
+// With the compute threads set.
+KernelPolicy kernel_policy(const Config& config, const KernelChoices& choices) {
+  set_compute_threads(static_cast<int>(config.train.threads));
+  KernelPolicy policy{.winograd = config.train.winograd,
+                      .measure = config.train.kernels == "measure",
+                      .choices = choices};
+  if (policy.measure) policy.choices.merge(load_kernel_choices(kernel_cache_path()));
+  return policy;
+}
+
+Recompute recompute_named(const std::string& name) {
+  return name == "full"        ? Recompute::kFull
+         : name == "selective" ? Recompute::kSelective
+                               : Recompute::kNone;
 }
 
 // The engine, with its compute threads set. `options.batch` and what follows it is the caller's.
 std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
                                     EngineOptions options, const KernelChoices& choices) {
-  set_compute_threads(static_cast<int>(config.train.threads));
   options.seed = static_cast<std::uint64_t>(config.train.seed);
-  options.policy.winograd = config.train.winograd;
-  options.policy.measure = config.train.kernels == "measure";
-  options.policy.choices = choices;
-  if (options.policy.measure) {
-    options.policy.choices.merge(load_kernel_choices(kernel_cache_path()));
-  }
+  options.policy = kernel_policy(config, choices);
   return std::make_unique<Engine>(model_graphs(step_options(config, task)), options);
 }
 
@@ -111,7 +128,8 @@ EngineOptions batch_options(const Config& config, EngineUse use) {
   return {.use = use,
           .batch = config.train.batch,
           .leaves = config.train.leaves,
-          .microbatch = config.train.microbatch};
+          .microbatch = config.train.microbatch,
+          .recompute = recompute_named(config.train.recompute)};
 }
 
 // Compiles what a data set of `samples` needs, so that nothing is compiled or measured later.
@@ -125,9 +143,12 @@ void save_measured_choices(const Engine& engine) {
   if (engine.policy().measure) save_kernel_choices(kernel_cache_path(), engine.policy().choices);
 }
 
-data::LoaderOptions loader_options(const Config& config) {
-  return {.threads = static_cast<int>(config.data.loader_threads),
-          .prefetch = static_cast<int>(config.data.prefetch)};
+// Of samples of `set`, masked by `seed` where the task says so.
+data::LoaderOptions loader_options(const Job& job, const data::Dataset& set, std::uint64_t seed) {
+  data::LoaderOptions options{.threads = static_cast<int>(job.config.data.loader_threads),
+                              .prefetch = static_cast<int>(job.config.data.prefetch)};
+  if (job.task.mask) options.masking.emplace(set.classes(), *job.task.mask, seed);
+  return options;
 }
 
 }  // namespace
@@ -160,7 +181,7 @@ double Job::learning_rate(std::int64_t step) const {
 std::unique_ptr<data::Loader> Job::train_loader(std::int64_t first_step,
                                                 std::int64_t end_step) const {
   const auto seed = static_cast<std::uint64_t>(config.train.seed);
-  data::LoaderOptions options = loader_options(config);
+  data::LoaderOptions options = loader_options(*this, *train_set, seed);
   options.first_step = first_step;
   options.end_step = end_step;
   return std::make_unique<data::Loader>(
@@ -171,8 +192,10 @@ std::unique_ptr<data::Loader> Job::train_loader(std::int64_t first_step,
 }
 
 std::unique_ptr<data::Loader> Job::test_loader() const {
-  data::Sampler sampler(test_set->size(), config.train.batch, 0, /*shuffle=*/false);
-  data::LoaderOptions options = loader_options(config);
+  // Masked alike in every evaluation, of any run.
+  constexpr std::uint64_t kSeed = 0;
+  data::Sampler sampler(test_set->size(), config.train.batch, kSeed, /*shuffle=*/false);
+  data::LoaderOptions options = loader_options(*this, *test_set, kSeed);
   options.end_step = sampler.steps_per_epoch();
   return std::make_unique<data::Loader>(
       *test_set, std::move(sampler), data::Augmentation::none(task.features, task.sample), options);
@@ -217,15 +240,26 @@ std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& t
   return engine;
 }
 
-void load_initial_weights(Job& job) {
-  const std::string& path = job.config.model.weights;
-  if (!path.empty()) load_weights(*job.engine, formats::SafetensorsFile::open(path), path);
+std::unique_ptr<Decoder> make_decoder(const Config& config, const data::Task& task,
+                                      const KernelChoices& choices) {
+  return std::make_unique<Decoder>(step_options(config, task), kernel_policy(config, choices));
 }
 
-void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source) {
+void load_initial_weights(Job& job) {
+  const std::string& path = job.config.model.weights;
+  if (path.empty()) return;
+  load_weights(job.engine->states(), formats::SafetensorsFile::open(path), path);
+  job.engine->start_averages();
+}
+
+void load_weights(StateStore& states, const formats::SafetensorsFile& file,
+                  const std::string& source) {
+  const auto is_weight = [](const StateStore::Entry& entry) {
+    return entry.role == State::Role::kParameter || entry.role == State::Role::kStatistic;
+  };
   std::vector<std::string_view> known;
-  for (const StateStore::Entry& entry : engine.states().entries()) {
-    if (entry.role == State::Role::kOptimizer) continue;
+  for (const StateStore::Entry& entry : states.entries()) {
+    if (!is_weight(entry)) continue;
     known.emplace_back(entry.name);
     if (!file.contains(entry.name)) {
       fail("{} has no tensor \"{}\", which the model needs as {}", source, entry.name,
@@ -235,14 +269,14 @@ void load_weights(Engine& engine, const formats::SafetensorsFile& file, const st
       fail("{}: tensor \"{}\" is {}; the model needs {}", source, entry.name,
            to_string(file.type(entry.name)), to_string(entry.type));
     }
-    engine.states().write(entry, file.bytes(entry.name).data());
-    if (!is_finite(engine.states(), entry)) {
+    states.write(entry, file.bytes(entry.name).data());
+    if (!is_finite(states, entry)) {
       fail("{}: tensor \"{}\" holds numbers that are not finite", source, entry.name);
     }
   }
   for (const std::string& name : file.names()) {
-    const StateStore::Entry* entry = engine.states().find(name);
-    if (entry != nullptr && entry->role != State::Role::kOptimizer) continue;
+    const StateStore::Entry* entry = states.find(name);
+    if (entry != nullptr && is_weight(*entry)) continue;
     // PyTorch counts the batches that a batch norm has seen; Concord's running statistics need no
     // count.
     if (name.ends_with("num_batches_tracked")) continue;

@@ -8,6 +8,7 @@
 #include "concord/formats/safetensors.h"
 #include "concord/optim/schedule.h"
 #include "concord/train/config.h"
+#include "concord/train/decoder.h"
 #include "concord/train/engine.h"
 
 namespace concord::train {
@@ -46,16 +47,21 @@ Job open_evaluation(const Config& config, const data::Task& task, const KernelCh
 std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& task,
                                        std::int64_t samples, const KernelChoices& choices);
 
+// Reads texts with the model that has learned `task`; no data is opened. Its weights are zero.
+std::unique_ptr<Decoder> make_decoder(const Config& config, const data::Task& task,
+                                      const KernelChoices& choices);
+
 // The batch as the engine takes it.
 Samples samples_of(const data::Batch& batch);
 
 // Takes the weights of model.weights, where it is given.
 void load_initial_weights(Job& job);
 
-// Copies every tensor of a safetensors file (weights by name) into the engine's parameters and
-// statistics. Throws Error naming the tensor when one is missing in the file, has another shape or
+// Copies every tensor of a safetensors file (weights by name) into the parameters and statistics.
+// Throws Error naming the tensor when one is missing in the file, has another shape or
 // element type, holds numbers that are not finite, or is unknown to the model (with the nearest
 // name).
-void load_weights(Engine& engine, const formats::SafetensorsFile& file, const std::string& source);
+void load_weights(StateStore& states, const formats::SafetensorsFile& file,
+                  const std::string& source);
 
 }  // namespace concord::train

@@ -20,23 +20,40 @@
 namespace concord::train {
 namespace {
 
+// Where a checkpoint keeps a state. The weights it hands out are those that were evaluated: the
+// averages where there are some; what is trained then lies beside the optimizer's states.
+struct Place {
+  bool is_weight = true;
+  std::string name;
+};
+
+Place place_of(const StateStore& states, const StateStore::Entry& entry) {
+  if (average_of(states, entry) != nullptr) return {false, entry.name + ".trained"};
+  if (entry.role != State::Role::kOptimizer) return {true, entry.name};
+  std::string_view name = entry.name;
+  const bool is_average = name.ends_with(kAverageSuffix);
+  if (is_average) name.remove_suffix(kAverageSuffix.size());
+  return {is_average, std::string(name)};
+}
+
 void copy_state(const Engine& engine, Snapshot& snapshot) {
   for (const StateStore::Entry& entry : engine.states().entries()) {
-    TensorMap& map = entry.role == State::Role::kOptimizer ? snapshot.optimizer : snapshot.weights;
-    engine.states().read(entry, slot(map, entry.name, entry.type).data);
+    const Place place = place_of(engine.states(), entry);
+    TensorMap& map = place.is_weight ? snapshot.weights : snapshot.optimizer;
+    engine.states().read(entry, slot(map, place.name, entry.type).data);
   }
 }
 
 // Every state from the checkpoint, bit for bit.
 void restore_state(Engine& engine, const Checkpoint& checkpoint) {
   for (const StateStore::Entry& entry : engine.states().entries()) {
-    const formats::SafetensorsFile& file =
-        entry.role == State::Role::kOptimizer ? checkpoint.optimizer : checkpoint.weights;
-    if (!file.contains(entry.name) || file.type(entry.name) != entry.type) {
+    const auto [is_weight, name] = place_of(engine.states(), entry);
+    const formats::SafetensorsFile& file = is_weight ? checkpoint.weights : checkpoint.optimizer;
+    if (!file.contains(name) || file.type(name) != entry.type) {
       fail("checkpoint {} does not fit the configuration: it has no tensor \"{}\" of type {}",
-           checkpoint.directory.string(), entry.name, to_string(entry.type));
+           checkpoint.directory.string(), name, to_string(entry.type));
     }
-    engine.states().write(entry, file.bytes(entry.name).data());
+    engine.states().write(entry, file.bytes(name).data());
   }
 }
 

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <cstring>
 #include <fstream>
 
 #include "concord/base/error.h"
@@ -151,6 +152,57 @@ TEST_F(TrainerTest, EveryOptimizerResumesToTheSameBits) {
     const Summary resumed = run(config(name + "_stopped", overrides), -1, /*resume=*/true);
     EXPECT_EQ(resumed.weights_hash, unbroken.weights_hash) << name;
   }
+}
+
+TEST_F(TrainerTest, AveragesAreWhatIsEvaluatedAndHandedOut) {
+  const std::vector<std::string> overrides = {"optimizer.ema_decay=0.9"};
+  const Summary averaged = run(config("a", overrides)), plain = run(config("b"));
+  EXPECT_NE(averaged.loss, plain.loss);
+  const Summary evaluated = evaluate(config("a", overrides), directory_ / "a");
+  EXPECT_EQ(evaluated.loss, averaged.loss);
+  EXPECT_EQ(evaluated.weights_hash, averaged.weights_hash);
+
+  const Checkpoint with = load_checkpoint(directory_ / "a"),
+                   without = load_checkpoint(directory_ / "b");
+  EXPECT_EQ(with.weights.names(), without.weights.names());
+  EXPECT_TRUE(std::ranges::equal(with.optimizer.bytes("fc.weight.trained"),
+                                 without.weights.bytes("fc.weight")));
+  EXPECT_FALSE(
+      std::ranges::equal(with.weights.bytes("fc.weight"), without.weights.bytes("fc.weight")));
+}
+
+TEST_F(TrainerTest, AveragesAreResumedToTheSameBits) {
+  const std::vector<std::string> overrides = {"optimizer.ema_decay=0.9"};
+  const Summary unbroken = run(config("a", overrides));
+  run(config("b", overrides), 7);
+  EXPECT_EQ(run(config("b", overrides), -1, /*resume=*/true).weights_hash, unbroken.weights_hash);
+}
+
+TEST_F(TrainerTest, AveragesStartFromGivenWeights) {
+  run(config("a"), 1);
+  const std::filesystem::path given = checkpoints("a") / checkpoint_name(1) / "weights.safetensors";
+  run(config("b",
+             {"model.weights=" + given.string(), "train.max_steps=1", "optimizer.ema_decay=0.9"}));
+  const Checkpoint after = load_checkpoint(directory_ / "b");
+  const auto floats = [](std::span<const std::byte> bytes) {
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  };
+  const auto file = formats::SafetensorsFile::open(given);
+  const std::vector<float> before = floats(file.bytes("fc.weight"));
+  const std::vector<float> trained = floats(after.optimizer.bytes("fc.weight.trained"));
+  const std::vector<float> averages = floats(after.weights.bytes("fc.weight"));
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    EXPECT_NEAR(averages[i], 0.9 * before[i] + 0.1 * trained[i], 1e-7);
+  }
+}
+
+TEST_F(TrainerTest, RecomputingMayChangeWhereARunIsResumed) {
+  const Summary unbroken = run(config("a"));
+  run(config("b"), 7);
+  const Config resumed = config("b", {"train.recompute=full"});
+  EXPECT_EQ(run(resumed, -1, /*resume=*/true).weights_hash, unbroken.weights_hash);
 }
 
 TEST_F(TrainerTest, LoaderThreadsDoNotChangeTheBits) {
@@ -390,29 +442,51 @@ TEST_F(TrainerTest, KeepsTheBestModelWhereverCheckpointsAreDue) {
   EXPECT_LT(best->info.step, 24);  // where the last step's is kept anyway
 }
 
-// A text in which every token follows from the one before it, so that a small gpt learns it by
+// A text in which every token follows from its neighbours, so that a small transformer learns it by
 // heart.
-TEST_F(TrainerTest, GptLearnsATextAndResumesToTheSameBits) {
-  std::filesystem::create_directories(directory_);
-  std::string text;
-  for (int i = 0; i < 60; ++i) text += "abcdefghijklmnop";
-  write_file_atomically(directory_ / "train.txt", text);
-  const auto gpt = [&](const std::string& run) {
+class AlphabetTest : public TrainerTest {
+ protected:
+  void SetUp() override {
+    TrainerTest::SetUp();
+    std::filesystem::create_directories(directory_);
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "abcdefghijklmnop";
+    write_file_atomically(directory_ / "train.txt", text);
+  }
+
+  Config config(const std::string& model, const std::string& run, const std::string& train = "") {
     return parse_config(
-        fmt::format("[model]\nname = \"gpt\"\nlayers = 1\nwidth = 16\nheads = 2\ndropout = 0.01\n"
+        fmt::format("[model]\nname = \"{}\"\nlayers = 1\nwidth = 16\nheads = 2\ndropout = 0.01\n"
                     "[data]\nkind = \"text\"\ndir = {}\nlength = 16\n"
-                    "[train]\nbatch = 8\nepochs = 12\nthreads = 1\n"
+                    "[train]\nbatch = 8\nepochs = 12\nthreads = 1\n{}\n"
                     "[optimizer]\nname = \"adamw\"\nlearning_rate = 0.02\n[output]\ndir = {}\n",
-                    quote(directory_.string()), quote((directory_ / run).string())),
-        "gpt.toml");
-  };
-  const Summary whole = run(gpt("a"));
-  EXPECT_LT(whole.loss, 0.2);
-  EXPECT_GT(whole.accuracy, 0.95);
-  run(gpt("b"), 20);
-  EXPECT_EQ(run(gpt("b"), -1, /*resume=*/true).weights_hash, whole.weights_hash);
-  EXPECT_EQ(evaluate(gpt("a"), directory_ / "a").loss, whole.loss);
-  EXPECT_THROW(predict(gpt("a"), directory_ / "a", {directory_ / "train.txt"}), Error);
+                    model, quote(directory_.string()), train, quote((directory_ / run).string())),
+        "alphabet.toml");
+  }
+
+  void expect_learns_and_resumes(const std::string& model) {
+    const Summary whole = run(config(model, "a"));
+    EXPECT_LT(whole.loss, 0.2);
+    EXPECT_GT(whole.accuracy, 0.95);
+    run(config(model, "b"), 20);
+    EXPECT_EQ(run(config(model, "b"), -1, /*resume=*/true).weights_hash, whole.weights_hash);
+    EXPECT_EQ(evaluate(config(model, "a"), directory_ / "a").loss, whole.loss);
+    EXPECT_THROW(predict(config(model, "a"), directory_ / "a", {directory_ / "train.txt"}), Error);
+  }
+};
+
+TEST_F(AlphabetTest, GptLearnsATextAndResumesToTheSameBits) { expect_learns_and_resumes("gpt"); }
+TEST_F(AlphabetTest, BertFillsMasksAndResumesToTheSameBits) { expect_learns_and_resumes("bert"); }
+
+// Masks and dropout are drawn by the number of the sample, and each sample counts as much as any
+// other.
+TEST_F(AlphabetTest, HowABatchIsCutChangesTheLossByRoundingAlone) {
+  for (const std::string model : {"gpt", "bert"}) {
+    const auto loss = [&](const std::string& name, const std::string& cut) {
+      return run(config(model, model + name, "max_steps = 5\n" + cut)).train_loss.value();
+    };
+    EXPECT_NEAR(loss("cut", "leaves = 2\nmicrobatch = 3"), loss("whole", "leaves = 1"), 1e-5);
+  }
 }
 
 TEST_F(TrainerTest, SaysThatMoreEpochsStretchTheSchedule) {

@@ -28,19 +28,24 @@ inline Golden load(const std::string& source_dir, const std::string& name) {
   Golden golden;
   nn::ModelOptions& model = golden.options.model;
   json.at("model").get_to(model.name);
-  if (json.contains("hidden")) json.at("hidden").get_to(model.hidden);
-  if (json.contains("width")) json.at("width").get_to(model.width);
-  if (json.contains("blocks")) json.at("blocks").get_to(model.blocks);
-  if (json.contains("zero_residual")) json.at("zero_residual").get_to(model.zero_residual);
-  if (json.contains("layers")) {
-    json.at("layers").get_to(model.layers);
-    json.at("heads").get_to(model.heads);
-    json.at("key_value_heads").get_to(model.key_value_heads);
-    json.at("positions").get_to(model.positions);
-    json.at("norm").get_to(model.norm);
-    json.at("tied_embeddings").get_to(model.tied_embeddings);
-  }
-  golden.options.tokens = json.value("tokens", false);
+  const auto read = [&](const char* key, auto& value) {
+    if (json.contains(key)) json.at(key).get_to(value);
+  };
+  read("hidden", model.hidden);
+  read("width", model.width);
+  read("blocks", model.blocks);
+  read("zero_residual", model.zero_residual);
+  read("layers", model.layers);
+  read("heads", model.heads);
+  read("mlp", model.mlp);
+  read("key_value_heads", model.key_value_heads);
+  read("positions", model.positions);
+  read("norm", model.norm);
+  read("tied_embeddings", model.tied_embeddings);
+  read("patch", model.patch);
+  read("max_length", model.max_length);
+  read("tokens", golden.options.tokens);
+  read("labelled", golden.options.labelled);
   golden.options.sample = Shape(json.at("sample").get<std::vector<std::int64_t>>());
   golden.options.outputs = json.at("classes");
   golden.options.microbatch = json.at("batch");
@@ -61,11 +66,14 @@ struct Batch {
 };
 
 // The first token of a sample is uniform, each other is 5 times the one before it, plus 3 or 4,
-// modulo their number. A token's label is the token after it.
+// modulo their number. A token's label is the token after it. Where tokens are masked, those whose
+// place, counted over the batch, plus the step is a multiple of 7 are, by the last token, and have
+// themselves as labels; the others have none.
 inline Batch tokens_of(const Golden& golden, std::uint32_t step) {
+  const bool is_masked = golden.options.labelled > 0;
   const RandomStream stream{golden.seed, nn::random_stream("tokens"), step};
   const auto length = static_cast<std::uint64_t>(golden.options.sample[0]);
-  const auto classes = static_cast<std::uint32_t>(golden.options.outputs);
+  const auto classes = static_cast<std::uint32_t>(golden.options.outputs - is_masked);
   Batch batch;
   for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(golden.options.microbatch); ++i) {
     std::uint32_t token = uniform_below(stream.bits(i * (length + 1)), classes);
@@ -74,6 +82,12 @@ inline Batch tokens_of(const Golden& golden, std::uint32_t step) {
       token = (5 * token + 3 + (stream.bits(i * (length + 1) + j) >> 31)) % classes;
       batch.labels.push_back(static_cast<std::int32_t>(token));
     }
+  }
+  if (!is_masked) return batch;
+  for (std::size_t place = 0; place < batch.tokens.size(); ++place) {
+    const bool is_hidden = (place + step) % 7 == 0;
+    batch.labels[place] = is_hidden ? batch.tokens[place] : -1;
+    if (is_hidden) batch.tokens[place] = static_cast<std::int32_t>(classes);
   }
   return batch;
 }

@@ -26,6 +26,7 @@
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/kernels/cpu/vector_math-inl.h"
+#include "concord/ops/shape_ops.h"
 
 #ifndef CONCORD_KERNELS_CPU_ATTENTION_ONCE_
 #define CONCORD_KERNELS_CPU_ATTENTION_ONCE_
@@ -56,14 +57,15 @@ struct AttentionProblem {
   ops::AttentionSizes sizes;
   float scale;
   bool causal;
+  std::int64_t keys_before;  // causal: those that every query sees, before its own position
 
   // Keys that the queries before `query_end` see.
   std::int64_t keys_seen(std::int64_t query_end) const {
-    return causal ? sizes.keys - sizes.queries + query_end : sizes.keys;
+    return causal ? keys_before + query_end : sizes.keys;
   }
   // The first query that sees the key and those after it.
   std::int64_t first_query(std::int64_t key) const {
-    return causal ? std::max<std::int64_t>(0, key - (sizes.keys - sizes.queries)) : 0;
+    return causal ? std::max<std::int64_t>(0, key - keys_before) : 0;
   }
   float* row_of(float* logsumexp, std::int64_t n, std::int64_t head) const {
     return logsumexp + (n * sizes.heads + head) * sizes.queries;
@@ -72,7 +74,7 @@ struct AttentionProblem {
 
 struct AttentionOperands {
   HeadRows q, k, v, o;
-  float* logsumexp;
+  float* logsumexp;  // or null: not wanted
 };
 
 struct AttentionGradients {
@@ -320,6 +322,7 @@ void AttentionForward(const AttentionProblem& problem, const AttentionOperands& 
   }
   finish_softmax(whole_vectors(queries.size()), head_size, s);
   store_columns(s.o, 1.0f, x.o, n, queries, head);
+  if (x.logsumexp == nullptr) return;
   std::copy_n(s.sums, queries.size(), problem.row_of(x.logsumexp, n, head) + queries.begin);
 }
 
@@ -333,6 +336,43 @@ float dot(const float* a, const float* b, std::int64_t count) {
   float sum = hn::GetLane(hn::SumOfLanes(d, sums));
   for (; i < count; ++i) sum += a[i] * b[i];
   return sum;
+}
+
+// to += factor * from
+void add_scaled(float factor, const float* from, std::int64_t count, float* to) {
+  const D d;
+  const V f = hn::Set(d, factor);
+  std::int64_t i = 0;
+  for (; i + lanes() <= count; i += lanes()) {
+    hn::StoreU(hn::MulAdd(f, hn::LoadU(d, from + i), hn::LoadU(d, to + i)), d, to + i);
+  }
+  for (; i < count; ++i) to[i] += factor * from[i];
+}
+
+// One query of one head. Its scores fill no block: the vectors' lanes are channels here.
+void AttentionOfOne(const AttentionProblem& problem, const AttentionOperands& x, std::int64_t n,
+                    std::int64_t head, std::int64_t query, float* scores) {
+  const D d;
+  const std::int64_t group = problem.sizes.group_of(head), size = problem.sizes.head_size;
+  const std::int64_t keys = problem.keys_seen(query + 1);
+  float largest = -std::numeric_limits<float>::infinity();
+  for (std::int64_t k = 0; k < keys; ++k) {
+    scores[k] = problem.scale * dot(x.q.at(n, query, head), x.k.at(n, k, group), size);
+    largest = std::max(largest, scores[k]);
+  }
+  std::fill(scores + keys, scores + whole_vectors(keys), -std::numeric_limits<float>::infinity());
+  V sums = hn::Zero(d);
+  for (std::int64_t k = 0; k < keys; k += lanes()) {
+    const V e = exp_below_zero(d, hn::Sub(hn::Load(d, scores + k), hn::Set(d, largest)));
+    sums = hn::Add(sums, e);
+    hn::Store(e, d, scores + k);
+  }
+  const float factor = 1 / hn::GetLane(hn::SumOfLanes(d, sums));
+  float* o = x.o.at(n, query, head);
+  std::fill_n(o, size, 0.0f);
+  for (std::int64_t k = 0; k < keys; ++k) {
+    add_scaled(factor * scores[k], x.v.at(n, k, group), size, o);
+  }
 }
 
 // What the backward pass needs of a block of queries.
@@ -442,19 +482,20 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(AttentionForward);
+HWY_EXPORT(AttentionOfOne);
 HWY_EXPORT(AttentionBackward);
 
 namespace {
 
-AttentionProblem problem_of(const Signature& s, std::size_t first_operand) {
+// Of a node whose q, k and v are inputs [first, end).
+AttentionProblem problem_of(const Signature& s, std::size_t first, std::size_t end) {
   expect_f32(s);
   std::vector<TensorType> operands;
-  for (std::size_t i = first_operand; i < s.inputs.size(); ++i) {
-    operands.push_back(s.inputs[i].type);
-  }
+  for (std::size_t i = first; i < end; ++i) operands.push_back(s.inputs[i].type);
   const Attributes& attributes = s.node.attributes;
-  return {ops::attention_sizes(s.node, operands), static_cast<float>(attributes.real("scale")),
-          attributes.integer("causal") != 0};
+  const ops::AttentionSizes sizes = ops::attention_sizes(s.node, operands);
+  return {sizes, static_cast<float>(attributes.real("scale")), attributes.integer("causal") != 0,
+          sizes.keys - sizes.queries};
 }
 
 // q, k or v (`which` is 0, 1 or 2), or its gradient, among operands that begin there.
@@ -502,30 +543,36 @@ class Team {
   std::int64_t floats_each_;
 };
 
+// Every head, by blocks of queries.
+void run_blocks(const AttentionProblem& problem, const Team& team, const AttentionOperands& x,
+                std::byte* scratchpad) {
+  const ops::AttentionSizes& sizes = problem.sizes;
+  const auto forward = HWY_DYNAMIC_DISPATCH(AttentionForward);
+  const std::int64_t blocks_each = blocks(sizes.queries);
+  team.run(sizes.samples * sizes.heads * blocks_each, scratchpad,
+           [&](std::int64_t task, float* scratch) {
+             const std::int64_t head = task / blocks_each;
+             forward(problem, x, head / sizes.heads, head % sizes.heads,
+                     block(task % blocks_each, sizes.queries), scratch);
+           });
+}
+
 // Operands: those of the node, then the scratchpad.
 class Attention final : public Kernel {
  public:
   explicit Attention(const Signature& s)
-      : problem_(problem_of(s, 0)),
+      : problem_(problem_of(s, 0, s.inputs.size())),
         inputs_(s.inputs.size()),
         team_(ForwardScratch(Scratch(), problem_.sizes.head_size).floats) {}
 
   std::size_t scratchpad_bytes() const override { return team_.scratchpad_bytes(); }
 
   void run(std::span<std::byte* const> operands) override {
-    const ops::AttentionSizes& sizes = problem_.sizes;
-    const AttentionOperands x{rows_of(problem_, 0, operands), rows_of(problem_, 1, operands),
-                              rows_of(problem_, 2, operands),
-                              rows_of_o(problem_, operands[inputs_]),
-                              as<float>(operands[inputs_ + 1])};
-    const auto forward = HWY_DYNAMIC_DISPATCH(AttentionForward);
-    const std::int64_t blocks_each = blocks(sizes.queries);
-    team_.run(sizes.samples * sizes.heads * blocks_each, operands[inputs_ + 2],
-              [&](std::int64_t task, float* scratch) {
-                const std::int64_t head = task / blocks_each;
-                forward(problem_, x, head / sizes.heads, head % sizes.heads,
-                        block(task % blocks_each, sizes.queries), scratch);
-              });
+    run_blocks(problem_, team_,
+               {rows_of(problem_, 0, operands), rows_of(problem_, 1, operands),
+                rows_of(problem_, 2, operands), rows_of_o(problem_, operands[inputs_]),
+                as<float>(operands[inputs_ + 1])},
+               operands[inputs_ + 2]);
   }
 
  private:
@@ -534,10 +581,40 @@ class Attention final : public Kernel {
   Team team_;
 };
 
+// Operands: q, kv, position, o, the scratchpad.
+class CachedAttention final : public Kernel {
+ public:
+  explicit CachedAttention(const Signature& s)
+      : problem_(problem_of(s, 0, 2)),
+        team_(problem_.sizes.queries == 1
+                  ? (problem_.sizes.keys + kBlock - 1) / kBlock * kBlock
+                  : ForwardScratch(Scratch(), problem_.sizes.head_size).floats) {}
+
+  std::size_t scratchpad_bytes() const override { return team_.scratchpad_bytes(); }
+
+  void run(std::span<std::byte* const> operands) override {
+    const ops::AttentionSizes& sizes = problem_.sizes;
+    problem_.keys_before = *as<std::int64_t>(operands[2]);
+    ops::expect_inside(problem_.keys_before, sizes.queries, sizes.keys);
+    const AttentionOperands x{rows_of(problem_, 0, operands), rows_of(problem_, 1, operands),
+                              rows_of(problem_, 2, operands), rows_of_o(problem_, operands[3]),
+                              nullptr};
+    if (sizes.queries > 1) return run_blocks(problem_, team_, x, operands[4]);
+    const auto attend = HWY_DYNAMIC_DISPATCH(AttentionOfOne);
+    team_.run(sizes.samples * sizes.heads, operands[4], [&](std::int64_t task, float* scratch) {
+      attend(problem_, x, task / sizes.heads, task % sizes.heads, 0, scratch);
+    });
+  }
+
+ private:
+  AttentionProblem problem_;
+  Team team_;
+};
+
 class AttentionBackward final : public Kernel {
  public:
   explicit AttentionBackward(const Signature& s)
-      : problem_(problem_of(s, 3)),
+      : problem_(problem_of(s, 3, s.inputs.size())),
         inputs_(s.inputs.size()),
         team_(BackwardScratch(Scratch(), problem_.sizes.head_size, problem_.sizes.keys).floats) {}
 
@@ -606,6 +683,8 @@ std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
 }
 
 const RegisterKernelRule attention{{.op = "attention", .make = make<Attention>}};
+const RegisterKernelRule cached_attention{
+    {.op = "cached_attention", .make = make<CachedAttention>}};
 const RegisterKernelRule attention_backward{
     {.op = "attention_backward", .make = make<AttentionBackward>}};
 

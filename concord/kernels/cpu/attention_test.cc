@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include <cmath>
 #include <limits>
 
 #include "concord/kernels/kernel_check.h"
@@ -55,6 +56,32 @@ TEST(CpuKernel, PackedAttention) {
     for (const bool causal : {false, true}) {
       EXPECT_EQ("", check_kernels(packed(sizes, {.causal = causal})))
           << sizes.queries << " queries, causal " << causal;
+    }
+  }
+}
+
+// What lies after the last position that a query sees is not read.
+TEST(CpuKernel, CachedAttention) {
+  for (const Sizes& s : kGrid) {
+    for (const std::int64_t position :
+         {std::int64_t{0}, (s.keys - s.queries) / 2, s.keys - s.queries}) {
+      ref::Array kv({s.samples, s.keys, 2 * s.groups, s.head_size});
+      for (std::int64_t i = 0; i < kv.shape.elements(); ++i) {
+        const std::int64_t at = i / (2 * s.groups * s.head_size) % s.keys;
+        kv[i] = at < position + s.queries ? std::sin(static_cast<double>(i * i))
+                                          : std::numeric_limits<double>::quiet_NaN();
+      }
+      EXPECT_EQ("",
+                check_kernels(
+                    {.inputs = {{DType::kF32, {s.samples, s.queries, s.heads, s.head_size}},
+                                {DType::kF32, kv.shape},
+                                {DType::kI64, {}}},
+                     .build = [](GraphBuilder& b,
+                                 const Inputs& x) { ops::cached_attention(b, x[0], x[1], x[2]); },
+                     .fixed = {{"x1", kv}, {"x2", ref::Array({}, {static_cast<double>(position)})}},
+                     .backward = false,
+                     .any_threads = true}))
+          << s.queries << " queries at " << position << " of " << s.keys;
     }
   }
 }

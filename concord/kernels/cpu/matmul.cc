@@ -4,6 +4,7 @@
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
+#include "concord/kernels/cpu/row_matmul.h"
 
 namespace concord::cpu {
 namespace {
@@ -18,6 +19,7 @@ onednn::MemoryDesc row_vector(const TensorType& type, bool stacked) {
 const RegisterKernelRule matmul{{
     .op = "matmul",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      if (is_row_matmul(s)) return make_row_matmul(s);
       std::vector<int> arguments = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS};
       std::optional<onednn::MemoryDesc> bias;
       if (s.inputs.size() == 3) {

@@ -28,6 +28,23 @@ TEST(CpuKernel, MatmulInEveryOrientation) {
   }
 }
 
+TEST(CpuKernel, MatmulOfARow) {
+  for (const std::int64_t inner : {1, 16, 37, 300}) {
+    for (const std::int64_t columns : {1, 4, 7, 1000}) {
+      EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {1, inner}},
+                                              {DType::kF32, {columns, inner}},
+                                              {DType::kF32, {columns}}},
+                                   .build =
+                                       [](GraphBuilder& g, const std::vector<ValueId>& x) {
+                                         ops::matmul(g, x[0], x[1], {.transpose_b = true}, x[2]);
+                                       },
+                                   .backward = false,
+                                   .any_threads = true}))
+          << inner << " by " << columns;
+    }
+  }
+}
+
 TEST(CpuKernel, MatmulOfStacksWithBias) {
   for (const bool tb : {false, true}) {
     EXPECT_EQ("",

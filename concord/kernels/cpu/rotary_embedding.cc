@@ -40,36 +40,49 @@ namespace {
 
 class RotaryEmbedding final : public Kernel {
  public:
-  RotaryEmbedding(const Shape& shape, const Attributes& attributes)
+  RotaryEmbedding(const Shape& shape, const Attributes& attributes, bool has_position)
       : length_(shape[1]),
         heads_(shape[2]),
         turned_(attributes.integer("heads")),
         half_(shape[3] / 2),
-        positions_(shape[0] * shape[1]) {
-    const double sign = attributes.integer("inverse") != 0 ? -1 : 1;
-    for (std::int64_t t = 0; t < length_; ++t) {
-      const auto position = static_cast<double>(attributes.integer("first_position") + t);
-      for (std::int64_t i = 0; i < half_; ++i) {
-        const double exponent = -static_cast<double>(i) / static_cast<double>(half_);
-        const double angle = position * std::pow(attributes.real("base"), exponent);
-        cosines_.push_back(static_cast<float>(std::cos(angle)));
-        sines_.push_back(static_cast<float>(sign * std::sin(angle)));
-      }
+        positions_(shape[0] * shape[1]),
+        has_position_(has_position),
+        first_position_(attributes.integer("first_position")),
+        sign_(attributes.integer("inverse") != 0 ? -1 : 1),
+        cosines_(static_cast<std::size_t>(length_ * half_)),
+        sines_(cosines_.size()) {
+    for (std::int64_t i = 0; i < half_; ++i) {
+      const double exponent = -static_cast<double>(i) / static_cast<double>(half_);
+      rates_.push_back(std::pow(attributes.real("base"), exponent));
     }
+    if (!has_position_) set_angles(first_position_);
   }
 
   void run(std::span<std::byte* const> operands) override {
+    if (has_position_) set_angles(first_position_ + *as<std::int64_t>(operands[1]));
+    const float* x = as<float>(operands.front());
+    float* y = as<float>(operands.back());
     const std::int64_t width = heads_ * 2 * half_;
     parallel_for(positions_, std::max<std::int64_t>(1, kGrain / width),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t p = begin; p < end; ++p) {
-                     turn(as<float>(operands[0]) + p * width, p % length_,
-                          as<float>(operands[1]) + p * width);
+                     turn(x + p * width, p % length_, y + p * width);
                    }
                  });
   }
 
  private:
+  void set_angles(std::int64_t first_position) {
+    std::size_t at = 0;
+    for (std::int64_t t = 0; t < length_; ++t) {
+      for (const double rate : rates_) {
+        const double angle = static_cast<double>(first_position + t) * rate;
+        cosines_[at] = static_cast<float>(std::cos(angle));
+        sines_[at++] = static_cast<float>(sign_ * std::sin(angle));
+      }
+    }
+  }
+
   // The heads of one position. y may be x.
   void turn(const float* x, std::int64_t t, float* y) const {
     const auto rotate = HWY_DYNAMIC_DISPATCH(Rotate);
@@ -82,6 +95,10 @@ class RotaryEmbedding final : public Kernel {
   }
 
   std::int64_t length_, heads_, turned_, half_, positions_;
+  bool has_position_;
+  std::int64_t first_position_;
+  double sign_;
+  std::vector<double> rates_;           // of the angles, for each of a head's points
   std::vector<float> cosines_, sines_;  // [length, half], of double precision rounded once
 };
 
@@ -89,7 +106,8 @@ const RegisterKernelRule rotary_embedding{{
     .op = "rotary_embedding",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       expect_f32(s);
-      return std::make_unique<RotaryEmbedding>(s.inputs[0].type.shape, s.node.attributes);
+      return std::make_unique<RotaryEmbedding>(s.inputs[0].type.shape, s.node.attributes,
+                                               s.inputs.size() == 2);
     },
     .in_place = element_wise_in_place,
 }};

@@ -27,6 +27,21 @@ TEST(CpuKernel, RotaryEmbedding) {
   }
 }
 
+TEST(CpuKernel, RotaryEmbeddingFromAPositionThatIsAnInput) {
+  for (const double position : {0.0, 3.0, 1000.0}) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {2, 5, 3, 20}}, {DType::kI64, {}}},
+                                 .build =
+                                     [&](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                       ops::rotary_embedding(
+                                           b, x[0],
+                                           {.first_position = 7, .heads = 2, .position = x[1]});
+                                     },
+                                 .fixed = {{"x1", ref::Array({}, {position})}},
+                                 .tolerance = 1e-6,
+                                 .any_threads = true}));
+  }
+}
+
 // Su et al. 2021, equation 11: positions count by their distance only.
 TEST(CpuKernel, RotaryEmbeddingKeepsProductsOfEqualDistance) {
   const auto product = [](std::int64_t query, std::int64_t key) {

@@ -1,4 +1,6 @@
 // Kernels that move elements. They work on bytes: an element type matters only by its size.
+#include "concord/ops/shape_ops.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -159,14 +161,15 @@ struct BlockCopy {
 // `shape` seen from `dim`: rows before it, and bytes of all its indices and of one index.
 struct AroundDim {
   AroundDim(const TensorType& type, std::int64_t dim)
-      : index_bytes(static_cast<std::int64_t>(size_of(type.dtype))) {
+      : extent(type.shape[static_cast<int>(dim)]),
+        index_bytes(static_cast<std::int64_t>(size_of(type.dtype))) {
     for (int d = 0; d < type.shape.rank(); ++d) {
       if (d < dim) rows *= type.shape[d];
       if (d > dim) index_bytes *= type.shape[d];
     }
-    bytes = index_bytes * type.shape[static_cast<int>(dim)];
+    bytes = index_bytes * extent;
   }
-  std::int64_t rows = 1, bytes, index_bytes;
+  std::int64_t rows = 1, extent, bytes, index_bytes;
 };
 
 // Copies between operands: input and output number i, or the only one there is.
@@ -254,6 +257,57 @@ const RegisterKernelRule pad_slice{{
                     s.node.attributes.integer("begin") * to.index_bytes, to.bytes},
           static_cast<std::int64_t>(s.outputs[0].type.bytes()));
     },
+}};
+
+class DynamicSlice final : public Kernel {
+ public:
+  explicit DynamicSlice(const Signature& s)
+      : from_(s.inputs[0].type, s.node.attributes.integer("dim")),
+        to_(s.outputs[0].type, s.node.attributes.integer("dim")) {}
+  void run(std::span<std::byte* const> operands) override {
+    const std::int64_t start = *as<std::int64_t>(operands[1]);
+    ops::expect_inside(start, to_.extent, from_.extent);
+    BlockCopy{to_.rows, to_.bytes, start * from_.index_bytes, from_.bytes, 0, to_.bytes}.run(
+        operands[0], operands[2]);
+  }
+
+ private:
+  AroundDim from_, to_;
+};
+
+const RegisterKernelRule dynamic_slice{{
+    .op = "dynamic_slice",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      return std::make_unique<DynamicSlice>(s);
+    },
+}};
+
+class DynamicUpdateSlice final : public Kernel {
+ public:
+  explicit DynamicUpdateSlice(const Signature& s)
+      : part_(s.inputs[1].type, s.node.attributes.integer("dim")),
+        whole_(s.outputs[0].type, s.node.attributes.integer("dim")) {}
+  void run(std::span<std::byte* const> operands) override {
+    const std::int64_t start = *as<std::int64_t>(operands[2]);
+    ops::expect_inside(start, part_.extent, whole_.extent);
+    if (operands[3] != operands[0]) {
+      BlockCopy{whole_.rows, whole_.bytes, 0, whole_.bytes, 0, whole_.bytes}.run(operands[0],
+                                                                                 operands[3]);
+    }
+    BlockCopy{part_.rows, part_.bytes, 0, part_.bytes, start * whole_.index_bytes, whole_.bytes}
+        .run(operands[1], operands[3]);
+  }
+
+ private:
+  AroundDim part_, whole_;
+};
+
+const RegisterKernelRule dynamic_update_slice{{
+    .op = "dynamic_update_slice",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      return std::make_unique<DynamicUpdateSlice>(s);
+    },
+    .in_place = [](const Signature&, std::size_t, std::size_t i) { return i == 0; },
 }};
 
 }  // namespace

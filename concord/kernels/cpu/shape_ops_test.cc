@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "concord/base/error.h"
 #include "concord/kernels/kernel_check.h"
 
 namespace concord::cpu {
@@ -74,6 +75,44 @@ TEST(CpuKernel, Split) {
   EXPECT_EQ("", check({x}, [](auto& b, auto& in) { ops::split(b, in[0], 1, {3, 1, 2}); }));
   EXPECT_EQ("", check({x}, [](auto& b, auto& in) { ops::split(b, in[0], -1, {1, 4}); }));
   EXPECT_EQ("", check({x}, [](auto& b, auto& in) { ops::split(b, in[0], 0, {2, 0}); }));
+}
+
+TEST(CpuKernel, DynamicSliceAndItsReverse) {
+  const TensorType position{DType::kI64, {}};
+  for (const DType dtype : {DType::kF32, DType::kI64}) {
+    for (const std::int64_t dim : {0, 1, 2}) {
+      for (const double start : {0.0, 2.0}) {
+        ref::Array x({4, 5, 4});
+        for (std::int64_t i = 0; i < 80; ++i) x[i] = static_cast<double>(i);
+        EXPECT_EQ("", check_kernels({.inputs = {{dtype, x.shape}, position, position},
+                                     .build =
+                                         [&](GraphBuilder& b, const Inputs& in) {
+                                           const ValueId part =
+                                               ops::dynamic_slice(b, in[0], in[1], dim, 2);
+                                           ops::dynamic_update_slice(b, in[0], part, in[2], dim);
+                                         },
+                                     .fixed = {{"x0", x},
+                                               {"x1", ref::Array({}, {start})},
+                                               {"x2", ref::Array({}, {1.0})}},
+                                     .tolerance = 0,
+                                     .backward = false}))
+            << "dim " << dim << " from " << start;
+      }
+    }
+  }
+}
+
+// That the CPU kernels refuse it too shows in the decoder, which gives them positions.
+TEST(RefKernel, DynamicSliceStopsOutsideOfTheDim) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const ValueId start = b.input("start", {DType::kI64, {}});
+  ops::dynamic_slice(b, b.input("x", {DType::kF32, {5}}), start, 0, 2);
+  for (const double outside : {-1.0, 4.0, 6.0}) {
+    EXPECT_THROW(
+        ref::evaluate(graph, {{"x", ref::Array({5})}, {"start", ref::Array({}, {outside})}}),
+        Error);
+  }
 }
 
 TEST(CpuKernel, CastBetweenAllTypes) {

@@ -141,6 +141,7 @@ std::vector<Array> evaluate(const Graph& graph, const Bindings& bindings) {
   evaluation.bind(bindings, true);
   evaluation.run(Phase::kPrologue);
   evaluation.run(Phase::kMicrobatch);
+  evaluation.run(Phase::kUpdate);
   return evaluation.take_values();
 }
 

@@ -12,8 +12,10 @@ const RegisterKernel rotary_embedding{
       const std::int64_t length = shape[1], heads = shape[2], channels = shape[3];
       const std::int64_t half = channels / 2, turned = attributes.integer("heads");
       const double sign = attributes.integer("inverse") != 0 ? -1 : 1;
+      const std::int64_t first = attributes.integer("first_position") +
+                                 (c.inputs.size() == 2 ? static_cast<std::int64_t>(c.in(1)[0]) : 0);
       for (std::int64_t row = 0; row < shape.elements() / channels; ++row) {
-        const std::int64_t position = attributes.integer("first_position") + row / heads % length;
+        const std::int64_t position = first + row / heads % length;
         for (std::int64_t i = 0; i < half; ++i) {
           const double exponent = -2 * static_cast<double>(i) / static_cast<double>(channels);
           const double angle =

@@ -1,3 +1,5 @@
+#include "concord/ops/shape_ops.h"
+
 #include <cmath>
 
 #include "concord/kernels/ref/reference.h"
@@ -80,6 +82,25 @@ const RegisterKernel pad_slice{"pad_slice", [](const Call& c) {
                                  copy_indices(c.in(0), 0, c.out(0), attributes.integer("begin"),
                                               c.in(0).shape[static_cast<int>(dim)], dim);
                                }};
+
+const RegisterKernel dynamic_slice{
+    "dynamic_slice", [](const Call& c) {
+      const std::int64_t dim = c.node.attributes.integer("dim");
+      const std::int64_t extent = c.node.attributes.integer("extent");
+      const auto start = static_cast<std::int64_t>(c.in(1)[0]);
+      ops::expect_inside(start, extent, c.in(0).shape[static_cast<int>(dim)]);
+      copy_indices(c.in(0), start, c.out(0), 0, extent, dim);
+    }};
+
+const RegisterKernel dynamic_update_slice{
+    "dynamic_update_slice", [](const Call& c) {
+      const std::int64_t dim = c.node.attributes.integer("dim");
+      const std::int64_t count = c.in(1).shape[static_cast<int>(dim)];
+      const auto start = static_cast<std::int64_t>(c.in(2)[0]);
+      ops::expect_inside(start, count, c.in(0).shape[static_cast<int>(dim)]);
+      c.out(0).data = c.in(0).data;
+      copy_indices(c.in(1), 0, c.out(0), start, count, dim);
+    }};
 
 // Floating types are not told apart: the reference does not round.
 const RegisterKernel cast{
