@@ -27,9 +27,8 @@ void check_request(const GenerationRequest& request, const data::Task& task) {
   }
   if (request.top_k && (*request.top_k < 1 || *request.top_k > task.outputs)) {
     fail(
-        "a choice from the {} likeliest tokens: expected 1 to {}, the vocabulary; without --top-k "
-        "it "
-        "is from all",
+        "a choice from the {} likeliest tokens: expected 1 to {}, the vocabulary; leave --top-k "
+        "out to choose from all",
         *request.top_k, task.outputs);
   }
 }
