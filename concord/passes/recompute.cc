@@ -201,8 +201,9 @@ class Recomputation {
         continue;
       }
       for (const ValueId id : node.inputs) activation(id).last_read = forward_.size();
+      const bool is_differentiable = find_op(node.op).gradient != nullptr;
       for (const ValueId id : node.outputs) {
-        if (!passing[index(id)]) continue;
+        if (!passing[index(id)] || !is_differentiable) continue;
         activation(id) = {.bytes = bytes_of(graph_, id),
                           .made = forward_.size(),
                           .last_read = forward_.size(),

@@ -6,7 +6,8 @@
 //
 // Vocabulary. The *forward pass* is the nodes of a microbatch up to the last one on which an output
 // of the graph depends; the *backward pass* is the rest. An *activation* is a value that a node of
-// the forward pass makes. A *segment* is a run of nodes of the forward pass, and the *boundary*
+// the forward pass makes by an op that has a gradient rule; other ops make gradients or metrics,
+// which are not computed again. A *segment* is a run of nodes of the forward pass, and the *boundary*
 // behind it what later nodes of the forward pass read of it or of those before.
 //
 // Boundaries are kept. What else the backward pass reads of a segment is computed again when the

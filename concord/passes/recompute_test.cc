@@ -100,8 +100,8 @@ nn::StepOptions network(const std::string& name) {
 
 constexpr std::int64_t kBatch = 16;
 
-std::unique_ptr<train::Engine> engine_of(const std::string& name, Recompute recompute) {
-  return std::make_unique<train::Engine>(train::model_graphs(network(name)),
+std::unique_ptr<train::Engine> engine_of(const nn::StepOptions& options, Recompute recompute) {
+  return std::make_unique<train::Engine>(train::model_graphs(options),
                                          train::EngineOptions{.batch = kBatch,
                                                               .leaves = 2,
                                                               .microbatch = 4,
@@ -146,10 +146,10 @@ std::vector<double> train(train::Engine& engine, const nn::StepOptions& options)
 // move once.
 TEST(Recompute, ChangesNoBit) {
   for (const char* name : {"mlp", "resnet_small", "gpt"}) {
-    const auto kept = engine_of(name, Recompute::kNone);
+    const auto kept = engine_of(network(name), Recompute::kNone);
     const std::vector<double> losses = train(*kept, network(name));
     for (const Recompute recompute : {Recompute::kSelective, Recompute::kFull}) {
-      const auto engine = engine_of(name, recompute);
+      const auto engine = engine_of(network(name), recompute);
       EXPECT_EQ(train(*engine, network(name)), losses) << name;
       EXPECT_GT(engine->training_program().microbatch.size(),
                 kept->training_program().microbatch.size())
@@ -165,11 +165,21 @@ TEST(Recompute, TakesLessMemoryTheMoreItRecomputes) {
   for (const char* name : {"resnet_small", "gpt"}) {
     std::array<std::size_t, kAll.size()> bytes{};
     std::ranges::transform(kAll, bytes.begin(), [&](Recompute recompute) {
-      return engine_of(name, recompute)->training_program().arena_bytes;
+      return engine_of(network(name), recompute)->training_program().arena_bytes;
     });
     EXPECT_LT(bytes[1], bytes[0]) << name;
     EXPECT_LT(bytes[2], bytes[1]) << name;
   }
+}
+
+// The loss of many words comes with its gradients, which live long and are dear.
+TEST(Recompute, FullComputesNoGradientTwice) {
+  nn::StepOptions options = network("gpt");
+  options.outputs = 3000;
+  const auto engine = engine_of(options, Recompute::kFull);
+  EXPECT_EQ(std::ranges::count(engine->training_program().microbatch,
+                               "linear_cross_entropy_backward", &ProgramStep::op),
+            1);
 }
 
 }  // namespace
