@@ -161,6 +161,14 @@ TEST(Recompute, ChangesNoBit) {
   }
 }
 
+// It computes the gradient of a large classifier as well.
+TEST(Recompute, LeavesTheNodeThatMakesTheLossAlone) {
+  const auto engine = engine_of("gpt", Recompute::kFull);
+  EXPECT_EQ(std::ranges::count(engine->training_program().microbatch,
+                               "linear_cross_entropy_backward", &ProgramStep::op),
+            1);
+}
+
 TEST(Recompute, TakesLessMemoryTheMoreItRecomputes) {
   for (const char* name : {"resnet_small", "gpt"}) {
     std::array<std::size_t, kAll.size()> bytes{};
