@@ -22,7 +22,7 @@ struct BenchArguments {
   bool json = false;
 };
 
-nlohmann::json to_json(const train::StepBenchmark& result, double peak) {
+nlohmann::json to_json(const train::StepBenchmark& result, DType precision, double peak) {
   nlohmann::json by_op = nlohmann::json::array();
   double all = 0;
   for (const train::OpTime& time : result.by_op) all += time.seconds;
@@ -36,6 +36,7 @@ nlohmann::json to_json(const train::StepBenchmark& result, double peak) {
   }
   return {{"steps", result.steps},
           {"threads", compute_threads()},
+          {"precision", to_string(precision)},
           {"step_seconds", result.step_seconds},
           {"fastest_seconds", result.fastest_seconds},
           {"slowest_seconds", result.slowest_seconds},
@@ -47,15 +48,16 @@ nlohmann::json to_json(const train::StepBenchmark& result, double peak) {
           {"by_op", std::move(by_op)}};
 }
 
-void print_text(const train::StepBenchmark& result, double peak) {
+void print_text(const train::StepBenchmark& result, DType precision, double peak) {
   fmt::print(
       "step             {} (median of {}; {} to {}, quartiles {} apart)\n"
       "samples          {}/s\n"
-      "speed            {}FLOP/s, {} of the measured peak of {}FLOP/s ({} threads)\n\n",
+      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({} threads)\n\n",
       format_duration(result.step_seconds), result.steps, format_duration(result.fastest_seconds),
       format_duration(result.slowest_seconds), format_percent(result.spread),
       format_count(result.samples_per_second), format_count(result.flops_per_second),
-      format_percent(result.flops_per_second / peak), format_count(peak), compute_threads());
+      to_string(precision), format_percent(result.flops_per_second / peak), format_count(peak),
+      compute_threads());
   double all = 0;
   for (const train::OpTime& time : result.by_op) all += time.seconds;
   fmt::print("{:<32} {:>8} {:>12} {:>8} {:>10}\n", "op", "runs", "time a step", "share", "GFLOP/s");
@@ -82,9 +84,9 @@ void run_step(const BenchArguments& arguments) {
   const train::StepBenchmark result = train::benchmark_steps(
       *job.engine, next_batch, {.steps = arguments.steps, .by_layer = arguments.by_layer});
   if (arguments.json) {
-    print_json(to_json(result, peak));
+    print_json(to_json(result, job.engine->precision(), peak));
   } else {
-    print_text(result, peak);
+    print_text(result, job.engine->precision(), peak);
   }
 }
 

@@ -15,6 +15,7 @@
 
 #include "concord/base/file.h"
 #include "concord/cli/completion.h"
+#include "concord/kernels/cpu/instruction_set.h"
 
 namespace concord::cli {
 namespace {
@@ -315,6 +316,28 @@ TEST_F(Command, InfoCountsParametersWorkAndMemory) {
   EXPECT_GE(info["arena_bytes"], info["arena_lower_bound_bytes"]);
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
   EXPECT_THAT(run("info small.toml --program").out, HasSubstr("\nmicrobatch "));
+}
+
+TEST_F(Command, Bf16IsRefusedWhereTheProcessorHasNone) {
+  for (const char* name : {"DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"}) setenv(name, "AVX2", 1);
+  const Outcome refused = run("train small.toml --set train.precision=bf16");
+  for (const char* name : {"DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"}) unsetenv(name);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("this one has AVX2. Use train.precision = \"f32\""));
+}
+
+TEST_F(Command, Bf16TrainsAndIsEvaluatedAsBf16) {
+  if (!cpu::has_bf16()) GTEST_SKIP() << "the processor has no bf16";
+  const Outcome trained = run("train small.toml --set train.precision=bf16 --json");
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_THAT(trained.err, HasSubstr(", bf16, "));
+  const Outcome other = run("eval small.toml --checkpoint run");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("train.precision = \"f32\", but the checkpoint's model was "
+                                   "trained with \"bf16\""));
+  const Outcome evaluated =
+      run("eval small.toml --checkpoint run --set train.precision=bf16 --json");
+  EXPECT_EQ(evaluated.last_line()["loss"], trained.last_line()["loss"]) << evaluated.err;
 }
 
 TEST_F(Command, TokenizeLearnsATokenizerAndAppliesIt) {

@@ -48,6 +48,7 @@ nlohmann::json describe(const Config& config, train::Engine& engine) {
           {"batch", engine.batch()},
           {"leaves", engine.leaves()},
           {"microbatch", engine.microbatch_size()},
+          {"precision", to_string(engine.precision())},
           {"flops_per_sample", flops / static_cast<double>(engine.batch())},
           {"flops_per_step", flops},
           {"state_bytes", engine.states().bytes()},
@@ -73,7 +74,7 @@ void print_text(const nlohmann::json& info) {
   fmt::print(
       "\n"
       "model            {}: {} parameters, {} statistics, {} optimizer values\n"
-      "batch            {} in {} leaves, computed {} samples at a time\n"
+      "batch            {} in {} leaves, computed {} samples at a time in {}\n"
       "work             {}FLOP a sample, {}FLOP a step\n"
       "states           {}\n"
       "gradient         {} for each sum that is kept\n"
@@ -82,7 +83,7 @@ void print_text(const nlohmann::json& info) {
       info["statistic_count"].get<std::int64_t>(),
       info["optimizer_state_count"].get<std::int64_t>(), info["batch"].get<std::int64_t>(),
       info["leaves"].get<std::int64_t>(), info["microbatch"].get<std::int64_t>(),
-      format_count(info["flops_per_sample"].get<double>()),
+      info["precision"].get<std::string>(), format_count(info["flops_per_sample"].get<double>()),
       format_count(info["flops_per_step"].get<double>()), bytes(info["state_bytes"]),
       bytes(info["gradient_bytes"]), bytes(info["arena_bytes"]),
       bytes(info["arena_lower_bound_bytes"]));

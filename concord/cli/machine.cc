@@ -6,6 +6,7 @@
 #include <hwy/highway.h>
 #include <jpeglib.h>
 #include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
 #include <pcre2.h>
 #include <png.h>
 #include <toml++/toml.h>
@@ -17,10 +18,10 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <oneapi/dnnl/dnnl.hpp>
 
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/peak.h"
 
 namespace concord::cli {
@@ -80,29 +81,6 @@ std::size_t memory_limit() {
   return std::sscanf(line.c_str(), "%llu", &bytes) == 1 ? static_cast<std::size_t>(bytes) : 0;
 }
 
-std::string onednn_instructions() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::sse41:
-      return "SSE4.1";
-    case dnnl::cpu_isa::avx:
-      return "AVX";
-    case dnnl::cpu_isa::avx2:
-      return "AVX2";
-    case dnnl::cpu_isa::avx2_vnni:
-      return "AVX2 with VNNI";
-    case dnnl::cpu_isa::avx512_core:
-      return "AVX-512";
-    case dnnl::cpu_isa::avx512_core_vnni:
-      return "AVX-512 with VNNI";
-    case dnnl::cpu_isa::avx512_core_bf16:
-      return "AVX-512 with bf16";
-    case dnnl::cpu_isa::avx512_core_amx:
-      return "AVX-512 with AMX";
-    default:
-      return "generic";
-  }
-}
-
 }  // namespace
 
 std::size_t Machine::cache_bytes() const {
@@ -128,7 +106,7 @@ Machine describe_machine() {
                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   machine.memory_limit_bytes = memory_limit();
   machine.vector_instructions = cpu::vector_instruction_set();
-  machine.onednn_instructions = onednn_instructions();
+  machine.onednn_instructions = cpu::onednn_instruction_set();
   return machine;
 }
 

@@ -3,6 +3,8 @@
 // change after, so lookups need no lock.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +32,23 @@ struct Cost {
   double flops = 0;  // additions and multiplications counted separately, as the literature does
 };
 
+// How an op takes part in a step that is computed in bf16 (passes/mixed_precision.h).
+struct Bf16Form {
+  enum class Use : std::uint8_t {
+    kNever,    // it computes in f32
+    kAlways,   // its inputs are cast to bf16
+    kFollows,  // it computes in bf16 where its inputs come in bf16
+    kStarts,   // it takes what comes; its result is taken for bf16 by those that follow
+  };
+  Use use = Use::kNever;
+  std::uint32_t inputs = 0;     // bit i: whether input i is bf16 then, bit 31 for all from 31 on
+  bool chooses_output = false;  // attribute "output" = "f32" keeps the result of bf16 inputs in f32
+
+  bool takes(std::size_t input) const {
+    return (inputs >> std::min<std::size_t>(input, 31) & 1) != 0;
+  }
+};
+
 struct Op {
   std::string name;
 
@@ -44,6 +63,8 @@ struct Op {
   // Null: one operation for each output element.
   Cost (*cost)(const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType> outputs) = nullptr;
+
+  Bf16Form bf16 = {};
 };
 
 // Throws Error naming the op when it is unknown.

@@ -9,7 +9,9 @@
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
 #include "concord/base/philox.h"
+#include "concord/graph/op.h"
 #include "concord/graph/printer.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/tensor/relayout.h"
@@ -37,8 +39,7 @@ void store(const ref::Array& array, const Operand& operand, std::byte* destinati
         plain.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(array.data[i]);
         break;
       case DType::kBF16:
-        reinterpret_cast<std::uint16_t*>(plain.view().data)[i] =
-            float_to_bf16(static_cast<float>(array.data[i]));
+        plain.as<BF16>()[i] = BF16(static_cast<float>(array.data[i]));
         break;
     }
   }
@@ -67,7 +68,7 @@ ref::Array load(const Operand& operand, const std::byte* source) {
         array.data[i] = plain.as<std::uint8_t>()[i];
         break;
       case DType::kBF16:
-        array.data[i] = bf16_to_float(reinterpret_cast<const std::uint16_t*>(plain.view().data)[i]);
+        array.data[i] = static_cast<float>(plain.as<BF16>()[i]);
         break;
     }
   }
@@ -157,13 +158,23 @@ bool padding_is_zero(const Operand& operand, const ref::Array& elements, const s
   if (!operand.layout.has_padding(operand.type.shape)) return true;
   Buffer again(bytes.size());
   store(elements, operand, again.data());
-  if (operand.type.dtype != DType::kF32) {
-    return std::equal(bytes.begin(), bytes.end(), reinterpret_cast<const char*>(again.data()));
-  }
-  const auto* given = reinterpret_cast<const float*>(bytes.data());
-  const auto* expected = reinterpret_cast<const float*>(again.data());
-  return std::equal(given, given + bytes.size() / sizeof(float), expected,
-                    [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+  const auto is_same = [&]<typename T>(T) {
+    const auto* given = reinterpret_cast<const T*>(bytes.data());
+    const auto* expected = reinterpret_cast<const T*>(again.data());
+    return std::equal(given, given + bytes.size() / sizeof(T), expected, [](T x, T y) {
+      const auto a = static_cast<float>(x), b = static_cast<float>(y);
+      return a == b || (std::isnan(a) && std::isnan(b));
+    });
+  };
+  if (operand.type.dtype == DType::kF32) return is_same(float());
+  if (operand.type.dtype == DType::kBF16) return is_same(BF16());
+  return std::equal(bytes.begin(), bytes.end(), reinterpret_cast<const char*>(again.data()));
+}
+
+// The distance to the next number of this type where it is coarse, else 0.
+double spacing(DType dtype, double x) {
+  if (dtype != DType::kBF16 || x == 0 || !std::isfinite(x)) return 0;
+  return std::ldexp(1.0, std::ilogb(x) - 7);
 }
 
 // What is wrong with an output, or "".
@@ -174,7 +185,8 @@ std::string compare(const Operand& operand, const std::string& bytes, const ref:
   for (std::size_t i = 0; i < expected.data.size(); ++i) {
     const double a = given.data[i], b = expected.data[i];
     if (a == b || (std::isnan(a) && std::isnan(b))) continue;
-    const double error = std::abs(a - b) / std::max(1.0, std::abs(b));
+    const double allowed = spacing(operand.type.dtype, b);
+    const double error = (std::abs(a - b) - allowed) / std::max(1.0, std::abs(b));
     if (error <= tolerance) continue;
     tolerance = std::isnan(error) ? INFINITY : error;
     report = fmt::format("element {} is {}; the reference says {}", i, a, b);
@@ -229,6 +241,62 @@ std::vector<std::vector<std::optional<Layout>>> offers(const Graph& graph, const
   return result;
 }
 
+// What is wrong with a node of a graph whose values are these, or "".
+std::string check_in_layouts(const Graph& graph, const Node& node,
+                             const std::vector<ref::Array>& values, const KernelCheck& check,
+                             KernelPolicy& policy) {
+  std::optional<Signature> previous;
+  for (const auto& offered : offers(graph, node, check)) {
+    Signature signature = signature_of(graph, node, offered, policy);
+    if (previous && same_layouts(*previous, signature)) continue;
+    const std::string report = check_node(signature, values, check, policy);
+    if (!report.empty()) return fmt::format("{}: {}", to_string(graph, node), report);
+    previous = std::move(signature);
+  }
+  return "";
+}
+
+// The node in bf16, in a graph of its own; nullopt where its op has no such form.
+std::optional<Graph> alone_in_bf16(const Graph& graph, const Node& node, bool f32_output) {
+  const Bf16Form& form = find_op(node.op).bf16;
+  if (f32_output && !form.chooses_output) return std::nullopt;
+  Graph alone;
+  GraphBuilder builder(alone);
+  std::vector<ValueId> inputs;
+  bool any = false;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    TensorType type = graph.type(node.inputs[i]);
+    if (form.use != Bf16Form::Use::kNever && form.takes(i) && type.dtype == DType::kF32) {
+      type.dtype = DType::kBF16;
+      any = true;
+    }
+    inputs.push_back(builder.input(fmt::format("{}", i), type));
+  }
+  if (!any) return std::nullopt;
+  Attributes attributes = node.attributes;
+  if (f32_output) attributes.set("output", std::string(to_string(DType::kF32)));
+  builder.node(node.op, inputs, std::move(attributes));
+  return alone;
+}
+
+// The same for the node's forms in bf16.
+std::string check_in_bf16(const Graph& graph, const Node& node,
+                          const std::vector<ref::Array>& values, const KernelCheck& check,
+                          KernelPolicy& policy) {
+  for (const bool f32_output : {false, true}) {
+    const std::optional<Graph> alone = alone_in_bf16(graph, node, f32_output);
+    if (!alone) continue;
+    ref::Bindings bindings;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      bindings[fmt::format("{}", i)] = values[static_cast<std::size_t>(node.inputs[i])];
+    }
+    const std::string report =
+        check_in_layouts(*alone, alone->nodes[0], ref::evaluate(*alone, bindings), check, policy);
+    if (!report.empty()) return report;
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string check_kernels(const KernelCheck& check) {
@@ -268,14 +336,13 @@ std::string check_kernels(const KernelCheck& check) {
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     if (n >= loss_begin && n < loss_end) continue;
     const Node& node = graph.nodes[n];
-    std::optional<Signature> previous;
-    for (const auto& offered : offers(graph, node, check)) {
-      Signature signature = signature_of(graph, node, offered, policy);
-      if (previous && same_layouts(*previous, signature)) continue;
-      const std::string report = check_node(signature, values, check, policy);
-      if (!report.empty()) return fmt::format("{}: {}", to_string(graph, node), report);
-      previous = std::move(signature);
+    std::string report = check_in_layouts(graph, node, values, check, policy);
+    if (report.empty() && cpu::has_bf16()) {
+      KernelCheck in_bf16 = check;
+      if (check.bf16_tolerance > 0) in_bf16.tolerance = check.bf16_tolerance;
+      report = check_in_bf16(graph, node, values, in_bf16, policy);
     }
+    if (!report.empty()) return report;
   }
   return "";
 }

@@ -24,6 +24,7 @@ const RegisterOp add_op{{
       return {sum_to_shape(b, dy, b.shape(context.input(0))),
               sum_to_shape(b, dy, b.shape(context.input(1)))};
     },
+    .bf16 = follows_bf16(2),
 }};
 
 // y = a * b: dL/da = dL/dy * b and dL/db = dL/dy * a.
@@ -36,6 +37,7 @@ const RegisterOp mul_op{{
       return {sum_to_shape(b, mul(b, dy, context.input(1)), b.shape(context.input(0))),
               sum_to_shape(b, mul(b, dy, context.input(0)), b.shape(context.input(1)))};
     },
+    .bf16 = follows_bf16(2),
 }};
 
 // y = a - b: as add, with the second gradient negated.
@@ -48,6 +50,7 @@ const RegisterOp sub_op{{
       return {sum_to_shape(b, dy, b.shape(context.input(0))),
               neg(b, sum_to_shape(b, dy, b.shape(context.input(1))))};
     },
+    .bf16 = follows_bf16(2),
 }};
 
 // y = a / b: dL/da = dL/dy / b and dL/db = -dL/dy * y / b.
@@ -61,9 +64,10 @@ const RegisterOp div_op{{
       return {sum_to_shape(b, da, b.shape(context.input(0))),
               neg(b, sum_to_shape(b, db, b.shape(context.input(1))))};
     },
+    .bf16 = follows_bf16(2),
 }};
 
-const RegisterOp equal_op{{.name = "equal", .infer = infer_binary}};
+const RegisterOp equal_op{{.name = "equal", .infer = infer_binary, .bf16 = follows_bf16(2)}};
 
 std::vector<TensorType> infer_unary(const Node&, std::span<const TensorType> inputs) {
   expect_inputs(inputs, 1);
@@ -77,6 +81,7 @@ const RegisterOp neg_op{{
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       return {neg(context.builder, context.output_gradient(0))};
     },
+    .bf16 = follows_bf16(),
 }};
 
 // y = e^x: dL/dx = dL/dy * y.
@@ -86,6 +91,7 @@ const RegisterOp exp_op{{
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       return {mul(context.builder, context.output_gradient(0), context.output(0))};
     },
+    .bf16 = follows_bf16(),
 }};
 
 // y = ln x: dL/dx = dL/dy / x.
@@ -95,6 +101,7 @@ const RegisterOp log_op{{
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       return {div(context.builder, context.output_gradient(0), context.input(0))};
     },
+    .bf16 = follows_bf16(),
 }};
 
 // y = sqrt x: dL/dx = dL/dy / (2 y).
@@ -105,6 +112,7 @@ const RegisterOp sqrt_op{{
       GraphBuilder& b = context.builder;
       return {scale(b, div(b, context.output_gradient(0), context.output(0)), 0.5)};
     },
+    .bf16 = follows_bf16(),
 }};
 
 // y = x^2: dL/dx = 2 x * dL/dy.
@@ -115,6 +123,7 @@ const RegisterOp square_op{{
       GraphBuilder& b = context.builder;
       return {scale(b, mul(b, context.output_gradient(0), context.input(0)), 2.0)};
     },
+    .bf16 = follows_bf16(),
 }};
 
 // y = |x|: dL/dx = dL/dy * sign(x), 0 at 0.
@@ -125,6 +134,7 @@ const RegisterOp abs_op{{
       return {
           context.builder.node1("abs_backward", {context.output_gradient(0), context.input(0)})};
     },
+    .bf16 = follows_bf16(),
 }};
 
 const RegisterOp abs_backward_op{{
@@ -134,6 +144,7 @@ const RegisterOp abs_backward_op{{
       expect_same(inputs[0], inputs[1]);
       return {inputs[0]};
     },
+    .bf16 = follows_bf16(2),
 }};
 
 // dL/dx = dL/dy where y = x, else 0.
@@ -144,6 +155,7 @@ const RegisterOp clamp_op{{
       GraphBuilder& b = context.builder;
       return {mul(b, context.output_gradient(0), equal(b, context.input(0), context.output(0)))};
     },
+    .bf16 = follows_bf16(),
 }};
 
 const RegisterOp scale_op{{
@@ -153,9 +165,11 @@ const RegisterOp scale_op{{
       return {scale(context.builder, context.output_gradient(0),
                     context.node.attributes.real("factor"))};
     },
+    .bf16 = follows_bf16(),
 }};
 
-// Output: the input's shape summed down to attribute "shape", which broadcasts to it.
+// Output: the input's shape summed down to attribute "shape", which broadcasts to it; of bf16 in
+// f32.
 const RegisterOp sum_to_shape_op{{
     .name = "sum_to_shape",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -164,7 +178,7 @@ const RegisterOp sum_to_shape_op{{
       if (broadcast(shape, inputs[0].shape) != inputs[0].shape) {
         fail("{} cannot be summed to {}", to_string(inputs[0].shape), to_string(shape));
       }
-      return {{inputs[0].dtype, shape}};
+      return {{sum_type(inputs[0].dtype), shape}};
     },
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       GraphBuilder& b = context.builder;
@@ -174,6 +188,7 @@ const RegisterOp sum_to_shape_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{static_cast<double>(inputs[0].shape.elements())};
         },
+    .bf16 = follows_bf16(),
 }};
 
 // Output: the input stretched to attribute "shape", which it broadcasts to.
@@ -191,6 +206,7 @@ const RegisterOp broadcast_to_op{{
       GraphBuilder& b = context.builder;
       return {sum_to_shape(b, context.output_gradient(0), b.shape(context.input(0)))};
     },
+    .bf16 = follows_bf16(),
 }};
 
 }  // namespace

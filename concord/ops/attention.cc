@@ -102,6 +102,7 @@ const RegisterOp attention_op{{
     },
     .cost = [](const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return cost(node, inputs, 2); },
+    .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b111},
 }};
 
 // Attributes: as above. Inputs do, o, logsumexp, then those of attention. Outputs their gradients.
@@ -121,6 +122,7 @@ const RegisterOp attention_backward_op{{
     },
     .cost = [](const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return cost(node, inputs.subspan(3), 5); },
+    .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b111011},
 }};
 
 // Attributes: causal = 1, scale. Inputs q, kv, position. Output o. What it costs depends on the

@@ -8,6 +8,8 @@ namespace {
 
 std::int64_t groups_of(const Node& node) { return node.attributes.integer("groups"); }
 
+constexpr Bf16Form kProduct{.use = Bf16Form::Use::kAlways, .inputs = 0b11};
+
 // Attributes: stride, padding, dilation, groups. Inputs: x, w and perhaps bias.
 std::vector<TensorType> infer_forward(const Node& node, std::span<const TensorType> inputs) {
   if (inputs.size() != 3) expect_inputs(inputs, 2);
@@ -47,7 +49,7 @@ std::vector<TensorType> infer_backward_data(const Node& node, std::span<const Te
 }
 
 // Inputs: x, dy. Attributes: those of conv2d, "kernel" (Kh, Kw), and "bias": 1 adds the output
-// dbias.
+// dbias. Outputs of bf16 inputs are f32.
 std::vector<TensorType> infer_backward_weights(const Node& node,
                                                std::span<const TensorType> inputs) {
   expect_inputs(inputs, 2);
@@ -56,8 +58,9 @@ std::vector<TensorType> infer_backward_weights(const Node& node,
   const Extent2d kernel = extent_attribute(node, "kernel");
   const std::int64_t o = inputs[1].shape[1];
   const std::int64_t i = inputs[0].shape[1] / groups_of(node);
-  std::vector<TensorType> outputs = {{inputs[0].dtype, {o, i, kernel[0], kernel[1]}}};
-  if (node.attributes.integer("bias") != 0) outputs.push_back({inputs[0].dtype, {o}});
+  const DType dtype = sum_type(inputs[0].dtype);
+  std::vector<TensorType> outputs = {{dtype, {o, i, kernel[0], kernel[1]}}};
+  if (node.attributes.integer("bias") != 0) outputs.push_back({dtype, {o}});
   return outputs;
 }
 
@@ -97,6 +100,7 @@ const RegisterOp conv2d_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType> outputs) {
           return Cost{flops(outputs[0].shape, inputs[1].shape)};
         },
+    .bf16 = kProduct,
 }};
 
 const RegisterOp backward_data_op{{
@@ -106,6 +110,7 @@ const RegisterOp backward_data_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{flops(inputs[0].shape, inputs[1].shape)};
         },
+    .bf16 = kProduct,
 }};
 
 const RegisterOp backward_weights_op{{
@@ -115,6 +120,7 @@ const RegisterOp backward_weights_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType> outputs) {
           return Cost{flops(inputs[1].shape, outputs[0].shape)};
         },
+    .bf16 = kProduct,
 }};
 
 }  // namespace

@@ -26,6 +26,7 @@ const RegisterOp dropout_op{{
                                     context.node.attributes),
               kNoValue};
     },
+    .bf16 = follows_bf16(),
 }};
 
 }  // namespace

@@ -36,10 +36,12 @@ const RegisterOp gather_op{{
           kNoValue};
     },
     .cost = moves_only,
+    // Only the rows that are taken are cast, not the table.
+    .bf16 = {.use = Bf16Form::Use::kStarts},
 }};
 
 // Inputs: dy, indices. Output: dx, whose dim `dim` has attribute extent's indices: at each, the sum
-// of the dy that were taken from there, in the order of the indices.
+// of the dy that were taken from there, in the order of the indices; of bf16 in f32.
 const RegisterOp gather_backward_op{{
     .name = "gather_backward",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -60,12 +62,13 @@ const RegisterOp gather_backward_op{{
         fail("the output gradient is {}; expected {}", to_string(dy),
              to_string(gathered(x, inputs[1], dim)));
       }
-      return {{inputs[0].dtype, x}};
+      return {{sum_type(inputs[0].dtype), x}};
     },
     .cost =
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{static_cast<double>(inputs[0].shape.elements())};
         },
+    .bf16 = follows_bf16(),
 }};
 
 ValueId add_gather(GraphBuilder& builder, ValueId x, ValueId indices, int dim, bool from_end) {

@@ -31,14 +31,21 @@ Extents extents(const Node& node, std::span<const TensorType> inputs) {
   return {a[ta ? -1 : -2], inner_a, b[tb ? -2 : -1]};
 }
 
+// Attributes: transpose_a, transpose_b and, where it is not that of the matrices, output: the
+// element type of the product.
 std::vector<TensorType> infer(const Node& node, std::span<const TensorType> inputs) {
   if (inputs.size() != 3) expect_inputs(inputs, 2);
   expect_floating(inputs[0], "a matrix");
+  if (inputs[1].dtype != inputs[0].dtype) {
+    fail("given {} and {}; expected one element type", to_string(inputs[0]), to_string(inputs[1]));
+  }
   const Extents e = extents(node, inputs);
   if (inputs.size() == 3 && inputs[2].shape != Shape{e.columns}) {
     fail("the bias is {}; expected [{}]", to_string(inputs[2].shape), e.columns);
   }
-  return {{inputs[0].dtype, inputs[0].shape.with(-2, e.rows).with(-1, e.columns)}};
+  const DType dtype =
+      node.attributes.has("output") ? dtype_named(node.attributes.text("output")) : inputs[0].dtype;
+  return {{dtype, inputs[0].shape.with(-2, e.rows).with(-1, e.columns)}};
 }
 
 // Y = A B: dL/dA = dL/dY B^T and dL/dB = A^T dL/dY (Rumelhart, Hinton, Williams 1986 in matrix
@@ -67,7 +74,12 @@ Cost cost(const Node& node, std::span<const TensorType> inputs,
   return {2.0 * static_cast<double>(outputs[0].shape.elements() * extents(node, inputs).inner)};
 }
 
-const RegisterOp matmul_op{{.name = "matmul", .infer = infer, .gradient = gradient, .cost = cost}};
+const RegisterOp matmul_op{
+    {.name = "matmul",
+     .infer = infer,
+     .gradient = gradient,
+     .cost = cost,
+     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b11, .chooses_output = true}}};
 
 }  // namespace
 

@@ -48,6 +48,7 @@ const RegisterOp batch_norm_op{{
           // Sum, squared deviation, and y from x: two operations each.
           return Cost{6.0 * static_cast<double>(inputs[0].shape.elements())};
         },
+    .bf16 = follows_bf16(),
 }};
 
 // Attributes: epsilon, relu. Inputs: x, gamma, beta, mean, variance.
@@ -62,6 +63,7 @@ const RegisterOp batch_norm_inference_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{2.0 * static_cast<double>(inputs[0].shape.elements())};
         },
+    .bf16 = follows_bf16(),
 }};
 
 // Attributes: epsilon, relu. Inputs: dy, x, gamma, mean, variance and, with relu, y, which tells
@@ -81,6 +83,7 @@ const RegisterOp batch_norm_backward_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{9.0 * static_cast<double>(inputs[1].shape.elements())};
         },
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b100011},
 }};
 
 // Throws Error unless each of `parameters` is f32 [channels].
@@ -146,6 +149,7 @@ const RegisterOp layer_norm_op{{
     },
     .gradient = gradient_from_statistics,
     .cost = per_element<6>,
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs: dy, x, gamma, the statistics. Outputs: dx, dgamma, dbeta.
@@ -157,6 +161,7 @@ const RegisterOp layer_norm_backward_op{{
       return {inputs[1], inputs[2], inputs[2]};
     },
     .cost = per_element<9>,
+    .bf16 = follows_bf16(2),
 }};
 
 // Attributes: epsilon. Inputs: x, gamma. Outputs: y, 1 / sqrt(mean of x^2 + epsilon).
@@ -170,6 +175,7 @@ const RegisterOp rms_norm_op{{
     },
     .gradient = gradient_from_statistics,
     .cost = per_element<4>,
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs: dy, x, gamma, the statistic. Outputs: dx, dgamma.
@@ -181,6 +187,7 @@ const RegisterOp rms_norm_backward_op{{
       return {inputs[1], inputs[2]};
     },
     .cost = per_element<7>,
+    .bf16 = follows_bf16(2),
 }};
 
 // Attributes: epsilon, groups. Inputs: x, gamma, beta. Outputs: y, mean, 1 / sqrt(variance +
@@ -195,6 +202,7 @@ const RegisterOp group_norm_op{{
     },
     .gradient = gradient_from_statistics,
     .cost = per_element<6>,
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs: dy, x, gamma, the statistics. Outputs: dx, dgamma, dbeta.
@@ -206,6 +214,7 @@ const RegisterOp group_norm_backward_op{{
       return {inputs[1], inputs[2], inputs[2]};
     },
     .cost = per_element<9>,
+    .bf16 = follows_bf16(2),
 }};
 
 Attributes attributes_of(double epsilon, bool relu) {

@@ -59,6 +59,7 @@ const RegisterOp max_pool2d_op{{
                                     backward_attributes(context))};
     },
     .cost = cost,
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs: dy, index. Attributes: those of max_pool2d and "input_size", the H and W of x.
@@ -68,6 +69,7 @@ const RegisterOp max_pool2d_backward_op{{
       expect_inputs(inputs, 2);
       return infer_backward(node, inputs);
     },
+    .bf16 = follows_bf16(),
 }};
 
 // Attributes: kernel, stride, padding, count_include_pad.
@@ -82,6 +84,7 @@ const RegisterOp avg_pool2d_op{{
                                     backward_attributes(context))};
     },
     .cost = cost,
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs: dy. Attributes: those of avg_pool2d and "input_size".
@@ -92,6 +95,7 @@ const RegisterOp avg_pool2d_backward_op{{
       return infer_backward(node, inputs);
     },
     .cost = backward_cost,
+    .bf16 = follows_bf16(),
 }};
 
 Attributes attributes_of(const Pool2dOptions& options) {

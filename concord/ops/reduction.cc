@@ -18,7 +18,7 @@ const RegisterOp max_to_shape_op{{
       if (broadcast(shape, inputs[0].shape) != inputs[0].shape || inputs[0].shape.elements() == 0) {
         fail("{} has no maximum of shape {}", to_string(inputs[0].shape), to_string(shape));
       }
-      return {{inputs[0].dtype, shape}};
+      return {{sum_type(inputs[0].dtype), shape}};
     },
     // dL/dx = dL/dy / (number of ties) where x = y, else 0.
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
@@ -31,6 +31,7 @@ const RegisterOp max_to_shape_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{static_cast<double>(inputs[0].shape.elements())};
         },
+    .bf16 = follows_bf16(),
 }};
 
 std::vector<bool> is_reduced(const Shape& shape, const std::vector<std::int64_t>& dims) {

@@ -39,6 +39,7 @@ const RegisterOp rotary_embedding_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{3.0 * static_cast<double>(inputs[0].shape.elements())};
         },
+    .bf16 = follows_bf16(),
 }};
 
 }  // namespace

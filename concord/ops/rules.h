@@ -44,6 +44,14 @@ inline int checked_dim(const Shape& shape, std::int64_t dim) {
   return static_cast<int>(from_start);
 }
 
+// The element type in which elements of `dtype` are added up.
+inline DType sum_type(DType dtype) { return dtype == DType::kBF16 ? DType::kF32 : dtype; }
+
+// Of an op that computes in the type of its first `inputs` inputs.
+constexpr Bf16Form follows_bf16(int inputs = 1) {
+  return {.use = Bf16Form::Use::kFollows, .inputs = (1u << inputs) - 1};
+}
+
 // The element type of this name. Throws Error where there is none.
 inline DType dtype_named(const std::string& name) {
   for (const DType dtype :

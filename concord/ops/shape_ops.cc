@@ -29,6 +29,7 @@ const RegisterOp reshape_op{{
                       context.builder.shape(context.input(0)))};
     },
     .cost = moves_only,
+    .bf16 = follows_bf16(),
 }};
 
 const RegisterOp transpose_op{{
@@ -60,6 +61,7 @@ const RegisterOp transpose_op{{
       return {transpose(context.builder, context.output_gradient(0), inverse)};
     },
     .cost = moves_only,
+    .bf16 = follows_bf16(),
 }};
 
 const RegisterOp concat_op{{
@@ -89,6 +91,7 @@ const RegisterOp concat_op{{
       return gradients;
     },
     .cost = moves_only,
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = ~0u},
 }};
 
 // Attributes: dim, extents. One output for each extent.
@@ -122,6 +125,7 @@ const RegisterOp split_op{{
       return {concat(b, gradients, context.node.attributes.integer("dim"))};
     },
     .cost = moves_only,
+    .bf16 = follows_bf16(),
 }};
 
 const RegisterOp slice_op{{
@@ -145,6 +149,7 @@ const RegisterOp slice_op{{
                         context.builder.shape(context.input(0))[static_cast<int>(dim)])};
     },
     .cost = moves_only,
+    .bf16 = follows_bf16(),
 }};
 
 const RegisterOp pad_slice_op{{
@@ -169,6 +174,7 @@ const RegisterOp pad_slice_op{{
                     begin + context.builder.shape(context.input(0))[static_cast<int>(dim)])};
     },
     .cost = moves_only,
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs x, start. Attributes: dim, extent.

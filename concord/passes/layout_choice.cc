@@ -96,6 +96,7 @@ class LayoutSearch {
     for (const Node& node : graph_.nodes) {
       std::vector<std::optional<Layout>> offer;
       for (const ValueId input : node.inputs) offer.push_back(made[index(input)]);
+      const bool is_indifferent = node.op == "cast" && !offer[0];
       const bool is_pinned_sum = node.op == "leaf_sum" && options.leaf_sums;
       if (is_pinned_sum) {
         CONCORD_CHECK(sums < options.leaf_sums->size());
@@ -105,8 +106,14 @@ class LayoutSearch {
       const Party& party = parties_.back();
       for (std::size_t i = 0; i < party.values.size(); ++i) {
         std::optional<Layout>& layout = made[index(party.values[i])];
-        if (i >= party.inputs || !layout) layout = party.layouts[i];
+        if (i >= party.inputs || (!layout && !is_indifferent)) layout = party.layouts[i];
       }
+    }
+    for (PartyId id = 0; id < graph_.nodes.size(); ++id) {
+      const Node& node = graph_.nodes[id];
+      if (node.op != "cast") continue;
+      const std::optional<Layout> offer = made[index(node.inputs[0])].value_or(Layout());
+      parties_[id].layouts = ask(node, {&offer, 1});
     }
     for (const State& state : graph_.states) {
       const Layout layout = made[index(state.value)].value_or(Layout());

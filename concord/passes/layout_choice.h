@@ -6,10 +6,12 @@
 // it.
 //
 // First a walk in order, which offers each node what its inputs have; a state takes the layout of
-// its first reader, so weights live in the layout of the forward kernel. Where that leaves
-// reorders, a local search follows: whoever stands beside a reorder takes another layout, and its
-// neighbours follow one by one, as far as that saves bytes. It ends where no such move saves any;
-// on 2,995 of 3,000 random graphs that was the least of all choices (layout_choice_test.cc).
+// its first reader, so weights live in the layout of the forward kernel. (A cast takes any layout:
+// a state that is read through casts takes that of its gradient, which comes in f32.) Where that
+// leaves reorders, a local search follows: whoever stands beside a reorder takes another layout,
+// and its neighbours follow one by one, as far as that saves bytes. It ends where no such move
+// saves any; on 2,995 of 3,000 random graphs that was the least of all choices
+// (layout_choice_test.cc).
 //
 // A reorder counts as often as it runs in a step: once for each microbatch, or once where it
 // depends on states alone or on sums over leaves (the phases of graph.h).

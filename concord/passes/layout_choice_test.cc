@@ -176,6 +176,23 @@ TEST(LayoutChoice, KeepsAStateAsMostOfItsReadersWantIt) {
   expect_least_cost(puzzle);
 }
 
+// As weights of a step in bf16: the kernel that reads them wants another layout than their gradient
+// comes in, and the cast ones are smaller.
+TEST(LayoutChoice, KeepsAStateThatIsCastAsItsGradientComes) {
+  Puzzle puzzle;
+  const ValueId state = puzzle.value(8);
+  puzzle.graph.states.push_back({.value = state});
+  const ValueId cast = puzzle.node("free", {state}, 8);
+  puzzle.graph.nodes.back().op = "cast";
+  puzzle.graph.value(cast).type.dtype = DType::kBF16;
+  puzzle.fixed(cast, 4, 1, 0);
+  const ValueId gradient = puzzle.fixed(puzzle.input(4), 8, 0, 2);
+  puzzle.graph.states[0].next = puzzle.node("free", {state, gradient}, 8);
+  expect_least_cost(puzzle);
+  EXPECT_EQ(choose_layouts(puzzle.graph, puzzle.oracle(), {}).reordered_bytes,
+            2 * puzzle.graph.type(cast).bytes());
+}
+
 TEST(LayoutChoice, FindsWhatExhaustiveSearchFinds) {
   const RandomStream random{.seed = 5};
   int reorders = 0;

@@ -68,7 +68,7 @@ TEST(Recompute, LeavesAGraphWithoutBackwardPassAlone) {
 
 std::size_t arena_of(const Graph& graph, Recompute recompute) {
   KernelPolicy policy{.measure = false};
-  Graph lowered = lower(graph, policy, {}, recompute);
+  Graph lowered = lower(graph, policy, {.recompute = recompute});
   const StateStore states(lowered);
   return compile(std::move(lowered), policy, states).arena_bytes;
 }

@@ -12,6 +12,7 @@
 #include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
 #include "concord/passes/merge_linear_cross_entropy.h"
+#include "concord/passes/mixed_precision.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/tensor/relayout.h"
@@ -372,8 +373,8 @@ class Compiler {
 
 }  // namespace
 
-Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts,
-            Recompute recompute, std::vector<PassRecord>* records) {
+Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options,
+            std::vector<PassRecord>* records) {
   const LayoutOracle oracle = [&](const Graph& g, const Node& node,
                                   std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
     const KernelRule& rule = cpu::find_kernel_rule(node.op);
@@ -383,15 +384,16 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layou
     LayoutWish wish = rule.layouts(signature_of(g, node), inputs, policy);
     return {std::move(wish.inputs), std::move(wish.outputs)};
   };
-  return run_passes(
-      graph,
-      {{"dead code", remove_dead_code},
-       {"fuse batch norm and relu", fuse_batch_norm_relu},
-       {"merge linear cross-entropy", merge_linear_cross_entropy},
-       {"keep old states", keep_old_states},
-       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, layouts); }},
-       {"recompute", [&](const Graph& g) { return recompute_activations(g, recompute); }}},
-      records);
+  std::vector<Pass> passes = {{"dead code", remove_dead_code}};
+  if (options.precision == DType::kBF16) passes.push_back({"mixed precision", mixed_precision});
+  passes.push_back({"fuse batch norm and relu", fuse_batch_norm_relu});
+  passes.push_back({"merge linear cross-entropy", merge_linear_cross_entropy});
+  passes.push_back({"keep old states", keep_old_states});
+  passes.push_back(
+      {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, options.layouts); }});
+  passes.push_back(
+      {"recompute", [&](const Graph& g) { return recompute_activations(g, options.recompute); }});
+  return run_passes(graph, passes, records);
 }
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states) {

@@ -13,11 +13,23 @@ namespace concord {
 namespace {
 
 // Index of the first element that is not finite, or -1. Padding counts: it must be zero.
-std::int64_t first_nonfinite(const float* data, std::int64_t count) {
+template <typename T>
+std::int64_t first_nonfinite(const T* data, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
-    if (!std::isfinite(data[i])) return i;
+    if (!std::isfinite(static_cast<float>(data[i]))) return i;
   }
   return -1;
+}
+
+// The first element of f32 or bf16 that is not finite, as text; "" where there is none.
+std::string find_nonfinite(const Value& value, const std::byte* bytes) {
+  const auto find = [&]<typename T>(const T* data) -> std::string {
+    const std::int64_t at = first_nonfinite(data, value.layout.stored_elements(value.type.shape));
+    return at < 0 ? "" : fmt::format("stored element {}: {}", at, static_cast<float>(data[at]));
+  };
+  if (value.type.dtype == DType::kF32) return find(reinterpret_cast<const float*>(bytes));
+  if (value.type.dtype == DType::kBF16) return find(reinterpret_cast<const BF16*>(bytes));
+  return "";
 }
 
 }  // namespace
@@ -119,13 +131,10 @@ std::string Executor::find_nonfinite(Program& program) {
     const Node& node = program.graph.node(step.node);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {
       const Value& value = program.graph.value(node.outputs[o]);
-      if (value.type.dtype != DType::kF32) continue;
-      const auto* data = reinterpret_cast<const float*>(operands_[node.inputs.size() + o]);
-      const std::int64_t at = first_nonfinite(data, value.layout.stored_elements(value.type.shape));
-      if (at < 0) continue;
-      return fmt::format("{} of layer {} (output {}, {}, stored element {}: {})", node.op,
-                         node.name.empty() ? "-" : node.name, o, to_string(value.type), at,
-                         data[at]);
+      const std::string found = concord::find_nonfinite(value, operands_[node.inputs.size() + o]);
+      if (found.empty()) continue;
+      return fmt::format("{} of layer {} (output {}, {}, {})", node.op,
+                         node.name.empty() ? "-" : node.name, o, to_string(value.type), found);
     }
   }
   return "";

@@ -81,10 +81,16 @@ const Binding* find_binding(const std::vector<Binding>& bindings, std::string_vi
 // One line for each step: phase, op, layer, types with layouts, addresses, bytes, FLOPs.
 std::string to_string(const Program& program);
 
+struct LowerOptions {
+  DType precision = DType::kF32;  // in which microbatches are computed: f32 or bf16
+  Recompute recompute = Recompute::kNone;
+  LayoutOptions layouts;
+};
+
 // Runs the passes over the graph and assigns layouts: the part of compiling that needs no memory.
 // `policy` gains the kernel choices made on the way.
-Graph lower(const Graph& graph, KernelPolicy& policy, const LayoutOptions& layouts = {},
-            Recompute recompute = Recompute::kNone, std::vector<PassRecord>* records = nullptr);
+Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options = {},
+            std::vector<PassRecord>* records = nullptr);
 
 // Compiles a lowered graph over states whose places are fixed by `states`.
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states);

@@ -16,11 +16,12 @@ namespace concord {
 // One program over its states.
 class TestStep {
  public:
-  explicit TestStep(const Graph& graph) : TestStep(lower(graph, policy()), nullptr) {}
+  explicit TestStep(const Graph& graph, DType precision = DType::kF32)
+      : TestStep(lower(graph, policy(), {.precision = precision}), nullptr) {}
   // A second program over the states of `first`, which outlives it: the graph for another number
   // of samples.
   TestStep(const Graph& graph, TestStep& first)
-      : TestStep(lower(graph, policy(), first.layouts()), &first) {}
+      : TestStep(lower(graph, policy(), {.layouts = first.layouts()}), &first) {}
 
   Program& program() { return program_; }
   StateStore& states() { return *states_; }

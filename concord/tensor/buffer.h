@@ -51,6 +51,10 @@ struct DTypeOf<double> {
   static constexpr DType value = DType::kF64;
 };
 template <>
+struct DTypeOf<BF16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
 struct DTypeOf<std::int32_t> {
   static constexpr DType value = DType::kI32;
 };

@@ -50,15 +50,19 @@ constexpr bool is_floating(DType dtype) {
 }
 
 // bf16 is the upper half of an f32; conversion rounds to nearest even and keeps NaN.
-constexpr float bf16_to_float(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
+struct BF16 {
+  std::uint16_t bits = 0;
 
-constexpr std::uint16_t float_to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7fffffff) > 0x7f800000)
-    return static_cast<std::uint16_t>((bits >> 16) | 0x40);  // NaN
-  return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+  constexpr BF16() = default;
+  constexpr explicit BF16(float value) {
+    const auto wide = std::bit_cast<std::uint32_t>(value);
+    const bool is_nan = (wide & 0x7fffffff) > 0x7f800000;
+    const std::uint32_t rounded = wide + 0x7fff + ((wide >> 16) & 1);
+    bits = static_cast<std::uint16_t>(is_nan ? (wide >> 16) | 0x40 : rounded >> 16);
+  }
+  constexpr explicit operator float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+};
 
 }  // namespace concord

@@ -310,13 +310,15 @@ void check_resumable(const Config& before, const Config& now) {
 }
 
 void check_same_model(const Config& before, const Config& now) {
-  // What the checkpoint's task decides, not the configuration (data/task.h).
-  constexpr std::string_view kTask[] = {
-      "data.target",     "data.categorical",       "data.normalize", "data.mean",      "data.std",
-      "data.image_size", "data.normalize_targets", "data.tokenizer", "data.mask_token"};
+  // What the checkpoint's task decides, not the configuration (data/task.h), and the precision for
+  // which the weights were made.
+  constexpr std::string_view kOfTraining[] = {
+      "data.target",     "data.categorical", "data.normalize",         "data.mean",
+      "data.std",        "data.image_size",  "data.normalize_targets", "data.tokenizer",
+      "data.mask_token", "train.precision"};
   for (const ConfigKey& key : config_keys()) {
     const bool of_model = key.name.starts_with("model.") && key.name != "model.weights";
-    if (!of_model && std::ranges::count(kTask, key.name) == 0) continue;
+    if (!of_model && std::ranges::count(kOfTraining, key.name) == 0) continue;
     if (key.get(before) == key.get(now)) continue;
     fail("{} = {}, but the checkpoint's model was trained with {}: set it so", key.name,
          shortened(format_value(key.get(now))), shortened(format_value(key.get(before))));

@@ -170,8 +170,8 @@ void validate_config(const Config& config);
 // length.
 void check_resumable(const Config& before, const Config& now);
 
-// For a checkpoint that is evaluated: throws likewise when a key of [model] differs, since weights
-// alone do not say what is computed with them. Free is model.weights.
+// For a checkpoint that is evaluated: throws likewise when a key differs that says what is computed
+// with its weights: those of [model] but model.weights, train.precision, and what the data was.
 void check_same_model(const Config& before, const Config& now);
 
 // Every key with its value, as TOML that parses back to an equal Config.

@@ -165,8 +165,9 @@ TEST(Config, ValueOutsideItsLimitsIsAnError) {
   EXPECT_THAT(error_of("model.hidden = [3, 0]"), HasSubstr("model.hidden = [3, 0]: expected"));
   EXPECT_THAT(error_of("output.dir = \"a\\u0000b\""), HasSubstr("without control characters"));
   EXPECT_THAT(error_of("model.name = \"resnet81\""), HasSubstr("did you mean \"resnet18\"?"));
-  EXPECT_EQ(error_of("train.precision = \"bf16\""),
-            "config.toml:1: train.precision = \"bf16\": expected \"f32\"");
+  EXPECT_EQ(error_of("train.precision = \"f16\""),
+            "config.toml:1: train.precision = \"f16\": expected one of \"f32\", \"bf16\"; did "
+            "you mean \"bf16\"?");
   EXPECT_LT(error_of("model.name = \"" + std::string(100000, 'x') + "\"").size(), 400u);
 }
 

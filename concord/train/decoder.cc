@@ -30,7 +30,7 @@ Decoder::Decoder(const nn::StepOptions& options, KernelPolicy policy) {
   text_.resize(static_cast<std::size_t>(options.sample[0]));
   block_ = compiled(lower(nn::build_continuation(options, std::min(kBlock, positions()),
                                                  /*only_read=*/true),
-                          policy, {.states = states_->layouts()}),
+                          policy, {.layouts = {.states = states_->layouts()}}),
                     policy);
 }
 

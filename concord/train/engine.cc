@@ -8,6 +8,7 @@
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
 #include "concord/graph/op.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/initialize.h"
 
 namespace concord::train {
@@ -120,6 +121,7 @@ void Engine::choose_divisions() {
 
 Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     : graphs_(std::move(graphs)), options_(options) {
+  if (options_.precision == DType::kBF16) cpu::require_bf16();
   choose_divisions();
   set_compute_threads(compute_threads());  // as the environment has them, and all granted
   options_.policy.threads = compute_threads();
@@ -129,8 +131,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                       : options_.use == EngineUse::kEvaluation ? graphs_.evaluation
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
-  Graph lowered = lower(build(options_.microbatch), options_.policy, layout_options(),
-                        options_.recompute, &passes);
+  Graph lowered = lower(build(options_.microbatch), options_.policy,
+                        lower_options(options_.recompute), &passes);
   states_ = std::make_unique<StateStore>(lowered);
   for (const State& state : lowered.states) {
     const StateStore::Entry& entry = *states_->find(lowered.value(state.value).name);
@@ -209,21 +211,22 @@ double Engine::flops_per_step() const {
 }
 
 // The first program chooses the layouts of the states.
-LayoutOptions Engine::layout_options() const {
+LowerOptions Engine::lower_options(Recompute recompute) const {
   const std::int64_t each = (leaf_size() + options_.microbatch - 1) / options_.microbatch;
-  LayoutOptions layouts{.microbatches = options_.leaves * each};
-  if (states_ != nullptr) layouts.states = states_->layouts();
-  return layouts;
+  LowerOptions lowering{.precision = options_.precision,
+                        .recompute = recompute,
+                        .layouts = {.microbatches = options_.leaves * each}};
+  if (states_ != nullptr) lowering.layouts.states = states_->layouts();
+  return lowering;
 }
 
 Engine::Compiled& Engine::training(std::int64_t samples) {
   auto& compiled = training_[samples];
   if (compiled == nullptr) {
-    LayoutOptions layouts = layout_options();
-    layouts.leaf_sums = training_program().sums_layouts;
-    compiled = std::make_unique<Compiled>(
-        compile(lower(graphs_.training(samples), options_.policy, layouts, options_.recompute),
-                options_.policy, *states_));
+    LowerOptions lowering = lower_options(options_.recompute);
+    lowering.layouts.leaf_sums = training_program().sums_layouts;
+    compiled = std::make_unique<Compiled>(compile(
+        lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;
@@ -235,8 +238,8 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   if (compiled == nullptr) {
     Graph graph = build(samples);
     read_averages(graph);
-    compiled = std::make_unique<Compiled>(
-        compile(lower(graph, options_.policy, layout_options()), options_.policy, *states_));
+    compiled = std::make_unique<Compiled>(compile(
+        lower(graph, options_.policy, lower_options(Recompute::kNone)), options_.policy, *states_));
     other_executor_->prepare(compiled->program);
   }
   return *compiled;

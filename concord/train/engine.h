@@ -51,6 +51,7 @@ struct EngineOptions {
   std::int64_t microbatch = 0;  // 0: a whole leaf
   Recompute recompute = Recompute::kNone;
   std::uint64_t seed = 0;
+  DType precision = DType::kF32;  // of the computation: f32 or bf16; states are f32
   KernelPolicy policy;
 };
 
@@ -80,7 +81,7 @@ struct StepResult {
 class Engine {
  public:
   // Compiles the program of its use, places the states and fills them by their initialisers.
-  // Throws Error when the options do not fit each other or the model.
+  // Throws Error when the options do not fit each other, the model or the processor.
   Engine(ModelGraphs graphs, const EngineOptions& options);
   struct StepBegin {
     std::int64_t step = 0;
@@ -123,6 +124,7 @@ class Engine {
   std::int64_t leaves() const { return options_.leaves; }
   std::int64_t microbatch_size() const { return options_.microbatch; }
   std::int64_t batch() const { return options_.batch; }
+  DType precision() const { return options_.precision; }
   std::int64_t parameter_count() const;
   // Of one training step with a full batch.
   double flops_per_step() const;
@@ -148,7 +150,7 @@ class Engine {
   std::int64_t leaf_size() const;
   void choose_divisions();
   void read_averages(Graph& graph) const;
-  LayoutOptions layout_options() const;
+  LowerOptions lower_options(Recompute recompute) const;
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
                   std::int64_t samples);

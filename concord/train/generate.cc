@@ -27,8 +27,9 @@ void check_request(const GenerationRequest& request, const data::Task& task) {
   }
   if (request.top_k && (*request.top_k < 1 || *request.top_k > task.outputs)) {
     fail(
-        "a choice from the {} likeliest tokens: expected 1 to {}, the vocabulary; without the "
-        "option it is all of them",
+        "a choice from the {} likeliest tokens: expected 1 to {}, the vocabulary; without --top-k "
+        "it "
+        "is from all",
         *request.top_k, task.outputs);
   }
 }
@@ -63,7 +64,7 @@ Generation generate(const Config& config, const std::filesystem::path& path,
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (!task.tokenizer) {
-    fail("{} holds no language model, which has learned from text: expected files to predict from",
+    fail("{} holds no language model, it has not learned from text: give it files (--input)",
          checkpoint.directory.string());
   }
   check_request(request, task);

@@ -169,8 +169,9 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (task.sample_type == data::SampleType::kTokens) {
-    fail("{} holds a model of tokens, not of values: expected {}", checkpoint.directory.string(),
-         task.mask ? "a text with tokens to be filled in" : "the beginning of a text, a prompt");
+    fail("{} holds a model of tokens, not of values: give it {}", checkpoint.directory.string(),
+         task.mask ? "a text with tokens to fill in (--fill)"
+                   : "the beginning of a text (--prompt)");
   }
   const auto elements = static_cast<std::size_t>(task.sample.elements());
   const auto outputs = static_cast<std::size_t>(task.outputs);

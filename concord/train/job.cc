@@ -120,6 +120,7 @@ Recompute recompute_named(const std::string& name) {
 std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
                                     EngineOptions options, const KernelChoices& choices) {
   options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.precision = config.train.precision == "bf16" ? DType::kBF16 : DType::kF32;
   options.policy = kernel_policy(config, choices);
   return std::make_unique<Engine>(model_graphs(step_options(config, task)), options);
 }

@@ -190,6 +190,7 @@ class Training {
                        .leaves = engine.leaves(),
                        .microbatch = engine.microbatch_size(),
                        .threads = engine.policy().threads,
+                       .precision = engine.precision(),
                        .first_step = progress_.step,
                        .total_steps = progress_.total_steps,
                        .steps_per_epoch = job_.steps_per_epoch(),

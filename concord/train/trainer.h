@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "concord/tensor/dtype.h"
 #include "concord/train/config.h"
 
 namespace concord::train {
@@ -27,6 +28,7 @@ struct RunStart {
   std::int64_t leaves = 0;
   std::int64_t microbatch = 0;
   int threads = 0;
+  DType precision = DType::kF32;
   std::int64_t first_step = 0;  // 0, or where a resumed run continues
   std::int64_t total_steps = 0;
   std::int64_t steps_per_epoch = 0;

@@ -19,6 +19,8 @@ struct Golden {
   double learning_rate = 0;
   std::vector<double> losses;  // before each step, in double precision
   double evaluation_loss = 0;  // after them, of the next batch
+  // The largest relative difference of these losses between f32 and PyTorch's bf16, by seed.
+  std::vector<double> bf16_spread;
 };
 
 // Reads tests/golden/<name>.json below `source_dir`.
@@ -56,6 +58,7 @@ inline Golden load(const std::string& source_dir, const std::string& name) {
   golden.learning_rate = json.at("learning_rate");
   golden.losses = json.at("losses").get<std::vector<double>>();
   golden.evaluation_loss = json.at("evaluation_loss");
+  json.at("bf16_spread").get_to(golden.bf16_spread);
   return golden;
 }
 

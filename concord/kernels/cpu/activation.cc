@@ -6,12 +6,13 @@
 namespace concord::cpu {
 namespace {
 
+template <typename T>
 class Activation final : public Kernel {
  public:
   Activation(UnaryFunction f, std::int64_t elements) : f_(f), elements_(elements) {}
   void run(std::span<std::byte* const> operands) override {
     parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      apply(f_, as<float>(operands[0]) + begin, as<float>(operands[1]) + begin, end - begin);
+      apply(f_, as<T>(operands[0]) + begin, as<T>(operands[1]) + begin, end - begin);
     });
   }
 
@@ -20,13 +21,14 @@ class Activation final : public Kernel {
   std::int64_t elements_;
 };
 
+template <typename T>
 class ActivationBackward final : public Kernel {
  public:
   ActivationBackward(BinaryFunction f, std::int64_t elements) : f_(f), elements_(elements) {}
   void run(std::span<std::byte* const> operands) override {
     parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      apply(f_, {as<float>(operands[0]) + begin, 1}, {as<float>(operands[1]) + begin, 1},
-            as<float>(operands[2]) + begin, end - begin);
+      apply(f_, {as<T>(operands[0]) + begin}, {as<T>(operands[1]) + begin},
+            as<T>(operands[2]) + begin, end - begin);
     });
   }
 
@@ -37,14 +39,16 @@ class ActivationBackward final : public Kernel {
 
 template <UnaryFunction f>
 std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
-  expect_f32(s);
-  return std::make_unique<Activation>(f, stored_elements(s.outputs[0]));
+  return with_float_type(s.outputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<Activation<decltype(zero)>>(f, stored_elements(s.outputs[0]));
+  });
 }
 
 template <BinaryFunction f>
 std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy&) {
-  expect_f32(s);
-  return std::make_unique<ActivationBackward>(f, stored_elements(s.outputs[0]));
+  return with_float_type(s.outputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<ActivationBackward<decltype(zero)>>(f, stored_elements(s.outputs[0]));
+  });
 }
 
 std::unique_ptr<Kernel> make_gelu(const Signature& s, KernelPolicy& policy) {

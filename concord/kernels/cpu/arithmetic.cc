@@ -11,6 +11,7 @@ namespace {
 
 // y = f(a, b) with broadcasting. Operands of one shape, and a single element against a whole
 // tensor, merge into one loop over memory, which fits any layout.
+template <typename T>
 class Broadcasting final : public Kernel {
  public:
   Broadcasting(BinaryFunction f, Loops<2> loops, std::int64_t elements)
@@ -24,16 +25,18 @@ class Broadcasting final : public Kernel {
         const std::int64_t count = std::min(end - begin, inner - column);
         const auto [a, b] = loops_.row_offsets(row);
         apply(f_, run_of(0, operands[0], a, column), run_of(1, operands[1], b, column),
-              as<float>(operands[2]) + begin, count);
+              as<T>(operands[2]) + begin, count);
         begin += count;
       }
     });
   }
 
  private:
-  Run run_of(std::size_t operand, std::byte* data, std::int64_t offset, std::int64_t column) const {
-    const std::int64_t stride = loops_.inner_stride(operand);
-    return {as<float>(data) + offset + column * stride, stride};
+  Run<T> run_of(std::size_t operand, std::byte* data, std::int64_t offset,
+                std::int64_t column) const {
+    const T* at = as<T>(data) + offset;
+    if (loops_.inner_stride(operand) == 0) return {nullptr, static_cast<float>(*at)};
+    return {at + column};
   }
 
   BinaryFunction f_;
@@ -51,7 +54,6 @@ bool is_flat(const Signature& s) {
 
 template <BinaryFunction f>
 std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
-  expect_f32(s);
   const Shape& shape = s.outputs[0].type.shape;
   const std::int64_t elements = stored_elements(s.outputs[0]);
   Loops<2> loops;
@@ -67,7 +69,9 @@ std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
     }
     loops = merged(loops);
   }
-  return std::make_unique<Broadcasting>(f, std::move(loops), elements);
+  return with_float_type(s.outputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<Broadcasting<decltype(zero)>>(f, std::move(loops), elements);
+  });
 }
 
 // The layout of the first operand of the output's shape, where memory can be walked flat and
@@ -99,13 +103,14 @@ const RegisterKernelRule mul{rule<BinaryFunction::kMul>("mul")};
 const RegisterKernelRule div{rule<BinaryFunction::kDiv>("div")};
 const RegisterKernelRule equal{rule<BinaryFunction::kEqual>("equal")};
 
+template <typename T>
 class Scale final : public Kernel {
  public:
   Scale(float factor, std::int64_t elements) : factor_(factor), elements_(elements) {}
   void run(std::span<std::byte* const> operands) override {
     parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      apply(BinaryFunction::kMul, {as<float>(operands[0]) + begin, 1}, {&factor_, 0},
-            as<float>(operands[1]) + begin, end - begin);
+      apply(BinaryFunction::kMul, {as<T>(operands[0]) + begin}, {nullptr, factor_},
+            as<T>(operands[1]) + begin, end - begin);
     });
   }
 
@@ -118,23 +123,25 @@ const RegisterKernelRule scale{{
     .op = "scale",
     .layouts = same_layout,
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<Scale>(static_cast<float>(s.node.attributes.real("factor")),
-                                     stored_elements(s.outputs[0]));
+      return with_float_type(s.outputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<Scale<decltype(zero)>>(
+            static_cast<float>(s.node.attributes.real("factor")), stored_elements(s.outputs[0]));
+      });
     },
     .in_place = element_wise_in_place,
 }};
 
+template <typename T>
 class Clamp final : public Kernel {
  public:
   Clamp(float low, float high, std::int64_t elements)
       : low_(low), high_(high), elements_(elements) {}
   void run(std::span<std::byte* const> operands) override {
-    const float* x = as<float>(operands[0]);
-    float* y = as<float>(operands[1]);
+    const T* x = as<T>(operands[0]);
+    T* y = as<T>(operands[1]);
     const auto clamp = [=, this](std::int64_t begin, std::int64_t count) {
-      apply(BinaryFunction::kMax, {x + begin, 1}, {&low_, 0}, y + begin, count);
-      apply(BinaryFunction::kMin, {y + begin, 1}, {&high_, 0}, y + begin, count);
+      apply(BinaryFunction::kMax, {x + begin}, {nullptr, low_}, y + begin, count);
+      apply(BinaryFunction::kMin, {y + begin}, {nullptr, high_}, y + begin, count);
     };
     parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
       for (; begin < end; begin += kPiece) clamp(begin, std::min(kPiece, end - begin));
@@ -152,11 +159,11 @@ const RegisterKernelRule clamp{{
     .op = "clamp",
     .layouts = same_layout_unpadded,  // 0 may be outside
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      const Attributes& attributes = s.node.attributes;
-      return std::make_unique<Clamp>(static_cast<float>(attributes.real("low")),
-                                     static_cast<float>(attributes.real("high")),
-                                     stored_elements(s.outputs[0]));
+      const auto low = static_cast<float>(s.node.attributes.real("low"));
+      const auto high = static_cast<float>(s.node.attributes.real("high"));
+      return with_float_type(s.outputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<Clamp<decltype(zero)>>(low, high, stored_elements(s.outputs[0]));
+      });
     },
     .in_place = element_wise_in_place,
 }};

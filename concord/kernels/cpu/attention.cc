@@ -8,6 +8,9 @@
 // and sums of softmax need no operation across lanes, keys and values are read where they lie, and
 // only queries (and gradients of outputs) are transposed, once for all keys.
 //
+// In bf16 the factors of all products are bf16 and their sums f32; the scores, softmax and sums
+// over keys are f32 throughout.
+//
 // Sums are taken block by block in the order of heads, queries and keys, whoever computes them, so
 // the bits do not depend on the number of threads.
 #include "concord/ops/attention.h"
@@ -22,7 +25,8 @@
 #include <hwy/highway.h>
 
 #include "concord/base/parallel.h"
-#include "concord/kernels/cpu/block_matmul-inl.h"
+#include "concord/kernels/cpu/attention_heads-inl.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/kernels/cpu/vector_math-inl.h"
@@ -32,26 +36,8 @@
 #define CONCORD_KERNELS_CPU_ATTENTION_ONCE_
 namespace concord::cpu {
 
-// Queries, and keys, of a block. A multiple of every instruction set's lanes.
-inline constexpr std::int64_t kBlock = 64;
 // Keys of a strip. A multiple of every instruction set's lanes, too.
 inline constexpr std::int64_t kStrip = 16;
-
-struct Range {
-  std::int64_t begin, end;
-  std::int64_t size() const { return end - begin; }
-};
-
-// Heads of a [samples, length, stored heads, head size] in memory.
-struct HeadRows {
-  float* data = nullptr;  // of the first head
-  std::int64_t length = 0, stored_heads = 0, head_size = 0;
-
-  std::int64_t stride() const { return stored_heads * head_size; }  // between positions
-  float* at(std::int64_t n, std::int64_t position, std::int64_t head) const {
-    return data + (n * length + position) * stride() + head * head_size;
-  }
-};
 
 struct AttentionProblem {
   ops::AttentionSizes sizes;
@@ -70,15 +56,28 @@ struct AttentionProblem {
   float* row_of(float* logsumexp, std::int64_t n, std::int64_t head) const {
     return logsumexp + (n * sizes.heads + head) * sizes.queries;
   }
+
+  // The scale is a factor of the queries as they are loaded, or in bf16, which that would round
+  // once more, of the scores, and of the gradients of keys at the end.
+  template <typename T>
+  float scale_of_queries() const {
+    return std::is_same_v<T, float> ? scale : 1;
+  }
+  template <typename T>
+  float scale_of_scores() const {
+    return std::is_same_v<T, float> ? 1 : scale;
+  }
 };
 
+template <typename T>
 struct AttentionOperands {
-  HeadRows q, k, v, o;
+  HeadRows<T> q, k, v, o;
   float* logsumexp;  // or null: not wanted
 };
 
+template <typename T>
 struct AttentionGradients {
-  HeadRows q, k, v, o;
+  HeadRows<T> q, k, v, o;
 };
 
 // What one call of AttentionBackward computes, for one sample: heads of one group, block-aligned
@@ -90,59 +89,59 @@ struct BackwardPart {
   bool of_queries, of_keys;
 };
 
-// Runs of floats, each of whole cache lines, cut from a scratchpad one after the other. Without
-// one, counts what would be needed.
-class Scratch {
- public:
-  explicit Scratch(float* data = nullptr) : data_(data) {}
-  float* take(std::int64_t count) {
-    float* const taken = data_ == nullptr ? nullptr : data_ + used_;
-    used_ += (count + 15) / 16 * 16;
-    return taken;
-  }
-  std::int64_t used() const { return used_; }
+// Elements of a scratch memory that only heads in bf16 need.
+template <typename T>
+constexpr std::int64_t if_bf16(std::int64_t count) {
+  return std::is_same_v<T, BF16> ? count : 0;
+}
 
- private:
-  float* data_;
-  std::int64_t used_ = 0;
-};
-
-// Rows of vectors of the head size are padded to whole vectors of any instruction set.
-inline std::int64_t padded_size(std::int64_t head_size) { return (head_size + 15) / 16 * 16; }
-
+template <typename T>
 struct ForwardScratch {
+  using F = Factor<T>;
   ForwardScratch(Scratch s, std::int64_t head_size)
-      : q(s.take(head_size * kBlock)),
+      : q(s.take<F>(factors<T>(head_size) * kBlock)),
         o(s.take(head_size * kBlock)),
         scores(s.take(kBlock * kBlock)),
         largest(s.take(kBlock)),
         sums(s.take(kBlock)),
+        rows(s.take<F>(if_bf16<T>(factors<T>(head_size) * kBlock))),
+        v(s.take<F>(if_bf16<T>(padded_size(head_size) * kBlock / 2))),
+        p(s.take<F>(if_bf16<T>(kBlock * kBlock / 2))),
         floats(s.used()) {}
-  float *q, *o;           // [head size, queries]
+  F* q;                   // [head size, queries]
+  float* o;               // likewise
   float* scores;          // [keys, queries]
   float *largest, *sums;  // [queries]
+  F *rows, *v, *p;        // copies of blocks as factors
   std::int64_t floats;
 };
 
+template <typename T>
 struct BackwardScratch {
+  using F = Factor<T>;
   BackwardScratch(Scratch s, std::int64_t head_size, std::int64_t keys)
-      : q_columns(s.take(head_size * kBlock)),
-        do_columns(s.take(head_size * kBlock)),
+      : q_columns(s.take<F>(factors<T>(head_size) * kBlock)),
+        do_columns(s.take<F>(factors<T>(head_size) * kBlock)),
         dq_columns(s.take(head_size * kBlock)),
-        q_rows(s.take(padded_size(head_size) * kBlock)),
-        do_rows(s.take(padded_size(head_size) * kBlock)),
+        q_rows(s.take<F>(padded_size(head_size) * factors<T>(kBlock))),
+        do_rows(s.take<F>(padded_size(head_size) * factors<T>(kBlock))),
         dk(s.take(padded_size(head_size) * keys)),
         dv(s.take(padded_size(head_size) * keys)),
         p(s.take(kBlock * kBlock)),
         ds(s.take(kBlock * kBlock)),
         logsumexp(s.take(kBlock)),
         delta(s.take(kBlock)),
+        rows(s.take<F>(if_bf16<T>(factors<T>(head_size) * kBlock))),
+        k_columns(s.take<F>(if_bf16<T>(padded_size(head_size) * kBlock / 2))),
+        scores(s.take<F>(if_bf16<T>(kBlock * kBlock / 2))),
         floats(s.used()) {}
-  float *q_columns, *do_columns, *dq_columns;  // [head size, queries]
-  float *q_rows, *do_rows;                     // [queries, padded head size]
-  float *dk, *dv;                              // [keys, padded head size]
-  float *p, *ds;                               // [keys, queries]
-  float *logsumexp, *delta;                    // [queries]
+  F *q_columns, *do_columns;     // [head size, queries]
+  float* dq_columns;             // likewise
+  F *q_rows, *do_rows;           // [queries, padded head size]
+  float *dk, *dv;                // [keys, padded head size]
+  float *p, *ds;                 // [keys, queries]
+  float *logsumexp, *delta;      // [queries]
+  F *rows, *k_columns, *scores;  // copies of blocks as factors
   std::int64_t floats;
 };
 
@@ -152,85 +151,6 @@ struct BackwardScratch {
 HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
-
-std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
-std::int64_t whole_vectors(std::int64_t count) { return (count + lanes() - 1) / lanes() * lanes(); }
-
-// to[j, i] = scale * from[i, j] for a matrix of rows x columns; four rows at a time.
-void transpose(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t columns,
-               float scale, float* to, std::int64_t to_stride) {
-  const hn::CappedTag<float, 4> d;
-  const auto width = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto factor = hn::Set(d, scale);
-  std::int64_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
-    const auto load = [&](std::int64_t r, std::int64_t j) {
-      return hn::Mul(hn::LoadU(d, from + (i + r) * from_stride + j), factor);
-    };
-    std::int64_t j = 0;
-    for (; j + width <= columns; j += width) {
-      HWY_ALIGN float quads[4 * hn::MaxLanes(d)];
-      hn::StoreInterleaved4(load(0, j), load(1, j), load(2, j), load(3, j), d, quads);
-      for (std::int64_t c = 0; c < width; ++c)
-        std::copy_n(quads + 4 * c, 4, to + (j + c) * to_stride + i);
-    }
-    for (; j < columns; ++j) {
-      for (std::int64_t r = i; r < i + 4; ++r)
-        to[j * to_stride + r] = scale * from[r * from_stride + j];
-    }
-  }
-  for (; i < rows; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j)
-      to[j * to_stride + i] = scale * from[i * from_stride + j];
-  }
-}
-
-// Positions of a head as columns [head size, kBlock], with zeros after the last to whole vectors.
-void load_columns(const HeadRows& heads, std::int64_t n, Range positions, std::int64_t head,
-                  float scale, float* to) {
-  const std::int64_t count = positions.size();
-  transpose(heads.at(n, positions.begin, head), heads.stride(), count, heads.head_size, scale, to,
-            kBlock);
-  for (std::int64_t j = 0; j < heads.head_size; ++j) {
-    std::fill(to + j * kBlock + count, to + j * kBlock + whole_vectors(count), 0.0f);
-  }
-}
-
-// The reverse, a few positions at a time: they may lie so that a cache holds only a few.
-void store_columns(const float* from, float scale, const HeadRows& heads, std::int64_t n,
-                   Range positions, std::int64_t head) {
-  for (std::int64_t i = 0; i < positions.size(); i += 4) {
-    transpose(from + i, kBlock, heads.head_size, std::min<std::int64_t>(4, positions.size() - i),
-              scale, heads.at(n, positions.begin + i, head), heads.stride());
-  }
-}
-
-// Positions of a head as rows [positions, padded head size], with zeros in the padding.
-void load_rows(const HeadRows& heads, std::int64_t n, Range positions, std::int64_t head,
-               float scale, float* to) {
-  const std::int64_t width = padded_size(heads.head_size);
-  for (std::int64_t i = 0; i < positions.size(); ++i) {
-    const float* row = heads.at(n, positions.begin + i, head);
-    for (std::int64_t j = 0; j < heads.head_size; ++j) to[i * width + j] = scale * row[j];
-    std::fill(to + i * width + heads.head_size, to + (i + 1) * width, 0.0f);
-  }
-}
-
-void store_rows(const float* from, const HeadRows& heads, std::int64_t n, Range positions,
-                std::int64_t head) {
-  const std::int64_t width = padded_size(heads.head_size);
-  for (std::int64_t i = 0; i < positions.size(); ++i) {
-    std::copy_n(from + i * width, heads.head_size, heads.at(n, positions.begin + i, head));
-  }
-}
-
-// Keys, or values, as the left factor of a product: a row for each position, or a column.
-LeftFactor as_rows(const HeadRows& heads, std::int64_t n, Range positions, std::int64_t head) {
-  return {heads.at(n, positions.begin, head), heads.stride(), 1};
-}
-LeftFactor as_columns(const HeadRows& heads, std::int64_t n, Range positions, std::int64_t head) {
-  return {heads.at(n, positions.begin, head), 1, heads.stride()};
-}
 
 // The next keys before `end` to meet a block of queries: a block, or a strip where some of these
 // queries do not see all of the block.
@@ -256,10 +176,22 @@ void mask(const AttentionProblem& problem, Range keys, Range queries, float* sco
   }
 }
 
+void scale_scores(std::int64_t keys, Range columns, float scale, float* scores) {
+  if (scale == 1) return;
+  const D d;
+  for (std::int64_t k = 0; k < keys; ++k) {
+    for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
+      float* score = scores + k * kBlock + q;
+      hn::Store(hn::Mul(hn::Load(d, score), splat(scale)), d, score);
+    }
+  }
+}
+
 // One more block of keys (Milakov, Gimelshein 2018): turns scores into e^(score - largest so far),
 // adds them to the queries' sums, and rescales these and the outputs where the largest has grown.
+template <typename T>
 void update_softmax(std::int64_t keys, Range columns, std::int64_t head_size,
-                    const ForwardScratch& s) {
+                    const ForwardScratch<T>& s) {
   const D d;
   for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
     const V before = hn::Load(d, s.largest + q);
@@ -285,7 +217,8 @@ void update_softmax(std::int64_t keys, Range columns, std::int64_t head_size,
 }
 
 // Divides the outputs by the sums, and gives the logarithms of the sums in place of the sums.
-void finish_softmax(std::int64_t queries, std::int64_t head_size, const ForwardScratch& s) {
+template <typename T>
+void finish_softmax(std::int64_t queries, std::int64_t head_size, const ForwardScratch<T>& s) {
   const D d;
   for (std::int64_t q = 0; q < queries; q += lanes()) {
     const V sum = hn::Load(d, s.sums + q);
@@ -299,12 +232,13 @@ void finish_softmax(std::int64_t queries, std::int64_t head_size, const ForwardS
 }
 
 // One head of one sample, one block of queries.
-void AttentionForward(const AttentionProblem& problem, const AttentionOperands& x, std::int64_t n,
-                      std::int64_t head, Range queries, float* scratch) {
+template <typename T>
+void forward(const AttentionProblem& problem, const AttentionOperands<T>& x, std::int64_t n,
+             std::int64_t head, Range queries, float* scratch) {
   const std::int64_t head_size = problem.sizes.head_size;
   const std::int64_t group = problem.sizes.group_of(head);
-  const ForwardScratch s(Scratch(scratch), head_size);
-  load_columns(x.q, n, queries, head, problem.scale, s.q);
+  const ForwardScratch<T> s(Scratch(scratch), head_size);
+  load_columns({x.q, n, queries, head}, problem.scale_of_queries<T>(), s.rows, s.q);
   std::fill_n(s.o, head_size * kBlock, 0.0f);
   std::fill_n(s.sums, kBlock, 0.0f);
   std::fill_n(s.largest, kBlock, -std::numeric_limits<float>::infinity());
@@ -313,28 +247,30 @@ void AttentionForward(const AttentionProblem& problem, const AttentionOperands& 
        keys = next_keys(problem, keys.end, seen, queries)) {
     const Range columns = columns_seeing(problem, keys, queries);
     const std::int64_t c = columns.begin;
-    multiply(as_rows(x.k, n, keys, group), {s.q + c, kBlock}, {s.scores + c, kBlock},
-             {keys.size(), head_size, columns.size()}, false);
+    multiply(as_rows({x.k, n, keys, group}, s.rows), {s.q + c, kBlock}, {s.scores + c, kBlock},
+             {keys.size(), factors<T>(head_size), columns.size()}, false);
+    scale_scores(keys.size(), columns, problem.scale_of_scores<T>(), s.scores);
     mask(problem, keys, queries, s.scores);
     update_softmax(keys.size(), columns, head_size, s);
-    multiply(as_columns(x.v, n, keys, group), {s.scores + c, kBlock}, {s.o + c, kBlock},
-             {head_size, keys.size(), columns.size()}, true);
+    multiply(as_columns({x.v, n, keys, group}, s.v), as_right(s.scores, keys.size(), columns, s.p),
+             {s.o + c, kBlock}, {head_size, factors<T>(keys.size()), columns.size()}, true);
   }
   finish_softmax(whole_vectors(queries.size()), head_size, s);
-  store_columns(s.o, 1.0f, x.o, n, queries, head);
+  store_columns(s.o, 1.0f, {x.o, n, queries, head}, s.rows);
   if (x.logsumexp == nullptr) return;
   std::copy_n(s.sums, queries.size(), problem.row_of(x.logsumexp, n, head) + queries.begin);
 }
 
-float dot(const float* a, const float* b, std::int64_t count) {
+template <typename T>
+float dot(const T* a, const T* b, std::int64_t count) {
   const D d;
   V sums = hn::Zero(d);
   std::int64_t i = 0;
   for (; i + lanes() <= count; i += lanes()) {
-    sums = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sums);
+    sums = hn::MulAdd(load_vector(d, a + i), load_vector(d, b + i), sums);
   }
   float sum = hn::GetLane(hn::SumOfLanes(d, sums));
-  for (; i < count; ++i) sum += a[i] * b[i];
+  for (; i < count; ++i) sum += static_cast<float>(a[i]) * static_cast<float>(b[i]);
   return sum;
 }
 
@@ -350,8 +286,8 @@ void add_scaled(float factor, const float* from, std::int64_t count, float* to) 
 }
 
 // One query of one head. Its scores fill no block: the vectors' lanes are channels here.
-void AttentionOfOne(const AttentionProblem& problem, const AttentionOperands& x, std::int64_t n,
-                    std::int64_t head, std::int64_t query, float* scores) {
+void AttentionOfOne(const AttentionProblem& problem, const AttentionOperands<float>& x,
+                    std::int64_t n, std::int64_t head, std::int64_t query, float* scores) {
   const D d;
   const std::int64_t group = problem.sizes.group_of(head), size = problem.sizes.head_size;
   const std::int64_t keys = problem.keys_seen(query + 1);
@@ -376,23 +312,28 @@ void AttentionOfOne(const AttentionProblem& problem, const AttentionOperands& x,
 }
 
 // What the backward pass needs of a block of queries.
-void load_queries(const AttentionProblem& problem, const AttentionOperands& x, const HeadRows& d_o,
-                  std::int64_t n, std::int64_t head, Range queries, const BackwardScratch& s) {
-  load_columns(x.q, n, queries, head, problem.scale, s.q_columns);
-  load_rows(x.q, n, queries, head, problem.scale, s.q_rows);
-  load_columns(d_o, n, queries, head, 1.0f, s.do_columns);
-  load_rows(d_o, n, queries, head, 1.0f, s.do_rows);
+template <typename T>
+void load_queries(const AttentionProblem& problem, const AttentionOperands<T>& x,
+                  const HeadRows<T>& d_o, std::int64_t n, std::int64_t head, Range queries,
+                  const BackwardScratch<T>& s) {
+  const HeadBlock<T> q(x.q, n, queries, head), gradients(d_o, n, queries, head);
+  const float scale = problem.scale_of_queries<T>();
+  load_columns(q, scale, s.rows, s.q_columns);
+  load_rows(q, scale, s.q_rows);
+  load_columns(gradients, 1.0f, s.rows, s.do_columns);
+  load_rows(gradients, 1.0f, s.do_rows);
   std::fill_n(s.logsumexp, kBlock, 0.0f);
   std::fill_n(s.delta, kBlock, 0.0f);
   std::copy_n(problem.row_of(x.logsumexp, n, head) + queries.begin, queries.size(), s.logsumexp);
+  const HeadBlock<T> o(x.o, n, queries, head);
   for (std::int64_t t = 0; t < queries.size(); ++t) {
-    s.delta[t] = dot(d_o.at(n, queries.begin + t, head), x.o.at(n, queries.begin + t, head),
-                     problem.sizes.head_size);
+    s.delta[t] = dot(gradients.row(t), o.row(t), problem.sizes.head_size);
   }
 }
 
 // p = e^(score - logsumexp), in place.
-void probabilities(std::int64_t keys, Range columns, const BackwardScratch& s) {
+template <typename T>
+void probabilities(std::int64_t keys, Range columns, const BackwardScratch<T>& s) {
   const D d;
   for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
     const V logsumexp = hn::Load(d, s.logsumexp + q);
@@ -404,7 +345,8 @@ void probabilities(std::int64_t keys, Range columns, const BackwardScratch& s) {
 }
 
 // ds = p * (dp - delta), in place of dp.
-void score_gradients(std::int64_t keys, Range columns, const BackwardScratch& s) {
+template <typename T>
+void score_gradients(std::int64_t keys, Range columns, const BackwardScratch<T>& s) {
   const D d;
   for (std::int64_t q = columns.begin; q < columns.end; q += lanes()) {
     const V delta = hn::Load(d, s.delta + q);
@@ -417,39 +359,44 @@ void score_gradients(std::int64_t keys, Range columns, const BackwardScratch& s)
 }
 
 // One pass of the inner loop of algorithm 4 (Dao et al. 2022): what a block of loaded queries and
-// these keys add to each other's gradients. The factor `scale` is in the loaded queries, and so in
-// the scores and in dk.
-void add_gradients(const AttentionProblem& problem, const AttentionOperands& x,
-                   const BackwardPart& part, Range queries, Range keys, const BackwardScratch& s) {
+// these keys add to each other's gradients.
+template <typename T>
+void add_gradients(const AttentionProblem& problem, const AttentionOperands<T>& x,
+                   const BackwardPart& part, Range queries, Range keys,
+                   const BackwardScratch<T>& s) {
   const std::int64_t n = part.sample, group = problem.sizes.group_of(part.heads.begin);
   const std::int64_t head_size = problem.sizes.head_size, width = padded_size(head_size);
   const Range columns = columns_seeing(problem, keys, queries);
   const std::int64_t c = columns.begin;
-  const ProductSizes of_scores{keys.size(), head_size, columns.size()};
-  multiply(as_rows(x.k, n, keys, group), {s.q_columns + c, kBlock}, {s.p + c, kBlock}, of_scores,
-           false);
+  const HeadBlock<T> k(x.k, n, keys, group), v(x.v, n, keys, group);
+  const ProductSizes of_scores{keys.size(), factors<T>(head_size), columns.size()};
+  multiply(as_rows(k, s.rows), {s.q_columns + c, kBlock}, {s.p + c, kBlock}, of_scores, false);
+  scale_scores(keys.size(), columns, problem.scale_of_scores<T>(), s.p);
   mask(problem, keys, queries, s.p);
   probabilities(keys.size(), columns, s);
-  multiply(as_rows(x.v, n, keys, group), {s.do_columns + c, kBlock}, {s.ds + c, kBlock}, of_scores,
-           false);
+  multiply(as_rows(v, s.rows), {s.do_columns + c, kBlock}, {s.ds + c, kBlock}, of_scores, false);
   score_gradients(keys.size(), columns, s);
   if (part.of_keys) {
-    const std::int64_t row = (keys.begin - part.keys.begin) * width, first = c * width;
-    const ProductSizes of_keys{keys.size(), queries.size() - c, width};
-    multiply({s.p + c, kBlock, 1}, {s.do_rows + first, width}, {s.dv + row, width}, of_keys, true);
-    multiply({s.ds + c, kBlock, 1}, {s.q_rows + first, width}, {s.dk + row, width}, of_keys, true);
+    const std::int64_t row = (keys.begin - part.keys.begin) * width, first = factors<T>(c) * width;
+    const ProductSizes of_keys{keys.size(), factors<T>(queries.size() - c), width};
+    multiply(as_left(s.p, keys.size(), columns, s.scores), {s.do_rows + first, width},
+             {s.dv + row, width}, of_keys, true);
+    multiply(as_left(s.ds, keys.size(), columns, s.scores), {s.q_rows + first, width},
+             {s.dk + row, width}, of_keys, true);
   }
   if (part.of_queries) {
-    multiply(as_columns(x.k, n, keys, group), {s.ds + c, kBlock}, {s.dq_columns + c, kBlock},
-             {head_size, keys.size(), columns.size()}, true);
+    multiply(as_columns(k, s.k_columns), as_right(s.ds, keys.size(), columns, s.scores),
+             {s.dq_columns + c, kBlock}, {head_size, factors<T>(keys.size()), columns.size()},
+             true);
   }
 }
 
 // Algorithm 4 with the loop over queries outside and that over keys inside.
-void AttentionBackward(const AttentionProblem& problem, const AttentionOperands& x,
-                       const AttentionGradients& dx, const BackwardPart& part, float* scratch) {
+template <typename T>
+void backward(const AttentionProblem& problem, const AttentionOperands<T>& x,
+              const AttentionGradients<T>& dx, const BackwardPart& part, float* scratch) {
   const std::int64_t n = part.sample, head_size = problem.sizes.head_size;
-  const BackwardScratch s(Scratch(scratch), head_size, part.keys.size());
+  const BackwardScratch<T> s(Scratch(scratch), head_size, part.keys.size());
   if (part.of_keys) {
     std::fill_n(s.dk, part.keys.size() * padded_size(head_size), 0.0f);
     std::fill_n(s.dv, part.keys.size() * padded_size(head_size), 0.0f);
@@ -464,14 +411,35 @@ void AttentionBackward(const AttentionProblem& problem, const AttentionOperands&
            keys = next_keys(problem, keys.end, seen, queries)) {
         add_gradients(problem, x, part, queries, keys, s);
       }
-      if (part.of_queries) store_columns(s.dq_columns, problem.scale, dx.q, n, queries, head);
+      if (part.of_queries) {
+        store_columns(s.dq_columns, problem.scale, {dx.q, n, queries, head}, s.rows);
+      }
     }
   }
   if (part.of_keys) {
     const std::int64_t group = problem.sizes.group_of(part.heads.begin);
-    store_rows(s.dk, dx.k, n, part.keys, group);
-    store_rows(s.dv, dx.v, n, part.keys, group);
+    store_rows(s.dk, problem.scale_of_scores<T>(), HeadBlock<T>(dx.k, n, part.keys, group));
+    store_rows(s.dv, 1.0f, HeadBlock<T>(dx.v, n, part.keys, group));
   }
+}
+
+void AttentionForward(const AttentionProblem& problem, const AttentionOperands<float>& x,
+                      std::int64_t n, std::int64_t head, Range queries, float* scratch) {
+  forward(problem, x, n, head, queries, scratch);
+}
+void AttentionForwardBF16(const AttentionProblem& problem, const AttentionOperands<BF16>& x,
+                          std::int64_t n, std::int64_t head, Range queries, float* scratch) {
+  forward(problem, x, n, head, queries, scratch);
+}
+void AttentionBackward(const AttentionProblem& problem, const AttentionOperands<float>& x,
+                       const AttentionGradients<float>& dx, const BackwardPart& part,
+                       float* scratch) {
+  backward(problem, x, dx, part, scratch);
+}
+void AttentionBackwardBF16(const AttentionProblem& problem, const AttentionOperands<BF16>& x,
+                           const AttentionGradients<BF16>& dx, const BackwardPart& part,
+                           float* scratch) {
+  backward(problem, x, dx, part, scratch);
 }
 
 }  // namespace
@@ -482,14 +450,15 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(AttentionForward);
+HWY_EXPORT(AttentionForwardBF16);
 HWY_EXPORT(AttentionOfOne);
 HWY_EXPORT(AttentionBackward);
+HWY_EXPORT(AttentionBackwardBF16);
 
 namespace {
 
 // Of a node whose q, k and v are inputs [first, end).
 AttentionProblem problem_of(const Signature& s, std::size_t first, std::size_t end) {
-  expect_f32(s);
   std::vector<TensorType> operands;
   for (std::size_t i = first; i < end; ++i) operands.push_back(s.inputs[i].type);
   const Attributes& attributes = s.node.attributes;
@@ -499,17 +468,19 @@ AttentionProblem problem_of(const Signature& s, std::size_t first, std::size_t e
 }
 
 // q, k or v (`which` is 0, 1 or 2), or its gradient, among operands that begin there.
-HeadRows rows_of(const AttentionProblem& problem, std::size_t which,
-                 std::span<std::byte* const> operands) {
+template <typename T>
+HeadRows<T> rows_of(const AttentionProblem& problem, std::size_t which,
+                    std::span<std::byte* const> operands) {
   const ops::AttentionSizes& sizes = problem.sizes;
   const ops::AttentionSizes::Heads& at = sizes.qkv[which];
-  return {as<float>(operands[at.index]) + at.first_head * sizes.head_size,
+  return {as<T>(operands[at.index]) + at.first_head * sizes.head_size,
           which == 0 ? sizes.queries : sizes.keys, at.stored_heads, sizes.head_size};
 }
 
-HeadRows rows_of_o(const AttentionProblem& problem, std::byte* operand) {
+template <typename T>
+HeadRows<T> rows_of_o(const AttentionProblem& problem, std::byte* operand) {
   const ops::AttentionSizes& sizes = problem.sizes;
-  return {as<float>(operand), sizes.queries, sizes.heads, sizes.head_size};
+  return {as<T>(operand), sizes.queries, sizes.heads, sizes.head_size};
 }
 
 std::int64_t blocks(std::int64_t positions) { return (positions + kBlock - 1) / kBlock; }
@@ -544,10 +515,12 @@ class Team {
 };
 
 // Every head, by blocks of queries.
-void run_blocks(const AttentionProblem& problem, const Team& team, const AttentionOperands& x,
+template <typename T>
+void run_blocks(const AttentionProblem& problem, const Team& team, const AttentionOperands<T>& x,
                 std::byte* scratchpad) {
   const ops::AttentionSizes& sizes = problem.sizes;
-  const auto forward = HWY_DYNAMIC_DISPATCH(AttentionForward);
+  const auto forward = for_type<T>(HWY_DYNAMIC_DISPATCH(AttentionForward),
+                                   HWY_DYNAMIC_DISPATCH(AttentionForwardBF16));
   const std::int64_t blocks_each = blocks(sizes.queries);
   team.run(sizes.samples * sizes.heads * blocks_each, scratchpad,
            [&](std::int64_t task, float* scratch) {
@@ -558,21 +531,22 @@ void run_blocks(const AttentionProblem& problem, const Team& team, const Attenti
 }
 
 // Operands: those of the node, then the scratchpad.
+template <typename T>
 class Attention final : public Kernel {
  public:
   explicit Attention(const Signature& s)
       : problem_(problem_of(s, 0, s.inputs.size())),
         inputs_(s.inputs.size()),
-        team_(ForwardScratch(Scratch(), problem_.sizes.head_size).floats) {}
+        team_(ForwardScratch<T>(Scratch(), problem_.sizes.head_size).floats) {}
 
   std::size_t scratchpad_bytes() const override { return team_.scratchpad_bytes(); }
 
   void run(std::span<std::byte* const> operands) override {
-    run_blocks(problem_, team_,
-               {rows_of(problem_, 0, operands), rows_of(problem_, 1, operands),
-                rows_of(problem_, 2, operands), rows_of_o(problem_, operands[inputs_]),
-                as<float>(operands[inputs_ + 1])},
-               operands[inputs_ + 2]);
+    run_blocks<T>(problem_, team_,
+                  {rows_of<T>(problem_, 0, operands), rows_of<T>(problem_, 1, operands),
+                   rows_of<T>(problem_, 2, operands), rows_of_o<T>(problem_, operands[inputs_]),
+                   as<float>(operands[inputs_ + 1])},
+                  operands[inputs_ + 2]);
   }
 
  private:
@@ -588,7 +562,9 @@ class CachedAttention final : public Kernel {
       : problem_(problem_of(s, 0, 2)),
         team_(problem_.sizes.queries == 1
                   ? (problem_.sizes.keys + kBlock - 1) / kBlock * kBlock
-                  : ForwardScratch(Scratch(), problem_.sizes.head_size).floats) {}
+                  : ForwardScratch<float>(Scratch(), problem_.sizes.head_size).floats) {
+    expect_f32(s);
+  }
 
   std::size_t scratchpad_bytes() const override { return team_.scratchpad_bytes(); }
 
@@ -596,10 +572,10 @@ class CachedAttention final : public Kernel {
     const ops::AttentionSizes& sizes = problem_.sizes;
     problem_.keys_before = *as<std::int64_t>(operands[2]);
     ops::expect_inside(problem_.keys_before, sizes.queries, sizes.keys);
-    const AttentionOperands x{rows_of(problem_, 0, operands), rows_of(problem_, 1, operands),
-                              rows_of(problem_, 2, operands), rows_of_o(problem_, operands[3]),
-                              nullptr};
-    if (sizes.queries > 1) return run_blocks(problem_, team_, x, operands[4]);
+    const AttentionOperands<float> x{
+        rows_of<float>(problem_, 0, operands), rows_of<float>(problem_, 1, operands),
+        rows_of<float>(problem_, 2, operands), rows_of_o<float>(problem_, operands[3]), nullptr};
+    if (sizes.queries > 1) return run_blocks<float>(problem_, team_, x, operands[4]);
     const auto attend = HWY_DYNAMIC_DISPATCH(AttentionOfOne);
     team_.run(sizes.samples * sizes.heads, operands[4], [&](std::int64_t task, float* scratch) {
       attend(problem_, x, task / sizes.heads, task % sizes.heads, 0, scratch);
@@ -611,23 +587,27 @@ class CachedAttention final : public Kernel {
   Team team_;
 };
 
+template <typename T>
 class AttentionBackward final : public Kernel {
  public:
   explicit AttentionBackward(const Signature& s)
       : problem_(problem_of(s, 3, s.inputs.size())),
         inputs_(s.inputs.size()),
-        team_(BackwardScratch(Scratch(), problem_.sizes.head_size, problem_.sizes.keys).floats) {}
+        team_(BackwardScratch<T>(Scratch(), problem_.sizes.head_size, problem_.sizes.keys).floats) {
+  }
 
   std::size_t scratchpad_bytes() const override { return team_.scratchpad_bytes(); }
 
   void run(std::span<std::byte* const> operands) override {
     const auto qkv = operands.subspan(3), gradients = operands.subspan(inputs_);
-    const AttentionOperands x{rows_of(problem_, 0, qkv), rows_of(problem_, 1, qkv),
-                              rows_of(problem_, 2, qkv), rows_of_o(problem_, operands[1]),
-                              as<float>(operands[2])};
-    const AttentionGradients dx{rows_of(problem_, 0, gradients), rows_of(problem_, 1, gradients),
-                                rows_of(problem_, 2, gradients), rows_of_o(problem_, operands[0])};
-    const auto backward = HWY_DYNAMIC_DISPATCH(AttentionBackward);
+    const AttentionOperands<T> x{rows_of<T>(problem_, 0, qkv), rows_of<T>(problem_, 1, qkv),
+                                 rows_of<T>(problem_, 2, qkv), rows_of_o<T>(problem_, operands[1]),
+                                 as<float>(operands[2])};
+    const AttentionGradients<T> dx{
+        rows_of<T>(problem_, 0, gradients), rows_of<T>(problem_, 1, gradients),
+        rows_of<T>(problem_, 2, gradients), rows_of_o<T>(problem_, operands[0])};
+    const auto backward = for_type<T>(HWY_DYNAMIC_DISPATCH(AttentionBackward),
+                                      HWY_DYNAMIC_DISPATCH(AttentionBackwardBF16));
     const auto run_parts = [&](std::int64_t count, auto part) {
       team_.run(count, operands.back(), [&](std::int64_t task, float* scratch) {
         backward(problem_, x, dx, part(task), scratch);
@@ -677,14 +657,21 @@ class AttentionBackward final : public Kernel {
   Team team_;
 };
 
-template <typename AttentionKernel>
+template <template <typename T> typename AttentionKernel>
 std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
-  return std::make_unique<AttentionKernel>(s);
+  return with_float_type(s.inputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    using T = decltype(zero);
+    if (std::is_same_v<T, BF16>) require_bf16();
+    return std::make_unique<AttentionKernel<T>>(s);
+  });
 }
 
 const RegisterKernelRule attention{{.op = "attention", .make = make<Attention>}};
 const RegisterKernelRule cached_attention{
-    {.op = "cached_attention", .make = make<CachedAttention>}};
+    {.op = "cached_attention",
+     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+       return std::make_unique<CachedAttention>(s);
+     }}};
 const RegisterKernelRule attention_backward{
     {.op = "attention_backward", .make = make<AttentionBackward>}};
 

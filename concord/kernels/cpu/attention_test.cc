@@ -13,6 +13,9 @@ namespace {
 
 using Inputs = std::vector<ValueId>;
 
+// In bf16 probabilities and gradients of scores are rounded to it before they are multiplied.
+constexpr double kBf16Tolerance = 1e-2;
+
 struct Sizes {
   std::int64_t samples, heads, groups, queries, keys, head_size;
 };
@@ -23,6 +26,7 @@ KernelCheck separate(const Sizes& s, const ops::AttentionOptions& options) {
   return {.inputs = {q, k, k},
           .build = [=](GraphBuilder& b,
                        const Inputs& x) { ops::attention(b, x[0], x[1], x[2], options); },
+          .bf16_tolerance = kBf16Tolerance,
           .any_threads = true};
 }
 
@@ -31,6 +35,7 @@ KernelCheck packed(const Sizes& s, const ops::AttentionOptions& options) {
   return {.inputs = {{DType::kF32, {s.samples, s.queries, stored, s.head_size}}},
           .build = [=](GraphBuilder& b,
                        const Inputs& x) { ops::packed_attention(b, x[0], s.groups, options); },
+          .bf16_tolerance = kBf16Tolerance,
           .any_threads = true};
 }
 

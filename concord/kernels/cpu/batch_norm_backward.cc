@@ -22,10 +22,11 @@
 #define CONCORD_KERNELS_CPU_BATCH_NORM_BACKWARD_ONCE_
 namespace concord::cpu {
 
-// Pixels of one group of neighbouring channels, `stride` elements apart.
+// Pixels of one group of neighbouring channels, `stride` elements of type T apart.
+template <typename T>
 struct PixelRun {
-  const float *dy, *x, *y;  // y: null without relu
-  float* dx;
+  const T *dy, *x, *y;  // y: null without relu
+  T* dx;
   std::int64_t pixels, stride;
   std::size_t channels;
 };
@@ -49,14 +50,16 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-HWY_INLINE V passed_on(const PixelRun& run, std::int64_t at, std::size_t n) {
+template <typename T>
+HWY_INLINE V passed_on(const PixelRun<T>& run, std::int64_t at, std::size_t n) {
   const V dy = load(run.dy + at, n);
   if (run.y == nullptr) return dy;
   return hn::IfThenElseZero(hn::Gt(load(run.y + at, n), hn::Zero(D())), dy);
 }
 
 // Adds to the sums.
-void SumPixels(const PixelRun& run, const GroupSums& sums) {
+template <typename T>
+void sum_pixels(const PixelRun<T>& run, const GroupSums& sums) {
   const std::size_t lanes = hn::Lanes(D());
   for (std::size_t c = 0; c < run.channels; c += lanes) {
     const std::size_t n = std::min(lanes, run.channels - c);
@@ -82,7 +85,8 @@ void SumPixels(const PixelRun& run, const GroupSums& sums) {
   }
 }
 
-void DescendPixels(const PixelRun& run, const GroupSlope& slope) {
+template <typename T>
+void descend_pixels(const PixelRun<T>& run, const GroupSlope& slope) {
   const std::size_t lanes = hn::Lanes(D());
   for (std::size_t c = 0; c < run.channels; c += lanes) {
     const std::size_t n = std::min(lanes, run.channels - c);
@@ -95,6 +99,15 @@ void DescendPixels(const PixelRun& run, const GroupSlope& slope) {
       store(hn::Mul(factor, hn::NegMulAdd(distance, mean_gx, g)), run.dx + at, n);
     }
   }
+}
+
+void SumPixels(const PixelRun<float>& run, const GroupSums& sums) { sum_pixels(run, sums); }
+void SumPixelsBF16(const PixelRun<BF16>& run, const GroupSums& sums) { sum_pixels(run, sums); }
+void DescendPixels(const PixelRun<float>& run, const GroupSlope& slope) {
+  descend_pixels(run, slope);
+}
+void DescendPixelsBF16(const PixelRun<BF16>& run, const GroupSlope& slope) {
+  descend_pixels(run, slope);
 }
 
 }  // namespace
@@ -110,7 +123,9 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(SumPixels);
+HWY_EXPORT(SumPixelsBF16);
 HWY_EXPORT(DescendPixels);
+HWY_EXPORT(DescendPixelsBF16);
 
 namespace {
 
@@ -175,7 +190,9 @@ Layout layout_of_images(const TensorType& type, std::span<const std::optional<La
 
 std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
-// Operands: dy, x, gamma, mean, variance, y with relu; dx, dgamma, dbeta; scratchpad.
+// Operands: dy, x, gamma, mean, variance, y with relu; dx, dgamma, dbeta; scratchpad. Images are of
+// type T.
+template <typename T>
 class BatchNormBackward final : public Kernel {
  public:
   BatchNormBackward(const Signature& s, const ChannelGroups& groups)
@@ -195,8 +212,8 @@ class BatchNormBackward final : public Kernel {
 
   void run(std::span<std::byte* const> operands) override {
     const std::size_t outputs = relu_ ? 6 : 5;
-    operands_ = {as<float>(operands[0]), as<float>(operands[1]),
-                 relu_ ? as<float>(operands[5]) : nullptr, as<float>(operands[outputs])};
+    operands_ = {as<T>(operands[0]), as<T>(operands[1]), relu_ ? as<T>(operands[5]) : nullptr,
+                 as<T>(operands[outputs])};
     sums_ = as<float>(operands[outputs + 3]);
     mean_ = sums_ + 2 * parts_ * stored_;
     factor_ = mean_ + stored_;
@@ -225,8 +242,8 @@ class BatchNormBackward final : public Kernel {
   static constexpr std::int64_t kMostParts = 16;
 
   struct Pointers {
-    const float *dy, *x, *y;
-    float* dx;
+    const T *dy, *x, *y;
+    T* dx;
   };
 
   // Calls f(run) for what the part holds of each image.
@@ -241,9 +258,9 @@ class BatchNormBackward final : public Kernel {
       const std::int64_t count = std::min(end - at, groups_.pixels - pixel);
       const std::int64_t offset = image * groups_.image_stride + group * groups_.group_stride +
                                   pixel * groups_.pixel_stride;
-      f(PixelRun{operands_.dy + offset, operands_.x + offset,
-                 relu_ ? operands_.y + offset : nullptr, operands_.dx + offset, count,
-                 groups_.pixel_stride, static_cast<std::size_t>(width)});
+      f(PixelRun<T>{operands_.dy + offset, operands_.x + offset,
+                    relu_ ? operands_.y + offset : nullptr, operands_.dx + offset, count,
+                    groups_.pixel_stride, static_cast<std::size_t>(width)});
       at += count;
     }
   }
@@ -255,9 +272,9 @@ class BatchNormBackward final : public Kernel {
   void sum_part(std::int64_t group, std::int64_t part) const {
     const std::int64_t channel = group * groups_.width;
     const GroupSums sums{mean_ + channel, sum(part, 0, channel), sum(part, 1, channel)};
-    for_each_run(group, part, [&](const PixelRun& run) {
-      HWY_DYNAMIC_DISPATCH(SumPixels)(run, sums);
-    });
+    const auto add =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(SumPixels), HWY_DYNAMIC_DISPATCH(SumPixelsBF16));
+    for_each_run(group, part, [&](const PixelRun<T>& run) { add(run, sums); });
   }
 
   // Adds up the parts of a channel, and leaves what dx needs in the sums of the first.
@@ -281,9 +298,9 @@ class BatchNormBackward final : public Kernel {
     const std::int64_t channel = group * groups_.width;
     const GroupSlope slope{mean_ + channel, factor_ + channel, sum(0, 0, channel),
                            sum(0, 1, channel)};
-    for_each_run(group, part, [&](const PixelRun& run) {
-      HWY_DYNAMIC_DISPATCH(DescendPixels)(run, slope);
-    });
+    const auto descend =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(DescendPixels), HWY_DYNAMIC_DISPATCH(DescendPixelsBF16));
+    for_each_run(group, part, [&](const PixelRun<T>& run) { descend(run, slope); });
   }
 
   ChannelGroups groups_;
@@ -307,10 +324,11 @@ const RegisterKernelRule batch_norm_backward{{
           return wish;
         },
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
       const std::optional<ChannelGroups> groups = ChannelGroups::of(s.inputs[1]);
       CONCORD_CHECK(groups, "layer {} in layout {}", s.node.name, to_string(s.inputs[1].layout));
-      return std::make_unique<BatchNormBackward>(s, *groups);
+      return with_float_type(s.inputs[1].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<BatchNormBackward<decltype(zero)>>(s, *groups);
+      });
     },
     .in_place = [](const Signature& s, std::size_t o,
                    std::size_t i) { return o == 0 && element_wise_in_place(s, o, i); },

@@ -4,6 +4,9 @@
 // A tile of C is held in registers while a row of B and the elements of A that meet it stream by.
 // An element of C is one chain of fused multiply-adds in the order of the inner dim, so its bits do
 // not depend on how C is cut into tiles.
+//
+// Factors of bf16 come in pairs along the inner dim (bf16_pair.h); their sums are f32. AVX-512
+// takes an instruction for a pair, which the processor must have (instruction_set.h); others two.
 #if defined(CONCORD_KERNELS_CPU_BLOCK_MATMUL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CONCORD_KERNELS_CPU_BLOCK_MATMUL_INL_H_
 #undef CONCORD_KERNELS_CPU_BLOCK_MATMUL_INL_H_
@@ -13,17 +16,22 @@
 
 #include <hwy/highway.h>
 
+#include "concord/kernels/cpu/bf16_pair-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 
-// The left factor, read element by element: rows may lie anywhere, and transposed.
+// The left factor, read element by element: rows may lie anywhere, and transposed. F: float or
+// BF16Pair.
+template <typename F>
 struct LeftFactor {
-  const float* data;
+  const F* data;
   std::int64_t row_stride, column_stride;
 };
 // The right factor, its rows contiguous.
+template <typename F>
 struct RightFactor {
-  const float* data;
+  const F* data;
   std::int64_t row_stride;
 };
 // The product, its rows contiguous.
@@ -31,7 +39,7 @@ struct Product {
   float* data;
   std::int64_t row_stride;
 };
-// C [rows, columns] of A [rows, inner] and B [inner, columns].
+// C [rows, columns] of A [rows, inner] and B [inner, columns]; `inner` counts factors.
 struct ProductSizes {
   std::int64_t rows, inner, columns;
 };
@@ -40,24 +48,23 @@ struct ProductSizes {
 inline constexpr int kTileRows = 6;
 inline constexpr int kTileVectors = HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3 ? 2 : 4;
 
-template <int kRows, int kVectors>
-HWY_INLINE void multiply_tile(LeftFactor a, RightFactor b, Product c, std::int64_t inner,
+template <int kRows, int kVectors, typename F>
+HWY_INLINE void multiply_tile(LeftFactor<F> a, RightFactor<F> b, Product c, std::int64_t inner,
                               bool accumulate) {
-  namespace hn = hwy::HWY_NAMESPACE;
-  const hn::ScalableTag<float> d;
+  const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  hn::Vec<decltype(d)> sums[kRows][kVectors];
+  V sums[kRows][kVectors];
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < kVectors; ++j) {
       sums[i][j] = accumulate ? hn::LoadU(d, c.data + i * c.row_stride + j * lanes) : hn::Zero(d);
     }
   }
   for (std::int64_t k = 0; k < inner; ++k) {
-    hn::Vec<decltype(d)> row[kVectors];
-    for (int j = 0; j < kVectors; ++j) row[j] = hn::LoadU(d, b.data + k * b.row_stride + j * lanes);
+    decltype(load_factors(b.data)) row[kVectors];
+    for (int j = 0; j < kVectors; ++j) row[j] = load_factors(b.data + k * b.row_stride + j * lanes);
     for (int i = 0; i < kRows; ++i) {
-      const auto factor = hn::Set(d, a.data[i * a.row_stride + k * a.column_stride]);
-      for (int j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(factor, row[j], sums[i][j]);
+      const auto factor = repeat_factor(a.data + i * a.row_stride + k * a.column_stride);
+      for (int j = 0; j < kVectors; ++j) sums[i][j] = add_product(factor, row[j], sums[i][j]);
     }
   }
   for (int i = 0; i < kRows; ++i) {
@@ -68,8 +75,8 @@ HWY_INLINE void multiply_tile(LeftFactor a, RightFactor b, Product c, std::int64
 }
 
 // The last `rows` < kRows rows.
-template <int kRows, int kVectors>
-HWY_INLINE void multiply_last_rows(LeftFactor a, RightFactor b, Product c, std::int64_t rows,
+template <int kRows, int kVectors, typename F>
+HWY_INLINE void multiply_last_rows(LeftFactor<F> a, RightFactor<F> b, Product c, std::int64_t rows,
                                    std::int64_t inner, bool accumulate) {
   if constexpr (kRows > 1) {
     if (rows == kRows - 1) return multiply_tile<kRows - 1, kVectors>(a, b, c, inner, accumulate);
@@ -78,8 +85,8 @@ HWY_INLINE void multiply_last_rows(LeftFactor a, RightFactor b, Product c, std::
 }
 
 // Columns of C that are kVectors vectors wide.
-template <int kVectors>
-HWY_NOINLINE void multiply_columns(LeftFactor a, RightFactor b, Product c, std::int64_t rows,
+template <int kVectors, typename F>
+HWY_NOINLINE void multiply_columns(LeftFactor<F> a, RightFactor<F> b, Product c, std::int64_t rows,
                                    std::int64_t inner, bool accumulate) {
   for (; rows >= kTileRows; rows -= kTileRows) {
     multiply_tile<kTileRows, kVectors>(a, b, c, inner, accumulate);
@@ -90,10 +97,9 @@ HWY_NOINLINE void multiply_columns(LeftFactor a, RightFactor b, Product c, std::
 }
 
 // C = A B, or C += A B. `sizes.columns` is a multiple of the vectors' lanes.
-template <int kVectors = kTileVectors>
-void multiply(LeftFactor a, RightFactor b, Product c, ProductSizes sizes, bool accumulate) {
-  namespace hn = hwy::HWY_NAMESPACE;
-  const auto width = static_cast<std::int64_t>(kVectors * hn::Lanes(hn::ScalableTag<float>()));
+template <int kVectors = kTileVectors, typename F>
+void multiply(LeftFactor<F> a, RightFactor<F> b, Product c, ProductSizes sizes, bool accumulate) {
+  const auto width = static_cast<std::int64_t>(kVectors * hn::Lanes(D()));
   for (; sizes.columns >= width; sizes.columns -= width) {
     multiply_columns<kVectors>(a, b, c, sizes.rows, sizes.inner, accumulate);
     b.data += width;

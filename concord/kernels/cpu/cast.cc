@@ -1,22 +1,19 @@
 #include <type_traits>
 
 #include "concord/base/parallel.h"
+#include "concord/kernels/cpu/elementwise.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
 
 namespace concord::cpu {
 namespace {
 
-struct BF16 {
-  std::uint16_t bits;
-};
-
 template <typename To, typename From>
 To converted(From value) {
   if constexpr (std::is_same_v<From, BF16>) {
-    return converted<To>(bf16_to_float(value.bits));
+    return converted<To>(static_cast<float>(value));
   } else if constexpr (std::is_same_v<To, BF16>) {
-    return {float_to_bf16(static_cast<float>(value))};
+    return BF16(static_cast<float>(value));
   } else {
     return static_cast<To>(value);
   }
@@ -30,7 +27,11 @@ class Cast final : public Kernel {
     const From* x = as<From>(operands[0]);
     To* y = as<To>(operands[1]);
     parallel_for(elements_, kGrain, [=](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) y[i] = converted<To>(x[i]);
+      if constexpr (requires { convert(x, y, end); }) {
+        convert(x + begin, y + begin, end - begin);
+      } else {
+        for (std::int64_t i = begin; i < end; ++i) y[i] = converted<To>(x[i]);
+      }
     });
   }
 

@@ -12,6 +12,7 @@
 #include "concord/base/philox.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
+#include "concord/kernels/cpu/vector_loops-inl.h"
 
 #ifndef CONCORD_KERNELS_CPU_DROPOUT_ONCE_
 #define CONCORD_KERNELS_CPU_DROPOUT_ONCE_
@@ -32,7 +33,6 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using DU = hn::ScalableTag<std::uint32_t>;
 using VU = hn::Vec<DU>;
 
@@ -91,28 +91,24 @@ void draw(const RandomStream& random, std::uint64_t block, std::size_t blocks,
 #endif
 
 // y = x where draws keep it, times the factor; else 0.
-void drop(const DropoutRule& rule, const std::uint32_t* draws, const float* x, float* y,
+template <typename T>
+void drop(const DropoutRule& rule, const std::uint32_t* draws, const T* x, T* y,
           std::size_t count) {
-  const hn::ScalableTag<float> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  const std::size_t lanes = hn::Lanes(d);
+  const hn::RebindToSigned<D> di;
   const auto threshold = hn::Set(di, rule.threshold);
-  const auto factor = hn::Set(d, rule.factor);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
+  const V factor = splat(rule.factor);
+  for_each_vector(count, [&](auto i, auto n, int) {
     const auto bits = hn::BitCast(di, hn::ShiftRight<8>(hn::LoadU(DU(), draws + i)));
-    const auto dropped = hn::RebindMask(d, hn::Lt(bits, threshold));
-    hn::StoreU(hn::IfThenZeroElse(dropped, hn::Mul(hn::LoadU(d, x + i), factor)), d, y + i);
-  }
-  for (; i < count; ++i) {
-    y[i] = static_cast<std::int32_t>(draws[i] >> 8) < rule.threshold ? 0 : x[i] * rule.factor;
-  }
+    const auto dropped = hn::RebindMask(D(), hn::Lt(bits, threshold));
+    store(hn::IfThenZeroElse(dropped, hn::Mul(load(x + i, n), factor)), y + i, n);
+  });
 }
 
 // Elements whose index in the global batch is `first` and following.
-void Dropout(const RandomStream& random, const DropoutRule& rule, std::uint64_t first,
-             const float* x, float* y, std::size_t count) {
-  HWY_ALIGN std::uint32_t draws[kDraws];
+template <typename T>
+void drop_run(const RandomStream& random, const DropoutRule& rule, std::uint64_t first, const T* x,
+              T* y, std::size_t count) {
+  HWY_ALIGN std::uint32_t draws[kDraws + hn::MaxLanes(DU())] = {};  // the last vector may be short
   while (count > 0) {
     const std::uint64_t block = first / 4;
     const std::size_t skipped = first % 4;
@@ -128,6 +124,15 @@ void Dropout(const RandomStream& random, const DropoutRule& rule, std::uint64_t 
   }
 }
 
+void Dropout(const RandomStream& random, const DropoutRule& rule, std::uint64_t first,
+             const float* x, float* y, std::size_t count) {
+  drop_run(random, rule, first, x, y, count);
+}
+void DropoutBF16(const RandomStream& random, const DropoutRule& rule, std::uint64_t first,
+                 const BF16* x, BF16* y, std::size_t count) {
+  drop_run(random, rule, first, x, y, count);
+}
+
 }  // namespace
 }  // namespace concord::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -136,9 +141,11 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(Dropout);
+HWY_EXPORT(DropoutBF16);
 
 namespace {
 
+template <typename T>
 class DropoutKernel final : public Kernel {
  public:
   DropoutKernel(const Attributes& attributes, const Shape& shape)
@@ -155,10 +162,10 @@ class DropoutKernel final : public Kernel {
     RandomStream random = random_;
     random.step = static_cast<std::uint32_t>(position[0]);
     const auto first = static_cast<std::uint64_t>(position[1] * of_one_sample_);
+    const auto drop = for_type<T>(HWY_DYNAMIC_DISPATCH(Dropout), HWY_DYNAMIC_DISPATCH(DropoutBF16));
     parallel_for(elements_, kGrain / 4, [&](std::int64_t begin, std::int64_t end) {
-      HWY_DYNAMIC_DISPATCH(Dropout)
-      (random, rule_, first + static_cast<std::uint64_t>(begin), as<float>(operands[0]) + begin,
-       as<float>(operands[2]) + begin, static_cast<std::size_t>(end - begin));
+      drop(random, rule_, first + static_cast<std::uint64_t>(begin), as<T>(operands[0]) + begin,
+           as<T>(operands[2]) + begin, static_cast<std::size_t>(end - begin));
     });
   }
 
@@ -172,8 +179,10 @@ class DropoutKernel final : public Kernel {
 const RegisterKernelRule dropout{{
     .op = "dropout",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<DropoutKernel>(s.node.attributes, s.inputs[0].type.shape);
+      const TensorType& x = s.inputs[0].type;
+      return with_float_type(x.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<DropoutKernel<decltype(zero)>>(s.node.attributes, x.shape);
+      });
     },
     .in_place = element_wise_in_place,
 }};

@@ -149,42 +149,43 @@ struct GeluTanhBackward {
   }
 };
 
-template <typename F>
-void unary(F f, const float* x, float* y, std::size_t count) {
+template <typename F, typename X, typename Y>
+void unary(F f, const X* x, Y* y, std::size_t count) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) hn::StoreU(f(hn::LoadU(d, x + i)), d, y + i);
+  for (; i + lanes <= count; i += lanes) store_vector(d, f(load_vector(d, x + i)), y + i);
   if (i < count) store_first(d, f(load_first(d, x + i, count - i)), y + i, count - i);
 }
 
-template <typename F>
-void binary(F f, const float* a, const float* b, float* y, std::size_t count) {
+template <typename F, typename A, typename B, typename Y>
+void binary(F f, const A* a, const B* b, Y* y, std::size_t count) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    hn::StoreU(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
+    store_vector(d, f(load_vector(d, a + i), load_vector(d, b + i)), y + i);
   }
   if (i == count) return;
   const std::size_t rest = count - i;
   store_first(d, f(load_first(d, a + i, rest), load_first(d, b + i, rest)), y + i, rest);
 }
 
-template <typename F>
-void binary(F f, Run a, Run b, float* y, std::size_t count) {
-  if (a.stride == 0) {
-    const V repeated = hn::Set(D(), *a.data);
+template <typename F, typename T>
+void binary(F f, Run<T> a, Run<T> b, T* y, std::size_t count) {
+  if (a.data == nullptr) {
+    const V repeated = hn::Set(D(), a.repeated);
     return unary([=](V x) { return f(repeated, x); }, b.data, y, count);
   }
-  if (b.stride == 0) {
-    const V repeated = hn::Set(D(), *b.data);
+  if (b.data == nullptr) {
+    const V repeated = hn::Set(D(), b.repeated);
     return unary([=](V x) { return f(x, repeated); }, a.data, y, count);
   }
   binary(f, a.data, b.data, y, count);
 }
 
-void ApplyUnary(UnaryFunction f, const float* x, float* y, std::size_t count) {
+template <typename T>
+void apply_unary(UnaryFunction f, const T* x, T* y, std::size_t count) {
   switch (f) {
     case UnaryFunction::kNeg:
       return unary(Neg(), x, y, count);
@@ -213,7 +214,8 @@ void ApplyUnary(UnaryFunction f, const float* x, float* y, std::size_t count) {
   }
 }
 
-void ApplyBinary(BinaryFunction f, Run a, Run b, float* y, std::size_t count) {
+template <typename T>
+void apply_binary(BinaryFunction f, Run<T> a, Run<T> b, T* y, std::size_t count) {
   switch (f) {
     case BinaryFunction::kAdd:
       return binary(Add(), a, b, y, count);
@@ -248,6 +250,27 @@ void ApplyBinary(BinaryFunction f, Run a, Run b, float* y, std::size_t count) {
   }
 }
 
+void ApplyUnary(UnaryFunction f, const float* x, float* y, std::size_t count) {
+  apply_unary(f, x, y, count);
+}
+void ApplyUnaryBF16(UnaryFunction f, const BF16* x, BF16* y, std::size_t count) {
+  apply_unary(f, x, y, count);
+}
+void ApplyBinary(BinaryFunction f, Run<float> a, Run<float> b, float* y, std::size_t count) {
+  apply_binary(f, a, b, y, count);
+}
+void ApplyBinaryBF16(BinaryFunction f, Run<BF16> a, Run<BF16> b, BF16* y, std::size_t count) {
+  apply_binary(f, a, b, y, count);
+}
+
+void AddTo(float* sums, const BF16* x, std::size_t count) { binary(Add(), sums, x, sums, count); }
+
+struct Same {
+  V operator()(V x) const { return x; }
+};
+void Narrow(const float* x, BF16* y, std::size_t count) { unary(Same(), x, y, count); }
+void Widen(const BF16* x, float* y, std::size_t count) { unary(Same(), x, y, count); }
+
 }  // namespace
 }  // namespace concord::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -256,14 +279,39 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(ApplyUnary);
+HWY_EXPORT(ApplyUnaryBF16);
 HWY_EXPORT(ApplyBinary);
+HWY_EXPORT(ApplyBinaryBF16);
+HWY_EXPORT(AddTo);
+HWY_EXPORT(Narrow);
+HWY_EXPORT(Widen);
 
 void apply(UnaryFunction f, const float* x, float* y, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(ApplyUnary)(f, x, y, static_cast<std::size_t>(count));
 }
+void apply(UnaryFunction f, const BF16* x, BF16* y, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(ApplyUnaryBF16)(f, x, y, static_cast<std::size_t>(count));
+}
 
-void apply(BinaryFunction f, Run a, Run b, float* y, std::int64_t count) {
+void apply(BinaryFunction f, Run<float> a, Run<float> b, float* y, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(ApplyBinary)(f, a, b, y, static_cast<std::size_t>(count));
+}
+void apply(BinaryFunction f, Run<BF16> a, Run<BF16> b, BF16* y, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(ApplyBinaryBF16)(f, a, b, y, static_cast<std::size_t>(count));
+}
+
+void add_to(float* sums, const float* x, std::int64_t count) {
+  apply(BinaryFunction::kAdd, {sums, 1}, {x, 1}, sums, count);
+}
+void add_to(float* sums, const BF16* x, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(AddTo)(sums, x, static_cast<std::size_t>(count));
+}
+
+void convert(const float* x, BF16* y, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(Narrow)(x, y, static_cast<std::size_t>(count));
+}
+void convert(const BF16* x, float* y, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(Widen)(x, y, static_cast<std::size_t>(count));
 }
 
 }  // namespace concord::cpu

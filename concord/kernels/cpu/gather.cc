@@ -61,8 +61,9 @@ class Gather final : public Kernel {
   std::size_t row_bytes_;
 };
 
-// Each thread adds up some columns of all rows, so that every element is summed by one thread, in
-// the order of the indices.
+// Of dy of type T, in f32. Each thread adds up some columns of all rows, so that every element is
+// summed by one thread, in the order of the indices.
+template <typename T>
 class GatherBackward final : public Kernel {
  public:
   explicit GatherBackward(Picks picks)
@@ -91,13 +92,13 @@ class GatherBackward final : public Kernel {
 
   void add(std::span<std::byte* const> operands, std::int64_t o, std::int64_t begin,
            std::int64_t end) const {
-    const float* dy = as<float>(operands[0]) + o * picks_.count * picks_.inner;
+    const T* dy = as<T>(operands[0]) + o * picks_.count * picks_.inner;
     const auto* indices = as<std::int32_t>(operands[1]);
     for (std::int64_t i = 0; i < picks_.count; ++i) {
       const std::int64_t row = picks_.row(o, indices[i]);
       if (row == -1) continue;
       float* sum = as<float>(operands[2]) + row * picks_.inner + begin;
-      apply(BinaryFunction::kAdd, {sum, 1}, {dy + i * picks_.inner + begin, 1}, sum, end - begin);
+      add_to(sum, dy + i * picks_.inner + begin, end - begin);
     }
   }
 
@@ -117,9 +118,10 @@ const RegisterKernelRule gather{{
 const RegisterKernelRule gather_backward{{
     .op = "gather_backward",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<GatherBackward>(
-          Picks(s.outputs[0].type.shape, s.inputs[1].type.shape, s.node.attributes));
+      return with_float_type(s.inputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<GatherBackward<decltype(zero)>>(
+            Picks(s.outputs[0].type.shape, s.inputs[1].type.shape, s.node.attributes));
+      });
     },
 }};
 

@@ -20,10 +20,12 @@
 #define CONCORD_KERNELS_CPU_GROUP_NORM_ONCE_
 namespace concord::cpu {
 
-// One group of one sample: `channels` runs of `positions` elements.
+// One group of one sample: `channels` runs of `positions` elements of type T.
+template <typename T>
 struct NormGroup {
-  const float *x, *gamma, *beta;
-  float* y;
+  const T* x;
+  const float *gamma, *beta;
+  T* y;
   std::int64_t channels, positions;
 };
 
@@ -32,9 +34,12 @@ struct NormStatistics {
 };
 
 // dgamma and dbeta are those of this sample alone.
+template <typename T>
 struct NormGroupBackward {
-  const float *dy, *x, *gamma;
-  float *dx, *dgamma, *dbeta;
+  const T *dy, *x;
+  const float* gamma;
+  T* dx;
+  float *dgamma, *dbeta;
   std::int64_t channels, positions;
 };
 
@@ -45,7 +50,8 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-NormStatistics NormalizeGroup(const NormGroup& group, double epsilon) {
+template <typename T>
+NormStatistics normalize_group(const NormGroup<T>& group, double epsilon) {
   const auto elements = static_cast<std::size_t>(group.channels * group.positions);
   const auto count = static_cast<float>(elements);
   Sum sum, squares;
@@ -57,8 +63,8 @@ NormStatistics NormalizeGroup(const NormGroup& group, double epsilon) {
   });
   const auto reciprocal = static_cast<float>(1.0 / std::sqrt(squares.total() / count + epsilon));
   for (std::int64_t c = 0; c < group.channels; ++c) {
-    const float* x = group.x + c * group.positions;
-    float* y = group.y + c * group.positions;
+    const T* x = group.x + c * group.positions;
+    T* y = group.y + c * group.positions;
     const V factor = splat(reciprocal * group.gamma[c]), beta = splat(group.beta[c]);
     for_each_vector(static_cast<std::size_t>(group.positions), [&](auto i, auto n, int) {
       store(hn::MulAdd(hn::Sub(load(x + i, n), splat(mean)), factor, beta), y + i, n);
@@ -68,16 +74,17 @@ NormStatistics NormalizeGroup(const NormGroup& group, double epsilon) {
 }
 
 // dx = r (g - mean of g - n mean of g n) with g = gamma dy and n = (x - mean) r.
-void BackpropagateGroup(const NormGroupBackward& group, NormStatistics statistics) {
+template <typename T>
+void backpropagate_group(const NormGroupBackward<T>& group, NormStatistics statistics) {
   const auto positions = static_cast<std::size_t>(group.positions);
   const V mean = splat(statistics.mean), reciprocal = splat(statistics.reciprocal);
-  const auto normal = [&](const float* x, std::size_t n) {
+  const auto normal = [&](const T* x, std::size_t n) {
     return hn::Mul(hn::Sub(load(x, n), mean), reciprocal);
   };
   float mean_g = 0, mean_gn = 0;
   for (std::int64_t c = 0; c < group.channels; ++c) {
-    const float* dy = group.dy + c * group.positions;
-    const float* x = group.x + c * group.positions;
+    const T* dy = group.dy + c * group.positions;
+    const T* x = group.x + c * group.positions;
     Sum dgamma, dbeta;
     for_each_vector(positions, [&](auto i, auto n, int k) {
       const V gradient = load(dy + i, n);
@@ -92,15 +99,28 @@ void BackpropagateGroup(const NormGroupBackward& group, NormStatistics statistic
   mean_g /= static_cast<float>(group.channels * group.positions);
   mean_gn /= static_cast<float>(group.channels * group.positions);
   for (std::int64_t c = 0; c < group.channels; ++c) {
-    const float* dy = group.dy + c * group.positions;
-    const float* x = group.x + c * group.positions;
-    float* dx = group.dx + c * group.positions;
+    const T* dy = group.dy + c * group.positions;
+    const T* x = group.x + c * group.positions;
+    T* dx = group.dx + c * group.positions;
     for_each_vector(positions, [&](auto i, auto n, int) {
       const V g = hn::MulSub(load(dy + i, n), splat(group.gamma[c]), splat(mean_g));
       const V difference = hn::NegMulAdd(normal(x + i, n), splat(mean_gn), g);
       store(hn::Mul(reciprocal, difference), dx + i, n);
     });
   }
+}
+
+NormStatistics NormalizeGroup(const NormGroup<float>& group, double epsilon) {
+  return normalize_group(group, epsilon);
+}
+NormStatistics NormalizeGroupBF16(const NormGroup<BF16>& group, double epsilon) {
+  return normalize_group(group, epsilon);
+}
+void BackpropagateGroup(const NormGroupBackward<float>& group, NormStatistics statistics) {
+  backpropagate_group(group, statistics);
+}
+void BackpropagateGroupBF16(const NormGroupBackward<BF16>& group, NormStatistics statistics) {
+  backpropagate_group(group, statistics);
 }
 
 }  // namespace
@@ -111,7 +131,9 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(NormalizeGroup);
+HWY_EXPORT(NormalizeGroupBF16);
 HWY_EXPORT(BackpropagateGroup);
+HWY_EXPORT(BackpropagateGroupBF16);
 
 namespace {
 
@@ -139,20 +161,23 @@ struct Groups {
 };
 
 // Operands: x, gamma, beta; y, mean, reciprocal.
+template <typename T>
 class NormalizeGroups final : public Kernel {
  public:
   NormalizeGroups(Groups groups, double epsilon) : groups_(groups), epsilon_(epsilon) {}
 
   void run(std::span<std::byte* const> operands) override {
+    const auto normalize =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(NormalizeGroup), HWY_DYNAMIC_DISPATCH(NormalizeGroupBF16));
     groups_.for_each([&](std::int64_t g) {
       const std::int64_t at = groups_.first_element(g), channel = groups_.first_channel(g);
-      const NormGroup group{as<float>(operands[0]) + at,
-                            as<float>(operands[1]) + channel,
-                            as<float>(operands[2]) + channel,
-                            as<float>(operands[3]) + at,
-                            groups_.channels,
-                            groups_.positions};
-      const NormStatistics statistics = HWY_DYNAMIC_DISPATCH(NormalizeGroup)(group, epsilon_);
+      const NormGroup<T> group{as<T>(operands[0]) + at,
+                               as<float>(operands[1]) + channel,
+                               as<float>(operands[2]) + channel,
+                               as<T>(operands[3]) + at,
+                               groups_.channels,
+                               groups_.positions};
+      const NormStatistics statistics = normalize(group, epsilon_);
       as<float>(operands[4])[g] = statistics.mean;
       as<float>(operands[5])[g] = statistics.reciprocal;
     });
@@ -164,6 +189,7 @@ class NormalizeGroups final : public Kernel {
 };
 
 // Operands: dy, x, gamma, mean, reciprocal; dx, dgamma, dbeta; for each sample, dgamma and dbeta.
+template <typename T>
 class NormalizeGroupsBackward final : public Kernel {
  public:
   explicit NormalizeGroupsBackward(Groups groups)
@@ -175,19 +201,16 @@ class NormalizeGroupsBackward final : public Kernel {
 
   void run(std::span<std::byte* const> operands) override {
     float* sums = as<float>(operands[8]);
+    const auto backpropagate = for_type<T>(HWY_DYNAMIC_DISPATCH(BackpropagateGroup),
+                                           HWY_DYNAMIC_DISPATCH(BackpropagateGroupBF16));
     groups_.for_each([&](std::int64_t g) {
       const std::int64_t at = groups_.first_element(g), channel = groups_.first_channel(g);
       float* of_sample = sums + g / groups_.per_sample * 2 * channels_;
-      const NormGroupBackward group{as<float>(operands[0]) + at,
-                                    as<float>(operands[1]) + at,
-                                    as<float>(operands[2]) + channel,
-                                    as<float>(operands[5]) + at,
-                                    of_sample + channel,
-                                    of_sample + channels_ + channel,
-                                    groups_.channels,
-                                    groups_.positions};
-      HWY_DYNAMIC_DISPATCH(BackpropagateGroup)
-      (group, {as<float>(operands[3])[g], as<float>(operands[4])[g]});
+      const NormGroupBackward<T> group{
+          as<T>(operands[0]) + at, as<T>(operands[1]) + at, as<float>(operands[2]) + channel,
+          as<T>(operands[5]) + at, of_sample + channel,     of_sample + channels_ + channel,
+          groups_.channels,        groups_.positions};
+      backpropagate(group, {as<float>(operands[3])[g], as<float>(operands[4])[g]});
     });
     sum_blocks(sums, groups_.samples, 2 * channels_);
     std::copy_n(sums, channels_, as<float>(operands[6]));
@@ -202,10 +225,12 @@ class NormalizeGroupsBackward final : public Kernel {
 const RegisterKernelRule group_norm{{
     .op = "group_norm",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
       const Attributes& attributes = s.node.attributes;
-      return std::make_unique<NormalizeGroups>(Groups(s.inputs[0], attributes.integer("groups")),
-                                               attributes.real("epsilon"));
+      const Groups groups(s.inputs[0], attributes.integer("groups"));
+      return with_float_type(s.inputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<NormalizeGroups<decltype(zero)>>(groups,
+                                                                 attributes.real("epsilon"));
+      });
     },
     .in_place = [](const Signature&, std::size_t o, std::size_t i) { return o == 0 && i == 0; },
 }};
@@ -213,9 +238,10 @@ const RegisterKernelRule group_norm{{
 const RegisterKernelRule group_norm_backward{{
     .op = "group_norm_backward",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<NormalizeGroupsBackward>(
-          Groups(s.inputs[1], s.node.attributes.integer("groups")));
+      const Groups groups(s.inputs[1], s.node.attributes.integer("groups"));
+      return with_float_type(s.inputs[1].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<NormalizeGroupsBackward<decltype(zero)>>(groups);
+      });
     },
     .in_place = [](const Signature&, std::size_t o, std::size_t i) { return o == 0 && i <= 1; },
 }};

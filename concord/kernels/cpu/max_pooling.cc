@@ -21,16 +21,18 @@ struct PixelPlanes {
 };
 
 // Forward, x is read and y and index are written; backward, dy and index are read, dx written.
+template <typename T>
 struct MaxPooling {
   PixelPlanes x_planes, y_planes;
   ops::Window2d window;
-  float *x = nullptr, *y = nullptr;  // or their gradients
-  std::uint8_t* index = nullptr;     // like y: the place of the maximum in its window
+  T *x = nullptr, *y = nullptr;   // or their gradients
+  std::uint8_t* index = nullptr;  // like y: the place of the maximum in its window
 };
 
 // The taps of a window at this position that lie inside of the image.
 struct WindowTaps {
-  WindowTaps(const MaxPooling& pooling, std::size_t along, std::int64_t position)
+  template <typename T>
+  WindowTaps(const MaxPooling<T>& pooling, std::size_t along, std::int64_t position)
       : first(position * pooling.window.stride[along] - pooling.window.padding[along]),
         begin(std::max<std::int64_t>(0, -first)),
         end(std::min(pooling.window.kernel[along],
@@ -51,8 +53,8 @@ using Places = hn::Rebind<std::int32_t, D>;
 
 // Calls f(y, lane, rows, columns) for each vector of y: its offset, its first lane and the taps of
 // its window.
-template <typename F>
-HWY_INLINE void for_each_window(const MaxPooling& p, std::int64_t plane, F f) {
+template <typename T, typename F>
+HWY_INLINE void for_each_window(const MaxPooling<T>& p, std::int64_t plane, F f) {
   const auto vector = static_cast<std::int64_t>(hn::Lanes(D()));
   const PixelPlanes& y = p.y_planes;
   for (std::int64_t h = 0; h < y.height; ++h) {
@@ -67,8 +69,8 @@ HWY_INLINE void for_each_window(const MaxPooling& p, std::int64_t plane, F f) {
 }
 
 // Calls f(offset in x, place in the window) for each tap.
-template <typename F>
-HWY_INLINE void for_each_tap(const MaxPooling& p, std::int64_t plane, std::int64_t lane,
+template <typename T, typename F>
+HWY_INLINE void for_each_tap(const MaxPooling<T>& p, std::int64_t plane, std::int64_t lane,
                              const WindowTaps& rows, const WindowTaps& columns, F f) {
   const PixelPlanes& x = p.x_planes;
   for (std::int64_t kh = rows.begin; kh < rows.end; ++kh) {
@@ -80,7 +82,8 @@ HWY_INLINE void for_each_tap(const MaxPooling& p, std::int64_t plane, std::int64
 }
 
 // The first of equal elements is the maximum.
-void MaxPoolPlane(const MaxPooling& p, std::int64_t plane) {
+template <typename T>
+void pool_plane(const MaxPooling<T>& p, std::int64_t plane) {
   const D d;
   const Places places;
   const bool keeps_index = p.index != nullptr;
@@ -90,36 +93,46 @@ void MaxPoolPlane(const MaxPooling& p, std::int64_t plane) {
         plane * p.x_planes.plane() + lane +
         ((rows.first + rows.begin) * p.x_planes.width + columns.first + columns.begin) *
             p.x_planes.lanes;
-    V best = hn::LoadU(d, p.x + first);
+    V best = load_vector(d, p.x + first);
     auto index = hn::Set(places, static_cast<std::int32_t>(first_place));
     for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
-      const V value = hn::LoadU(d, p.x + x);
+      const V value = load_vector(d, p.x + x);
       const auto larger = hn::Gt(value, best);
       best = hn::IfThenElse(larger, value, best);
       index = hn::IfThenElse(hn::RebindMask(places, larger),
                              hn::Set(places, static_cast<std::int32_t>(place)), index);
     });
-    hn::StoreU(best, d, p.y + y);
+    store_vector(d, best, p.y + y);
     if (keeps_index) hn::StoreU(hn::DemoteTo(Bytes(), index), Bytes(), p.index + y);
   });
 }
 
 // A pixel that several windows share sums what they send it.
-void MaxPoolPlaneBackward(const MaxPooling& p, std::int64_t plane) {
+template <typename T>
+void pool_plane_backward(const MaxPooling<T>& p, std::int64_t plane) {
   const D d;
   const Places places;
   const bool shared =
       p.window.stride[0] < p.window.kernel[0] || p.window.stride[1] < p.window.kernel[1];
-  std::fill_n(p.x + plane * p.x_planes.plane(), p.x_planes.plane(), 0.0f);
+  std::fill_n(p.x + plane * p.x_planes.plane(), p.x_planes.plane(), T());
   for_each_window(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
-    const V gradient = hn::LoadU(d, p.y + y);
+    const V gradient = load_vector(d, p.y + y);
     const auto index = hn::PromoteTo(places, hn::LoadU(Bytes(), p.index + y));
     for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
       const auto here = hn::Eq(index, hn::Set(places, static_cast<std::int32_t>(place)));
       const V share = hn::IfThenElseZero(hn::RebindMask(d, here), gradient);
-      hn::StoreU(shared ? hn::Add(hn::LoadU(d, p.x + x), share) : share, d, p.x + x);
+      store_vector(d, shared ? hn::Add(load_vector(d, p.x + x), share) : share, p.x + x);
     });
   });
+}
+
+void MaxPoolPlane(const MaxPooling<float>& p, std::int64_t plane) { pool_plane(p, plane); }
+void MaxPoolPlaneBF16(const MaxPooling<BF16>& p, std::int64_t plane) { pool_plane(p, plane); }
+void MaxPoolPlaneBackward(const MaxPooling<float>& p, std::int64_t plane) {
+  pool_plane_backward(p, plane);
+}
+void MaxPoolPlaneBackwardBF16(const MaxPooling<BF16>& p, std::int64_t plane) {
+  pool_plane_backward(p, plane);
 }
 
 }  // namespace
@@ -136,7 +149,9 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(MaxPoolPlane);
+HWY_EXPORT(MaxPoolPlaneBF16);
 HWY_EXPORT(MaxPoolPlaneBackward);
+HWY_EXPORT(MaxPoolPlaneBackwardBF16);
 
 namespace {
 
@@ -159,30 +174,29 @@ std::optional<PixelPlanes> planes_of(const Operand& images) {
   return planes;
 }
 
+template <typename T>
 class MaxPool final : public Kernel {
  public:
-  MaxPool(const MaxPooling& pooling, bool backward) : pooling_(pooling), backward_(backward) {}
+  MaxPool(const MaxPooling<T>& pooling, bool backward) : pooling_(pooling), backward_(backward) {}
 
   // Operands: x; y, index if it is wanted. Or dy, index; dx.
   void run(std::span<std::byte* const> operands) override {
-    pooling_.x = as<float>(operands[backward_ ? 2 : 0]);
-    pooling_.y = as<float>(operands[backward_ ? 0 : 1]);
+    pooling_.x = as<T>(operands[backward_ ? 2 : 0]);
+    pooling_.y = as<T>(operands[backward_ ? 0 : 1]);
     const std::size_t index = backward_ ? 1 : 2;
     pooling_.index = index < operands.size() ? as<std::uint8_t>(operands[index]) : nullptr;
     const std::int64_t grain = std::max<std::int64_t>(1, kGrain / pooling_.x_planes.plane());
+    const auto pool = backward_ ? for_type<T>(HWY_DYNAMIC_DISPATCH(MaxPoolPlaneBackward),
+                                              HWY_DYNAMIC_DISPATCH(MaxPoolPlaneBackwardBF16))
+                                : for_type<T>(HWY_DYNAMIC_DISPATCH(MaxPoolPlane),
+                                              HWY_DYNAMIC_DISPATCH(MaxPoolPlaneBF16));
     parallel_for(pooling_.x_planes.planes, grain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t plane = begin; plane < end; ++plane) {
-        if (backward_) {
-          HWY_DYNAMIC_DISPATCH(MaxPoolPlaneBackward)(pooling_, plane);
-        } else {
-          HWY_DYNAMIC_DISPATCH(MaxPoolPlane)(pooling_, plane);
-        }
-      }
+      for (std::int64_t plane = begin; plane < end; ++plane) pool(pooling_, plane);
     });
   }
 
  private:
-  MaxPooling pooling_;
+  MaxPooling<T> pooling_;
   bool backward_;
 };
 
@@ -195,13 +209,16 @@ std::unique_ptr<Kernel> make_max_pooling(const Signature& s) {
   const Operand& x = backward ? s.outputs[0] : s.inputs[0];
   const Operand& y = backward ? s.inputs[0] : s.outputs[0];
   const auto x_planes = planes_of(x), y_planes = planes_of(y);
-  if (!x_planes || !y_planes || x.type.dtype != DType::kF32) return nullptr;
+  if (!x_planes || !y_planes) return nullptr;
   const Operand* index = backward ? &s.inputs[1] : s.outputs.size() == 2 ? &s.outputs[1] : nullptr;
   if (index != nullptr && (index->type.dtype != DType::kU8 || index->layout != y.layout)) {
     return nullptr;
   }
-  return std::make_unique<MaxPool>(MaxPooling{*x_planes, *y_planes, ops::Window2d::of(s.node)},
-                                   backward);
+  return with_float_type(x.type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    using T = decltype(zero);
+    return std::make_unique<MaxPool<T>>(
+        MaxPooling<T>{*x_planes, *y_planes, ops::Window2d::of(s.node)}, backward);
+  });
 }
 
 }  // namespace concord::cpu

@@ -1,6 +1,9 @@
 // Images lie in tiles of 16 samples: a pixel of a channel is one vector of AVX-512. A product keeps
 // a few channels by a few columns (or taps) in registers, so that each vector that is loaded is
 // used several times. Sums are added in an order that the shapes alone decide.
+//
+// In bf16 products are of pairs (bf16_pair.h): of neighbouring channels, which images are copied
+// for, or, where they are summed over samples, of neighbouring samples.
 #include <algorithm>
 
 #undef HWY_TARGET_INCLUDE
@@ -9,6 +12,7 @@
 // After foreach_target.
 #include <hwy/highway.h>
 
+#include "concord/kernels/cpu/bf16_pair-inl.h"
 #include "concord/kernels/cpu/vector_loops-inl.h"
 
 #ifndef CONCORD_KERNELS_CPU_NARROW_CONVOLUTION_ONCE_
@@ -25,24 +29,28 @@ struct Planes {
   std::int64_t tile() const { return channels * plane(); }
 };
 
-// y = bias + the sum over the channels of x of their convolutions. The weight of a channel p of y,
-// a channel q of x and a tap t, which counts along the rows of the window, is weights[p * weight_p
+// Of images of type T: y = bias + the sum over the channels of x, or pairs of them, of their
+// convolutions. The weight of a channel p of y, a channel q of x and a tap t, which counts along
+// the rows of the window, is weights[p * weight_p
 // + q * weight_q + t * weight_tap]. So it is the forward product, and with x and y, p and q
 // exchanged and the window turned around the product of backward-data.
+template <typename T>
 struct PlaneProduct {
   Planes x_planes, y_planes;
   std::int64_t kernel_height, kernel_width, padding_height, padding_width;
   std::int64_t weight_p, weight_q, weight_tap;
-  const float *x = nullptr, *weights = nullptr, *bias = nullptr;
-  float* y = nullptr;
+  const Factor<T>*x = nullptr, *weights = nullptr;
+  const float* bias = nullptr;
+  T* y = nullptr;
 };
 
 // dw: for each channel of y, channel of x and tap, the sum over samples and pixels.
+template <typename T>
 struct WeightProduct {
   Planes x_planes, y_planes;
   std::int64_t tiles;
   std::int64_t kernel_height, kernel_width, padding_height, padding_width;
-  const float *x = nullptr, *dy = nullptr;
+  const T *x = nullptr, *dy = nullptr;
   float *dw = nullptr, *dbias = nullptr;
 };
 
@@ -72,10 +80,9 @@ namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
 // Row `row` of channels p .. p + kChannels, one column or two, for the samples from `lane` on.
-template <int kChannels, int kColumns>
-HWY_INLINE void ConvolveBlock(const PlaneProduct& c, const float* x, float* y, std::int64_t row,
+template <int kChannels, int kColumns, typename T>
+HWY_INLINE void ConvolveBlock(const PlaneProduct<T>& c, const Factor<T>* x, T* y, std::int64_t row,
                               std::int64_t p, std::int64_t column, std::int64_t lane) {
-  const D d;
   V sums[kChannels][kColumns];
   for (int i = 0; i < kChannels; ++i) {
     for (int j = 0; j < kColumns; ++j) sums[i][j] = splat(c.bias == nullptr ? 0 : c.bias[p + i]);
@@ -87,24 +94,25 @@ HWY_INLINE void ConvolveBlock(const PlaneProduct& c, const float* x, float* y, s
   const std::int64_t begin = first.begin, end = std::max(begin, last.end);
   for (std::int64_t q = 0; q < c.x_planes.channels; ++q) {
     for (std::int64_t kh = rows.begin; kh < rows.end; ++kh) {
-      const float* pixels =
+      const Factor<T>* pixels =
           x + q * c.x_planes.plane() + lane +
           ((row + kh - c.padding_height) * c.x_planes.width + column - c.padding_width) * kTile;
-      const float* weights =
+      const Factor<T>* weights =
           c.weights + p * c.weight_p + q * c.weight_q + kh * c.kernel_width * c.weight_tap;
       for (std::int64_t kw = begin; kw < end; ++kw) {
-        V values[kColumns];
-        for (int j = 0; j < kColumns; ++j) values[j] = hn::LoadU(d, pixels + (kw + j) * kTile);
+        decltype(load_factors(pixels)) values[kColumns];
+        for (int j = 0; j < kColumns; ++j) values[j] = load_factors(pixels + (kw + j) * kTile);
         for (int i = 0; i < kChannels; ++i) {
-          const V weight = splat(weights[i * c.weight_p + kw * c.weight_tap]);
-          for (int j = 0; j < kColumns; ++j) sums[i][j] = hn::MulAdd(weight, values[j], sums[i][j]);
+          const auto weight = repeat_factor(weights + i * c.weight_p + kw * c.weight_tap);
+          for (int j = 0; j < kColumns; ++j)
+            sums[i][j] = add_product(weight, values[j], sums[i][j]);
         }
       }
       const auto add_tap = [&](int j, std::int64_t kw) {
-        const V value = hn::LoadU(d, pixels + (kw + j) * kTile);
+        const auto value = load_factors(pixels + (kw + j) * kTile);
         for (int i = 0; i < kChannels; ++i) {
-          const V weight = splat(weights[i * c.weight_p + kw * c.weight_tap]);
-          sums[i][j] = hn::MulAdd(weight, value, sums[i][j]);
+          const auto weight = repeat_factor(weights + i * c.weight_p + kw * c.weight_tap);
+          sums[i][j] = add_product(weight, value, sums[i][j]);
         }
       };
       for (std::int64_t kw = last.begin; kw < std::min(begin, last.end); ++kw) {
@@ -114,15 +122,14 @@ HWY_INLINE void ConvolveBlock(const PlaneProduct& c, const float* x, float* y, s
     }
   }
   for (int i = 0; i < kChannels; ++i) {
-    float* pixels =
-        y + (p + i) * c.y_planes.plane() + lane + (row * c.y_planes.width + column) * kTile;
-    for (int j = 0; j < kColumns; ++j) hn::StoreU(sums[i][j], d, pixels + j * kTile);
+    T* pixels = y + (p + i) * c.y_planes.plane() + lane + (row * c.y_planes.width + column) * kTile;
+    for (int j = 0; j < kColumns; ++j) store_vector(D(), sums[i][j], pixels + j * kTile);
   }
 }
 
-template <int kChannels>
-HWY_INLINE void ConvolveChannels(const PlaneProduct& c, const float* x, float* y, std::int64_t row,
-                                 std::int64_t p, std::int64_t lane) {
+template <int kChannels, typename T>
+HWY_INLINE void ConvolveChannels(const PlaneProduct<T>& c, const Factor<T>* x, T* y,
+                                 std::int64_t row, std::int64_t p, std::int64_t lane) {
   std::int64_t column = 0;
   for (; column + 2 <= c.y_planes.width; column += 2) {
     ConvolveBlock<kChannels, 2>(c, x, y, row, p, column, lane);
@@ -131,12 +138,13 @@ HWY_INLINE void ConvolveChannels(const PlaneProduct& c, const float* x, float* y
 }
 
 // Rows begin .. end of y, counted over the tiles.
-void ConvolveRows(const PlaneProduct& c, std::int64_t begin, std::int64_t end) {
+template <typename T>
+void convolve_rows(const PlaneProduct<T>& c, std::int64_t begin, std::int64_t end) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(D()));
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int64_t tile = i / c.y_planes.height, row = i % c.y_planes.height;
-    const float* x = c.x + tile * c.x_planes.tile();
-    float* y = c.y + tile * c.y_planes.tile();
+    const Factor<T>* x = c.x + tile * c.x_planes.tile();
+    T* y = c.y + tile * c.y_planes.tile();
     for (std::int64_t lane = 0; lane < kTile; lane += lanes) {
       for_each_block(c.y_planes.channels, 6, [&](std::int64_t p, std::int64_t size) {
         if (size == 6) ConvolveChannels<6>(c, x, y, row, p, lane);
@@ -157,9 +165,22 @@ HWY_INLINE void clear(V (&sums)[kRows][kColumns]) {
   }
 }
 
+template <int kChannels, int kTaps, typename T>
+HWY_INLINE void store_weights(const V (&totals)[kChannels][kTaps], const WeightProduct<T>& c,
+                              std::int64_t o, std::int64_t channel, std::int64_t kh,
+                              std::int64_t kw) {
+  for (int p = 0; p < kChannels; ++p) {
+    const std::int64_t weight =
+        (((o + p) * c.x_planes.channels + channel) * c.kernel_height + kh) * c.kernel_width + kw;
+    for (int t = 0; t < kTaps; ++t) {
+      c.dw[weight + t] = hn::GetLane(hn::SumOfLanes(D(), totals[p][t]));
+    }
+  }
+}
+
 // Channels o .. o + kChannels of dy, taps kw .. kw + kTaps of row `kh` of the window.
 template <int kChannels, int kTaps>
-HWY_INLINE void SumWeights(const WeightProduct& c, std::int64_t o, std::int64_t channel,
+HWY_INLINE void SumWeights(const WeightProduct<float>& c, std::int64_t o, std::int64_t channel,
                            std::int64_t kh, std::int64_t kw) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -210,18 +231,70 @@ HWY_INLINE void SumWeights(const WeightProduct& c, std::int64_t o, std::int64_t 
       for (int t = 0; t < kTaps; ++t) totals[p][t] = hn::Add(totals[p][t], sums[p][t]);
     }
   }
-  for (int p = 0; p < kChannels; ++p) {
-    for (int t = 0; t < kTaps; ++t) {
-      const std::int64_t weight =
-          (((o + p) * c.x_planes.channels + channel) * c.kernel_height + kh) * c.kernel_width + kw;
-      c.dw[weight + t] = hn::GetLane(hn::SumOfLanes(d, totals[p][t]));
-    }
-  }
+  store_weights(totals, c, o, channel, kh, kw);
 }
 
-template <int kChannels>
-HWY_INLINE void SumWeightsOfChannels(const WeightProduct& c, std::int64_t o, std::int64_t channel,
-                                     std::int64_t kh) {
+// Vectors run over the pixels of a row and their samples.
+template <int kChannels, int kTaps>
+HWY_INLINE void SumWeights(const WeightProduct<BF16>& c, std::int64_t o, std::int64_t channel,
+                           std::int64_t kh, std::int64_t kw) {
+  const auto vector = 2 * static_cast<std::int64_t>(hn::Lanes(D()));  // elements of one of pairs
+  V totals[kChannels][kTaps];
+  clear(totals);
+  const auto columns_of = [&](std::int64_t tap) {  // of dy, which this tap meets
+    return Taps(c.y_planes.width, c.x_planes.width, c.padding_width, tap);
+  };
+  const Taps rows(c.y_planes.height, c.x_planes.height, c.padding_height, kh);
+  const std::int64_t begin = columns_of(kw).begin;  // of all taps
+  const std::int64_t end = std::max(begin, columns_of(kw + kTaps - 1).end);
+  const auto pairs = [](const BF16* data) {
+    return load_factors(reinterpret_cast<const BF16Pair*>(data));
+  };
+  for (std::int64_t tile = 0; tile < c.tiles; ++tile) {
+    V sums[kChannels][kTaps];
+    clear(sums);
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+      const BF16* dy =
+          c.dy + tile * c.y_planes.tile() + o * c.y_planes.plane() + row * c.y_planes.width * kTile;
+      const BF16* x =
+          c.x + tile * c.x_planes.tile() + channel * c.x_planes.plane() +
+          ((row + kh - c.padding_height) * c.x_planes.width + kw - c.padding_width) * kTile;
+      std::int64_t i = begin * kTile;
+      for (; i + vector <= end * kTile; i += vector) {
+        Pairs values[kTaps];
+        for (int t = 0; t < kTaps; ++t) values[t] = pairs(x + i + t * kTile);
+        for (int p = 0; p < kChannels; ++p) {
+          const Pairs gradient = pairs(dy + p * c.y_planes.plane() + i);
+          for (int t = 0; t < kTaps; ++t) {
+            sums[p][t] = add_product(gradient, values[t], sums[p][t]);
+          }
+        }
+      }
+      for (int t = 0; t < kTaps; ++t) {  // half vectors, and columns that not all taps meet
+        const auto add_elements = [&](std::int64_t from, std::int64_t to) {
+          for (std::int64_t j = from; j < to; j += vector / 2) {
+            const Pairs value = load_halves(x + j + t * kTile);
+            for (int p = 0; p < kChannels; ++p) {
+              const Pairs gradient = load_halves(dy + p * c.y_planes.plane() + j);
+              sums[p][t] = add_product(gradient, value, sums[p][t]);
+            }
+          }
+        };
+        const Taps own = columns_of(kw + t);
+        add_elements(own.begin * kTile, std::min(begin, own.end) * kTile);
+        add_elements(std::max(i, own.begin * kTile), own.end * kTile);
+      }
+    }
+    for (int p = 0; p < kChannels; ++p) {
+      for (int t = 0; t < kTaps; ++t) totals[p][t] = hn::Add(totals[p][t], sums[p][t]);
+    }
+  }
+  store_weights(totals, c, o, channel, kh, kw);
+}
+
+template <int kChannels, typename T>
+HWY_INLINE void SumWeightsOfChannels(const WeightProduct<T>& c, std::int64_t o,
+                                     std::int64_t channel, std::int64_t kh) {
   constexpr bool kManyRegisters = !HWY_ARCH_X86 || HWY_TARGET <= HWY_AVX3;
   for_each_block(c.kernel_width, kManyRegisters ? 5 : 3, [&](std::int64_t kw, std::int64_t size) {
     if constexpr (kManyRegisters) {
@@ -234,24 +307,52 @@ HWY_INLINE void SumWeightsOfChannels(const WeightProduct& c, std::int64_t o, std
   });
 }
 
-void SumWeightRow(const WeightProduct& c, std::int64_t o, std::int64_t size, std::int64_t channel,
-                  std::int64_t kh) {
+template <typename T>
+void sum_weight_row(const WeightProduct<T>& c, std::int64_t o, std::int64_t size,
+                    std::int64_t channel, std::int64_t kh) {
   if (size == 4) SumWeightsOfChannels<4>(c, o, channel, kh);
   if (size == 3) SumWeightsOfChannels<3>(c, o, channel, kh);
   if (size == 2) SumWeightsOfChannels<2>(c, o, channel, kh);
   if (size == 1) SumWeightsOfChannels<1>(c, o, channel, kh);
 }
 
-void SumBias(const WeightProduct& c, std::int64_t channel) {
+template <typename T>
+void sum_bias(const WeightProduct<T>& c, std::int64_t channel) {
   float total = 0;
   for (std::int64_t tile = 0; tile < c.tiles; ++tile) {
-    const float* dy = c.dy + tile * c.y_planes.tile() + channel * c.y_planes.plane();
+    const T* dy = c.dy + tile * c.y_planes.tile() + channel * c.y_planes.plane();
     Sum sum;
     for_each_vector(static_cast<std::size_t>(c.y_planes.plane()),
                     [&](auto i, auto n, int k) { sum.add(k, load(dy + i, n)); });
     total += sum.total();
   }
   c.dbias[channel] = total;
+}
+
+void ConvolveRows(const PlaneProduct<float>& c, std::int64_t begin, std::int64_t end) {
+  convolve_rows(c, begin, end);
+}
+void ConvolveRowsBF16(const PlaneProduct<BF16>& c, std::int64_t begin, std::int64_t end) {
+  convolve_rows(c, begin, end);
+}
+void SumWeightRow(const WeightProduct<float>& c, std::int64_t o, std::int64_t size,
+                  std::int64_t channel, std::int64_t kh) {
+  sum_weight_row(c, o, size, channel, kh);
+}
+void SumWeightRowBF16(const WeightProduct<BF16>& c, std::int64_t o, std::int64_t size,
+                      std::int64_t channel, std::int64_t kh) {
+  sum_weight_row(c, o, size, channel, kh);
+}
+void SumBias(const WeightProduct<float>& c, std::int64_t channel) { sum_bias(c, channel); }
+void SumBiasBF16(const WeightProduct<BF16>& c, std::int64_t channel) { sum_bias(c, channel); }
+
+// The planes of pairs of neighbouring channels of a tile.
+void PairPlanes(const Planes& planes, const BF16* x, BF16Pair* pairs) {
+  for (std::int64_t q = 0; q < planes.channels; q += 2) {
+    const BF16* first = x + q * planes.plane();
+    pair_up(first, q + 1 < planes.channels ? first + planes.plane() : nullptr,
+            pairs + q / 2 * planes.plane(), planes.plane());
+  }
 }
 
 }  // namespace
@@ -267,8 +368,12 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(ConvolveRows);
+HWY_EXPORT(ConvolveRowsBF16);
 HWY_EXPORT(SumWeightRow);
+HWY_EXPORT(SumWeightRowBF16);
 HWY_EXPORT(SumBias);
+HWY_EXPORT(SumBiasBF16);
+HWY_EXPORT(PairPlanes);
 
 namespace {
 
@@ -298,57 +403,145 @@ Layout sample_tiles(const Shape& s) {
   return Layout(s, {s[1] * plane, plane, s[3] * kTile, kTile}, s.dims(), {{0, kTile}});
 }
 
-// Operands: x, weights, bias if any; y. Or dy, weights; dx.
+// Operands: x, weights, bias if any; y. Or dy, weights; dx. Of images in bf16 the scratchpad holds
+// the pairs of channels of x, then those of the weights.
+template <typename T>
 class Convolve final : public Kernel {
  public:
-  Convolve(const PlaneProduct& product, std::int64_t tiles, std::int64_t first_weight, bool bias)
-      : product_(product), tiles_(tiles), first_weight_(first_weight), bias_(bias) {}
+  // `first_weight`: where the product's weights begin in the op's.
+  Convolve(const PlaneProduct<T>& product, std::int64_t tiles, std::int64_t first_weight, bool bias)
+      : given_(product), tiles_(tiles), first_weight_(first_weight), bias_(bias) {}
+
+  std::size_t scratchpad_bytes() const override {
+    if (std::is_same_v<T, float>) return 0;
+    return static_cast<std::size_t>(pairs_of_images() + pairs_of_weights()) * sizeof(BF16Pair);
+  }
 
   void run(std::span<std::byte* const> operands) override {
-    product_.x = as<float>(operands[0]);
-    product_.weights = as<float>(operands[1]) + first_weight_;
-    product_.bias = bias_ ? as<float>(operands[2]) : nullptr;
-    product_.y = as<float>(operands[bias_ ? 3 : 2]);
-    parallel_for(tiles_ * product_.y_planes.height, 1, [&](std::int64_t begin, std::int64_t end) {
-      HWY_DYNAMIC_DISPATCH(ConvolveRows)(product_, begin, end);
-    });
+    PlaneProduct<T> product = given_;
+    product.bias = bias_ ? as<float>(operands[2]) : nullptr;
+    product.y = as<T>(operands[bias_ ? 3 : 2]);
+    const T *x = as<T>(operands[0]), *weights = as<T>(operands[1]) + first_weight_;
+    if constexpr (std::is_same_v<T, float>) {
+      product.x = x;
+      product.weights = weights;
+    } else {
+      set_pairs(product, x, weights, as<BF16Pair>(operands[bias_ ? 4 : 3]));
+    }
+    const auto convolve =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(ConvolveRows), HWY_DYNAMIC_DISPATCH(ConvolveRowsBF16));
+    parallel_for(tiles_ * product.y_planes.height, 1,
+                 [&](std::int64_t begin, std::int64_t end) { convolve(product, begin, end); });
   }
 
  private:
-  PlaneProduct product_;
+  std::int64_t taps() const { return given_.kernel_height * given_.kernel_width; }
+  Planes planes_of_pairs() const {
+    Planes planes = given_.x_planes;
+    planes.channels = factors<T>(planes.channels);
+    return planes;
+  }
+  std::int64_t pairs_of_images() const { return tiles_ * planes_of_pairs().tile(); }
+  std::int64_t pairs_of_weights() const {
+    return given_.y_planes.channels * planes_of_pairs().channels * taps();
+  }
+
+  // Of the weights: [channels of y, pairs of channels of x, taps].
+  void set_pairs(PlaneProduct<BF16>& product, const BF16* x, const BF16* weights,
+                 BF16Pair* pairs) const {
+    const Planes planes = planes_of_pairs();
+    parallel_for(tiles_, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t tile = begin; tile < end; ++tile) {
+        HWY_DYNAMIC_DISPATCH(PairPlanes)
+        (given_.x_planes, x + tile * given_.x_planes.tile(), pairs + tile * planes.tile());
+      }
+    });
+    product.x_planes = planes;
+    product.x = pairs;
+    BF16Pair* weight = pairs + pairs_of_images();
+    product.weights = weight;
+    product.weight_p = planes.channels * taps();
+    product.weight_q = taps();
+    product.weight_tap = 1;
+    for (std::int64_t p = 0; p < given_.y_planes.channels; ++p) {
+      for (std::int64_t q = 0; q < given_.x_planes.channels; q += 2) {
+        for (std::int64_t tap = 0; tap < taps(); ++tap) {
+          const BF16* first =
+              weights + p * given_.weight_p + q * given_.weight_q + tap * given_.weight_tap;
+          const bool is_pair = q + 1 < given_.x_planes.channels;
+          const std::uint32_t upper = is_pair ? first[given_.weight_q].bits : 0;
+          *weight++ = {first->bits | upper << 16};
+        }
+      }
+    }
+  }
+
+  PlaneProduct<T> given_;  // of channels, not pairs
   std::int64_t tiles_, first_weight_;
   bool bias_;
 };
 
 // Operands: x, dy; dw, dbias if any.
+template <typename T>
 class ConvolveBackwardWeights final : public Kernel {
  public:
-  ConvolveBackwardWeights(const WeightProduct& product, bool bias)
+  ConvolveBackwardWeights(const WeightProduct<T>& product, bool bias)
       : product_(product), bias_(bias) {}
 
   void run(std::span<std::byte* const> operands) override {
-    product_.x = as<float>(operands[0]);
-    product_.dy = as<float>(operands[1]);
+    product_.x = as<T>(operands[0]);
+    product_.dy = as<T>(operands[1]);
     product_.dw = as<float>(operands[2]);
     product_.dbias = bias_ ? as<float>(operands[3]) : nullptr;
     const std::int64_t channels = product_.x_planes.channels, rows = product_.kernel_height;
+    const auto sum_row =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(SumWeightRow), HWY_DYNAMIC_DISPATCH(SumWeightRowBF16));
     for_each_block(product_.y_planes.channels, 4, [&](std::int64_t o, std::int64_t n) {
       parallel_for(channels * rows, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          HWY_DYNAMIC_DISPATCH(SumWeightRow)(product_, o, n, i / rows, i % rows);
-        }
+        for (std::int64_t i = begin; i < end; ++i) sum_row(product_, o, n, i / rows, i % rows);
       });
     });
     if (!bias_) return;
+    const auto sum_bias =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(SumBias), HWY_DYNAMIC_DISPATCH(SumBiasBF16));
     parallel_for(product_.y_planes.channels, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t o = begin; o < end; ++o) HWY_DYNAMIC_DISPATCH(SumBias)(product_, o);
+      for (std::int64_t o = begin; o < end; ++o) sum_bias(product_, o);
     });
   }
 
  private:
-  WeightProduct product_;
+  WeightProduct<T> product_;
   bool bias_;
 };
+
+template <typename T>
+std::unique_ptr<Kernel> make_kernel(const Signature& signature) {
+  if (std::is_same_v<T, BF16>) require_bf16();
+  const Roles roles(signature);
+  const Planes x = planes_of(roles.shape(roles.x)), y = planes_of(roles.shape(roles.y));
+  const ops::Extent2d kernel = ops::spatial_size(roles.shape(roles.w));
+  const ops::Extent2d padding = ops::Window2d::of(signature.node).padding;
+  const std::int64_t taps = kernel[0] * kernel[1], tiles = roles.shape(roles.x)[0] / kTile;
+  if (signature.node.op == "conv2d_backward_weights") {
+    const WeightProduct<T> product{x, y, tiles, kernel[0], kernel[1], padding[0], padding[1]};
+    return std::make_unique<ConvolveBackwardWeights<T>>(product, signature.outputs.size() == 2);
+  }
+  if (signature.node.op == "conv2d") {
+    const PlaneProduct<T> product{
+        x, y, kernel[0], kernel[1], padding[0], padding[1], x.channels * taps, taps, 1};
+    return std::make_unique<Convolve<T>>(product, tiles, 0, signature.inputs.size() == 3);
+  }
+  const PlaneProduct<T> product{y,
+                                x,
+                                kernel[0],
+                                kernel[1],
+                                kernel[0] - 1 - padding[0],
+                                kernel[1] - 1 - padding[1],
+                                taps,
+                                x.channels * taps,
+                                -1};
+  return std::make_unique<Convolve<T>>(product, tiles, taps - 1, false);
+}
 
 }  // namespace
 
@@ -357,9 +550,6 @@ std::optional<LayoutWish> narrow_convolution_layouts(const Signature& signature)
   const Roles roles(signature);
   const ops::Window2d window = ops::Window2d::of(signature.node);
   const std::int64_t in = roles.shape(roles.x)[1], out = roles.shape(roles.y)[1];
-  for (const Operand& operand : roles.operands) {
-    if (operand.type.dtype != DType::kF32) return std::nullopt;
-  }
   const ops::Extent2d ones{1, 1};
   if (window.stride != ones || window.dilation != ones ||
       signature.node.attributes.integer("groups") != 1 || roles.shape(roles.x)[0] % kTile != 0 ||
@@ -383,30 +573,8 @@ std::unique_ptr<Kernel> make_narrow_convolution(const Signature& signature) {
   for (std::size_t i = 0; i < signature.outputs.size(); ++i) {
     if (signature.outputs[i].layout != wish->outputs[i]) return nullptr;
   }
-  const Roles roles(signature);
-  const Planes x = planes_of(roles.shape(roles.x)), y = planes_of(roles.shape(roles.y));
-  const ops::Extent2d kernel = ops::spatial_size(roles.shape(roles.w));
-  const ops::Extent2d padding = ops::Window2d::of(signature.node).padding;
-  const std::int64_t taps = kernel[0] * kernel[1], tiles = roles.shape(roles.x)[0] / kTile;
-  if (signature.node.op == "conv2d_backward_weights") {
-    const WeightProduct product{x, y, tiles, kernel[0], kernel[1], padding[0], padding[1]};
-    return std::make_unique<ConvolveBackwardWeights>(product, signature.outputs.size() == 2);
-  }
-  if (signature.node.op == "conv2d") {
-    const PlaneProduct product{
-        x, y, kernel[0], kernel[1], padding[0], padding[1], x.channels * taps, taps, 1};
-    return std::make_unique<Convolve>(product, tiles, 0, signature.inputs.size() == 3);
-  }
-  const PlaneProduct product{y,
-                             x,
-                             kernel[0],
-                             kernel[1],
-                             kernel[0] - 1 - padding[0],
-                             kernel[1] - 1 - padding[1],
-                             taps,
-                             x.channels * taps,
-                             -1};
-  return std::make_unique<Convolve>(product, tiles, taps - 1, false);
+  return with_float_type(signature.inputs[0].type.dtype,
+                         [&](auto zero) { return make_kernel<decltype(zero)>(signature); });
 }
 
 }  // namespace concord::cpu

@@ -10,7 +10,7 @@
 namespace concord::cpu {
 
 // What the op (conv2d, conv2d_backward_data, conv2d_backward_weights) wants where these kernels are
-// for it, by types and attributes alone: f32, stride 1, at most 16 channels on either side and on
+// for it, by types and attributes alone: stride 1, at most 16 channels on either side and on
 // one of them not a multiple of 8, batches of whole vectors. Otherwise nullopt.
 std::optional<LayoutWish> narrow_convolution_layouts(const Signature& signature);
 

@@ -3,6 +3,7 @@
 
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/onednn.h"
+#include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
 
 namespace concord::cpu {
@@ -10,8 +11,6 @@ namespace {
 
 double epsilon_of(const Signature& s) { return s.node.attributes.real("epsilon"); }
 bool has_relu(const Signature& s) { return s.node.attributes.integer("relu") != 0; }
-
-std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // oneDNN is fast on vectors [N, C] when told that they are channels-last images of one pixel.
 onednn::MemoryDesc describe(const Operand& operand) {

@@ -43,6 +43,23 @@ PrimitiveDesc describe_backward(const Forward& forward, const Arguments&... argu
 #endif
 }
 
+// A tensor of the same dims, of another element type and any layout.
+MemoryDesc retyped(const MemoryDesc& desc, memory::data_type type) {
+#if DNNL_VERSION_MAJOR >= 3
+  return MemoryDesc(desc.get_dims(), type, memory::format_tag::any);
+#else
+  return MemoryDesc(desc.dims(), type, memory::format_tag::any);
+#endif
+}
+
+memory::data_type type_of(const MemoryDesc& desc) {
+#if DNNL_VERSION_MAJOR >= 3
+  return desc.get_data_type();
+#else
+  return desc.data_type();
+#endif
+}
+
 memory::dims dims(const ops::Extent2d& extent) { return {extent[0], extent[1]}; }
 
 // oneDNN counts the gaps of a dilated window.
@@ -156,7 +173,10 @@ PrimitiveDesc convolution_backward_data(const ConvolutionDescs& d) {
 
 PrimitiveDesc convolution_backward_weights(const ConvolutionDescs& d) {
   const memory::dims stride = dims(d.window.stride), padding = dims(d.window.padding);
-  const auto forward = forward_desc(d, dnnl::algorithm::convolution_direct);
+  // Gradients of weights are f32 where images, and so the weights forward, are bf16.
+  ConvolutionDescs of_forward = d;
+  if (type_of(d.w) != type_of(d.x)) of_forward.w = retyped(d.w, type_of(d.x));
+  const auto forward = forward_desc(of_forward, dnnl::algorithm::convolution_direct);
   if (d.bias) {
     return describe_backward<dnnl::convolution_backward_weights>(
         forward, d.algorithm, d.x, d.w, *d.bias, d.y, stride, dilates(d.window), padding, padding);

@@ -1,7 +1,10 @@
 // Pooling follows the layout its images come in. Max pooling of pixels that fill vectors has
 // kernels of its own, the rest is oneDNN's, whose workspace of max pooling is the op's index: for
 // each output, the place of the maximum within its window.
+#include <algorithm>
+
 #include "concord/base/error.h"
+#include "concord/kernels/cpu/in_f32.h"
 #include "concord/kernels/cpu/max_pooling.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
@@ -61,8 +64,18 @@ LayoutWish backward_layouts(const Signature& s, std::span<const std::optional<La
   return all_like(s, dy.shape, onednn::follow(inputs, dy));
 }
 
-std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy&) {
+// Beside bf16, oneDNN 2.6.3 leaves half of an index of 32 bits unwritten.
+bool is_computed_in_f32(const Signature& s) {
+  const auto has = [&](DType dtype) {
+    const auto is_of_type = [=](const Operand& operand) { return operand.type.dtype == dtype; };
+    return std::ranges::any_of(s.inputs, is_of_type) || std::ranges::any_of(s.outputs, is_of_type);
+  };
+  return has(DType::kBF16) && has(DType::kI32);
+}
+
+std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy& policy) {
   if (auto kernel = is_max(s.node) ? make_max_pooling(s) : nullptr) return kernel;
+  if (is_computed_in_f32(s)) return run_in_f32(s, make_forward(in_f32(s), policy));
   const onednn::PrimitiveDesc desc =
       onednn::pooling_forward(algorithm_of(s.node), onednn::describe(s.inputs[0]),
                               onednn::describe(s.outputs[0]), ops::Window2d::of(s.node));
@@ -76,8 +89,9 @@ std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy&) {
   return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
 }
 
-std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy&) {
+std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy& policy) {
   if (auto kernel = is_max(s.node) ? make_max_pooling(s) : nullptr) return kernel;
+  if (is_computed_in_f32(s)) return run_in_f32(s, make_backward(in_f32(s), policy));
   const onednn::PrimitiveDesc desc =
       onednn::pooling_backward(algorithm_of(s.node), onednn::describe(s.outputs[0]),
                                onednn::describe(s.inputs[0]), ops::Window2d::of(s.node));

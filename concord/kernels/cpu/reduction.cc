@@ -58,39 +58,42 @@ struct Max {
 };
 
 // y[j] = f(y[j], x[r * stride + j]) for every row r, four rows at a time.
-template <typename F>
-void add_rows(F f, const float* x, std::int64_t stride, std::int64_t rows, float* y,
+template <typename F, typename T>
+void add_rows(F f, const T* x, std::int64_t stride, std::int64_t rows, float* y,
               std::int64_t columns) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
-    const float* x0 = x + r * stride;
-    const float* x1 = x0 + stride;
-    const float* x2 = x1 + stride;
-    const float* x3 = x2 + stride;
+    const T* x0 = x + r * stride;
+    const T* x1 = x0 + stride;
+    const T* x2 = x1 + stride;
+    const T* x3 = x2 + stride;
+    const auto at = [](const T* row, std::int64_t j) { return static_cast<float>(row[j]); };
     std::int64_t j = 0;
     for (; j + lanes <= columns; j += lanes) {
-      const V pair0 = f(hn::LoadU(d, x0 + j), hn::LoadU(d, x1 + j));
-      const V pair1 = f(hn::LoadU(d, x2 + j), hn::LoadU(d, x3 + j));
+      const V pair0 = f(load_vector(d, x0 + j), load_vector(d, x1 + j));
+      const V pair1 = f(load_vector(d, x2 + j), load_vector(d, x3 + j));
       hn::StoreU(f(hn::LoadU(d, y + j), f(pair0, pair1)), d, y + j);
     }
-    for (; j < columns; ++j) y[j] = f(y[j], f(f(x0[j], x1[j]), f(x2[j], x3[j])));
+    for (; j < columns; ++j) {
+      y[j] = f(y[j], f(f(at(x0, j), at(x1, j)), f(at(x2, j), at(x3, j))));
+    }
   }
   for (; r < rows; ++r) {
-    const float* row = x + r * stride;
+    const T* row = x + r * stride;
     std::int64_t j = 0;
     for (; j + lanes <= columns; j += lanes) {
-      hn::StoreU(f(hn::LoadU(d, y + j), hn::LoadU(d, row + j)), d, y + j);
+      hn::StoreU(f(hn::LoadU(d, y + j), load_vector(d, row + j)), d, y + j);
     }
-    for (; j < columns; ++j) y[j] = f(y[j], row[j]);
+    for (; j < columns; ++j) y[j] = f(y[j], static_cast<float>(row[j]));
   }
 }
 
 // y[j] = the reduction of column j. Groups of 64 rows are reduced on their own first, which keeps
 // the rounding error of long sums small.
-template <typename F>
-void columns(F f, const float* x, std::int64_t stride, std::int64_t rows, float* y,
+template <typename F, typename T>
+void columns(F f, const T* x, std::int64_t stride, std::int64_t rows, float* y,
              std::int64_t count) {
   HWY_ALIGN float group[kColumns];
   std::fill(y, y + count, F::kNeutral);
@@ -102,8 +105,8 @@ void columns(F f, const float* x, std::int64_t stride, std::int64_t rows, float*
 }
 
 // The reduction of a run of elements, in groups as above.
-template <typename F>
-float run(F f, const float* x, std::int64_t count) {
+template <typename F, typename T>
+float run(F f, const T* x, std::int64_t count) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   float result = F::kNeutral;
@@ -112,30 +115,48 @@ float run(F f, const float* x, std::int64_t count) {
     const std::int64_t end = i + std::min<std::int64_t>((count - i) / (4 * lanes), 64) * 4 * lanes;
     V v0 = hn::Set(d, F::kNeutral), v1 = v0, v2 = v0, v3 = v0;
     for (; i < end; i += 4 * lanes) {
-      v0 = f(v0, hn::LoadU(d, x + i));
-      v1 = f(v1, hn::LoadU(d, x + i + lanes));
-      v2 = f(v2, hn::LoadU(d, x + i + 2 * lanes));
-      v3 = f(v3, hn::LoadU(d, x + i + 3 * lanes));
+      v0 = f(v0, load_vector(d, x + i));
+      v1 = f(v1, load_vector(d, x + i + lanes));
+      v2 = f(v2, load_vector(d, x + i + 2 * lanes));
+      v3 = f(v3, load_vector(d, x + i + 3 * lanes));
     }
     result = f(result, f.across(f(f(v0, v1), f(v2, v3))));
   }
-  for (; i < count; ++i) result = f(result, x[i]);
+  for (; i < count; ++i) result = f(result, static_cast<float>(x[i]));
   return result;
 }
 
-void ReduceColumns(Reduction reduction, const float* x, std::int64_t stride, std::int64_t rows,
-                   float* y, std::int64_t count) {
+template <typename T>
+void reduce_columns(Reduction reduction, const T* x, std::int64_t stride, std::int64_t rows,
+                    float* y, std::int64_t count) {
   if (reduction == Reduction::kSum) return columns(Sum(), x, stride, rows, y, count);
   columns(Max(), x, stride, rows, y, count);
 }
+void ReduceColumns(Reduction reduction, const float* x, std::int64_t stride, std::int64_t rows,
+                   float* y, std::int64_t count) {
+  reduce_columns(reduction, x, stride, rows, y, count);
+}
+void ReduceColumnsBF16(Reduction reduction, const BF16* x, std::int64_t stride, std::int64_t rows,
+                       float* y, std::int64_t count) {
+  reduce_columns(reduction, x, stride, rows, y, count);
+}
 
 // y[i] = the reduction of run i of `length` elements.
-void ReduceRuns(Reduction reduction, const float* x, std::int64_t length, float* y,
-                std::int64_t runs) {
+template <typename T>
+void reduce_runs(Reduction reduction, const T* x, std::int64_t length, float* y,
+                 std::int64_t runs) {
   for (std::int64_t i = 0; i < runs; ++i) {
     y[i] = reduction == Reduction::kSum ? run(Sum(), x + i * length, length)
                                         : run(Max(), x + i * length, length);
   }
+}
+void ReduceRuns(Reduction reduction, const float* x, std::int64_t length, float* y,
+                std::int64_t runs) {
+  reduce_runs(reduction, x, length, y, runs);
+}
+void ReduceRunsBF16(Reduction reduction, const BF16* x, std::int64_t length, float* y,
+                    std::int64_t runs) {
+  reduce_runs(reduction, x, length, y, runs);
 }
 
 }  // namespace
@@ -146,7 +167,9 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(ReduceColumns);
+HWY_EXPORT(ReduceColumnsBF16);
 HWY_EXPORT(ReduceRuns);
+HWY_EXPORT(ReduceRunsBF16);
 
 namespace {
 
@@ -191,6 +214,8 @@ std::vector<Pass> passes_of(Loops<1> loops) {
   return passes;
 }
 
+// The first pass reads elements of type T; their sums, and their maxima, are f32.
+template <typename T>
 class ReduceKernel final : public Kernel {
  public:
   ReduceKernel(Reduction reduction, std::vector<Pass> passes)
@@ -203,19 +228,20 @@ class ReduceKernel final : public Kernel {
   }
 
   void run(std::span<std::byte* const> operands) override {
-    const float* x = as<float>(operands[0]);
+    const float* x = nullptr;
     float* scratch = operands.size() > 2 ? as<float>(operands[2]) : nullptr;
     for (std::size_t i = 0; i < passes_.size(); ++i) {
       const bool last = i + 1 == passes_.size();
       float* y = last ? as<float>(operands[1]) : scratch;
-      run(passes_[i], x, y);
+      i == 0 ? run(passes_[i], as<T>(operands[0]), y) : run(passes_[i], x, y);
       x = y;
       if (!last) scratch += passes_[i].results();
     }
   }
 
  private:
-  void run(const Pass& pass, const float* x, float* y) const {
+  template <typename X>
+  void run(const Pass& pass, const X* x, float* y) const {
     const std::int64_t rows = pass.rows_of_part();
     if (pass.inner == 1) {
       parallel_for(
@@ -234,27 +260,30 @@ class ReduceKernel final : public Kernel {
   }
 
   // `piece` counts parts of all outer indices.
-  void reduce_columns(const Pass& pass, const float* x, float* y, std::int64_t piece,
+  template <typename X>
+  void reduce_columns(const Pass& pass, const X* x, float* y, std::int64_t piece,
                       std::int64_t column) const {
     const std::int64_t outer = piece / pass.parts, row = piece % pass.parts * pass.rows_of_part();
-    HWY_DYNAMIC_DISPATCH(ReduceColumns)
-    (reduction_, x + (outer * pass.extent + row) * pass.inner + column, pass.inner,
-     std::min(pass.rows_of_part(), pass.extent - row), y + piece * pass.inner + column,
-     std::min(kColumns, pass.inner - column));
+    const auto reduce =
+        for_type<X>(HWY_DYNAMIC_DISPATCH(ReduceColumns), HWY_DYNAMIC_DISPATCH(ReduceColumnsBF16));
+    reduce(reduction_, x + (outer * pass.extent + row) * pass.inner + column, pass.inner,
+           std::min(pass.rows_of_part(), pass.extent - row), y + piece * pass.inner + column,
+           std::min(kColumns, pass.inner - column));
   }
 
-  void reduce_runs(const Pass& pass, const float* x, float* y, std::int64_t begin,
+  template <typename X>
+  void reduce_runs(const Pass& pass, const X* x, float* y, std::int64_t begin,
                    std::int64_t end) const {
+    const auto reduce =
+        for_type<X>(HWY_DYNAMIC_DISPATCH(ReduceRuns), HWY_DYNAMIC_DISPATCH(ReduceRunsBF16));
     if (pass.parts == 1) {
-      HWY_DYNAMIC_DISPATCH(ReduceRuns)
-      (reduction_, x + begin * pass.extent, pass.extent, y + begin, end - begin);
+      reduce(reduction_, x + begin * pass.extent, pass.extent, y + begin, end - begin);
       return;
     }
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t outer = piece / pass.parts, row = piece % pass.parts * pass.rows_of_part();
-      HWY_DYNAMIC_DISPATCH(ReduceRuns)
-      (reduction_, x + outer * pass.extent + row, std::min(pass.rows_of_part(), pass.extent - row),
-       y + piece, 1);
+      reduce(reduction_, x + outer * pass.extent + row,
+             std::min(pass.rows_of_part(), pass.extent - row), y + piece, 1);
     }
   }
 
@@ -275,12 +304,13 @@ class Zero final : public Kernel {
 
 template <Reduction reduction>
 std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
-  expect_f32(s);
   const Shape& from = s.inputs[0].type.shape;
   const Shape& to = s.outputs[0].type.shape;
   if (from.elements() == 0) return std::make_unique<Zero>(to.elements());
   const Loops<1> loops = merged(Loops<1>{from.dims(), {broadcast_strides(to, from)}});
-  return std::make_unique<ReduceKernel>(reduction, passes_of(loops));
+  return with_float_type(s.inputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<ReduceKernel<decltype(zero)>>(reduction, passes_of(loops));
+  });
 }
 
 const RegisterKernelRule sum_to_shape{{.op = "sum_to_shape", .make = make<Reduction::kSum>}};

@@ -18,13 +18,22 @@ namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
 // Turns the points (x[i], x[half + i]) by the angles of these cosines and sines.
-void Rotate(const float* x, const float* cosines, const float* sines, float* y, std::size_t half) {
+template <typename T>
+void rotate(const T* x, const float* cosines, const float* sines, T* y, std::size_t half) {
   for_each_vector(half, [&](auto i, auto n, int) {
     const V a = load(x + i, n), b = load(x + half + i, n);
     const V cosine = load(cosines + i, n), sine = load(sines + i, n);
     store(hn::MulSub(a, cosine, hn::Mul(b, sine)), y + i, n);
     store(hn::MulAdd(a, sine, hn::Mul(b, cosine)), y + half + i, n);
   });
+}
+
+void Rotate(const float* x, const float* cosines, const float* sines, float* y, std::size_t half) {
+  rotate(x, cosines, sines, y, half);
+}
+void RotateBF16(const BF16* x, const float* cosines, const float* sines, BF16* y,
+                std::size_t half) {
+  rotate(x, cosines, sines, y, half);
 }
 
 }  // namespace
@@ -35,9 +44,11 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(Rotate);
+HWY_EXPORT(RotateBF16);
 
 namespace {
 
+template <typename T>
 class RotaryEmbedding final : public Kernel {
  public:
   RotaryEmbedding(const Shape& shape, const Attributes& attributes, bool has_position)
@@ -60,8 +71,8 @@ class RotaryEmbedding final : public Kernel {
 
   void run(std::span<std::byte* const> operands) override {
     if (has_position_) set_angles(first_position_ + *as<std::int64_t>(operands[1]));
-    const float* x = as<float>(operands.front());
-    float* y = as<float>(operands.back());
+    const T* x = as<T>(operands.front());
+    T* y = as<T>(operands.back());
     const std::int64_t width = heads_ * 2 * half_;
     parallel_for(positions_, std::max<std::int64_t>(1, kGrain / width),
                  [&](std::int64_t begin, std::int64_t end) {
@@ -84,8 +95,8 @@ class RotaryEmbedding final : public Kernel {
   }
 
   // The heads of one position. y may be x.
-  void turn(const float* x, std::int64_t t, float* y) const {
-    const auto rotate = HWY_DYNAMIC_DISPATCH(Rotate);
+  void turn(const T* x, std::int64_t t, T* y) const {
+    const auto rotate = for_type<T>(HWY_DYNAMIC_DISPATCH(Rotate), HWY_DYNAMIC_DISPATCH(RotateBF16));
     const std::int64_t turned = turned_ * 2 * half_;
     for (std::int64_t at = 0; at < turned; at += 2 * half_) {
       rotate(x + at, cosines_.data() + t * half_, sines_.data() + t * half_, y + at,
@@ -105,9 +116,11 @@ class RotaryEmbedding final : public Kernel {
 const RegisterKernelRule rotary_embedding{{
     .op = "rotary_embedding",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<RotaryEmbedding>(s.inputs[0].type.shape, s.node.attributes,
-                                               s.inputs.size() == 2);
+      const TensorType& x = s.inputs[0].type;
+      return with_float_type(x.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+        return std::make_unique<RotaryEmbedding<decltype(zero)>>(x.shape, s.node.attributes,
+                                                                 s.inputs.size() == 2);
+      });
     },
     .in_place = element_wise_in_place,
 }};

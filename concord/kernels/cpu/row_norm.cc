@@ -20,17 +20,24 @@
 #define CONCORD_KERNELS_CPU_ROW_NORM_ONCE_
 namespace concord::cpu {
 
-// Rows of `channels` elements and their statistics. RMSNorm has no beta and no mean: null.
+// Rows of `channels` elements of type T and their statistics. RMSNorm has no beta and no mean:
+// null.
+template <typename T>
 struct NormRows {
-  const float *x, *gamma, *beta;
-  float *y, *mean, *reciprocal;
+  const T* x;
+  const float *gamma, *beta;
+  T* y;
+  float *mean, *reciprocal;
   std::int64_t channels;
 };
 
 // dgamma and dbeta (null for RMSNorm) are the sums over the rows that one call is given.
+template <typename T>
 struct NormRowsBackward {
-  const float *dy, *x, *gamma, *mean, *reciprocal;
-  float *dx, *dgamma, *dbeta;
+  const T *dy, *x;
+  const float *gamma, *mean, *reciprocal;
+  T* dx;
+  float *dgamma, *dbeta;
   std::int64_t channels;
 };
 
@@ -41,12 +48,12 @@ HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
-template <bool kCentered>
-void normalize_row(const NormRows& rows, std::int64_t row, double epsilon) {
+template <bool kCentered, typename T>
+void normalize_row(const NormRows<T>& rows, std::int64_t row, double epsilon) {
   const auto channels = static_cast<std::size_t>(rows.channels);
   const auto count = static_cast<float>(rows.channels);
-  const float* x = rows.x + row * rows.channels;
-  float* y = rows.y + row * rows.channels;
+  const T* x = rows.x + row * rows.channels;
+  T* y = rows.y + row * rows.channels;
   float mean = 0;
   if constexpr (kCentered) {
     Sum sum;
@@ -71,17 +78,28 @@ void normalize_row(const NormRows& rows, std::int64_t row, double epsilon) {
   });
 }
 
-void NormalizeRows(const NormRows& rows, std::int64_t begin, std::int64_t end, double epsilon) {
+template <typename T>
+void normalize_rows(const NormRows<T>& rows, std::int64_t begin, std::int64_t end, double epsilon) {
   for (std::int64_t row = begin; row < end; ++row) {
     rows.mean != nullptr ? normalize_row<true>(rows, row, epsilon)
                          : normalize_row<false>(rows, row, epsilon);
   }
 }
 
+void NormalizeRows(const NormRows<float>& rows, std::int64_t begin, std::int64_t end,
+                   double epsilon) {
+  normalize_rows(rows, begin, end, epsilon);
+}
+void NormalizeRowsBF16(const NormRows<BF16>& rows, std::int64_t begin, std::int64_t end,
+                       double epsilon) {
+  normalize_rows(rows, begin, end, epsilon);
+}
+
 // One row on its way back: dx = r (g - mean_g - n mean_gn), with g = gamma dy, n = (x - mean) r.
+template <typename T>
 struct RowBackward {
-  const float *dy, *x;
-  float* dx;
+  const T *dy, *x;
+  T* dx;
   float mean, reciprocal, mean_g, mean_gn;
 
   V normal(std::size_t i, std::size_t n) const {
@@ -89,17 +107,17 @@ struct RowBackward {
   }
 };
 
-template <bool kCentered>
-RowBackward row_backward(const NormRowsBackward& rows, std::int64_t row) {
+template <bool kCentered, typename T>
+RowBackward<T> row_backward(const NormRowsBackward<T>& rows, std::int64_t row) {
   const auto channels = static_cast<std::size_t>(rows.channels);
   const std::int64_t at = row * rows.channels;
-  RowBackward r{rows.dy + at,
-                rows.x + at,
-                rows.dx + at,
-                kCentered ? rows.mean[row] : 0.0f,
-                rows.reciprocal[row],
-                0,
-                0};
+  RowBackward<T> r{rows.dy + at,
+                   rows.x + at,
+                   rows.dx + at,
+                   kCentered ? rows.mean[row] : 0.0f,
+                   rows.reciprocal[row],
+                   0,
+                   0};
   Sum sum_g, sum_gn;
   for_each_vector(channels, [&](auto i, auto n, int k) {
     const V g = hn::Mul(load(r.dy + i, n), load(rows.gamma + i, n));
@@ -112,14 +130,14 @@ RowBackward row_backward(const NormRowsBackward& rows, std::int64_t row) {
 }
 
 // dx of kRows rows, and what they add to dgamma and dbeta.
-template <bool kCentered, int kRows>
-void backpropagate_rows(const NormRowsBackward& rows, std::int64_t first) {
-  RowBackward row[kRows];
+template <bool kCentered, int kRows, typename T>
+void backpropagate_rows(const NormRowsBackward<T>& rows, std::int64_t first) {
+  RowBackward<T> row[kRows];
   for (int k = 0; k < kRows; ++k) row[k] = row_backward<kCentered>(rows, first + k);
   for_each_vector(static_cast<std::size_t>(rows.channels), [&](auto i, auto n, int) {
     const V gamma = load(rows.gamma + i, n);
     V dgamma = hn::Zero(D()), dbeta = hn::Zero(D());
-    for (const RowBackward& r : row) {
+    for (const RowBackward<T>& r : row) {
       const V dy = load(r.dy + i, n);
       const V normal = r.normal(i, n);
       dgamma = hn::MulAdd(dy, normal, dgamma);
@@ -135,8 +153,8 @@ void backpropagate_rows(const NormRowsBackward& rows, std::int64_t first) {
   });
 }
 
-template <bool kCentered>
-void backpropagate_range(const NormRowsBackward& rows, std::int64_t begin, std::int64_t end) {
+template <bool kCentered, typename T>
+void backpropagate_range(const NormRowsBackward<T>& rows, std::int64_t begin, std::int64_t end) {
   std::fill_n(rows.dgamma, rows.channels, 0.0f);
   if (kCentered) std::fill_n(rows.dbeta, rows.channels, 0.0f);
   std::int64_t row = begin;
@@ -144,7 +162,12 @@ void backpropagate_range(const NormRowsBackward& rows, std::int64_t begin, std::
   for (; row < end; ++row) backpropagate_rows<kCentered, 1>(rows, row);
 }
 
-void BackpropagateRows(const NormRowsBackward& rows, std::int64_t begin, std::int64_t end) {
+void BackpropagateRows(const NormRowsBackward<float>& rows, std::int64_t begin, std::int64_t end) {
+  rows.mean != nullptr ? backpropagate_range<true>(rows, begin, end)
+                       : backpropagate_range<false>(rows, begin, end);
+}
+void BackpropagateRowsBF16(const NormRowsBackward<BF16>& rows, std::int64_t begin,
+                           std::int64_t end) {
   rows.mean != nullptr ? backpropagate_range<true>(rows, begin, end)
                        : backpropagate_range<false>(rows, begin, end);
 }
@@ -157,7 +180,9 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(NormalizeRows);
+HWY_EXPORT(NormalizeRowsBF16);
 HWY_EXPORT(BackpropagateRows);
+HWY_EXPORT(BackpropagateRowsBF16);
 
 namespace {
 
@@ -170,21 +195,26 @@ struct Extents {
 };
 
 // Operands: x, gamma, beta if centered; y, mean if centered, reciprocal.
+template <typename T>
 class NormalizeRowsKernel final : public Kernel {
  public:
   NormalizeRowsKernel(Extents extents, bool centered, double epsilon)
       : extents_(extents), centered_(centered), epsilon_(epsilon) {}
 
   void run(std::span<std::byte* const> operands) override {
-    const auto operand = [&](std::size_t i) { return as<float>(operands[i]); };
-    const NormRows rows = centered_ ? NormRows{operand(0), operand(1), operand(2),       operand(3),
-                                               operand(4), operand(5), extents_.channels}
-                                    : NormRows{operand(0), operand(1), nullptr,          operand(2),
-                                               nullptr,    operand(3), extents_.channels};
-    parallel_for(extents_.rows, std::max<std::int64_t>(1, kGrain / extents_.channels),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   HWY_DYNAMIC_DISPATCH(NormalizeRows)(rows, begin, end, epsilon_);
-                 });
+    const std::size_t outputs = centered_ ? 3 : 2;
+    const NormRows<T> rows{as<T>(operands[0]),
+                           as<float>(operands[1]),
+                           centered_ ? as<float>(operands[2]) : nullptr,
+                           as<T>(operands[outputs]),
+                           centered_ ? as<float>(operands[4]) : nullptr,
+                           as<float>(operands[centered_ ? 5 : 3]),
+                           extents_.channels};
+    const auto normalize =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(NormalizeRows), HWY_DYNAMIC_DISPATCH(NormalizeRowsBF16));
+    parallel_for(
+        extents_.rows, std::max<std::int64_t>(1, kGrain / extents_.channels),
+        [&](std::int64_t begin, std::int64_t end) { normalize(rows, begin, end, epsilon_); });
   }
 
  private:
@@ -195,6 +225,7 @@ class NormalizeRowsKernel final : public Kernel {
 
 // Operands: dy, x, gamma, mean if centered, reciprocal; dx, dgamma, dbeta if centered; the blocks'
 // sums: for each block, dgamma and then, if centered, dbeta.
+template <typename T>
 class NormalizeRowsBackwardKernel final : public Kernel {
  public:
   NormalizeRowsBackwardKernel(Extents extents, bool centered)
@@ -211,10 +242,15 @@ class NormalizeRowsBackwardKernel final : public Kernel {
     const auto operand = [&](std::size_t i) { return as<float>(operands[i]); };
     const std::size_t outputs = centered_ ? 5 : 4;
     float* sums = operand(outputs + (centered_ ? 3 : 2));
-    NormRowsBackward rows{
-        operand(0),           operand(1),       operand(2), centered_ ? operand(3) : nullptr,
-        operand(outputs - 1), operand(outputs), nullptr,    nullptr,
-        extents_.channels};
+    const NormRowsBackward<T> rows{as<T>(operands[0]),
+                                   as<T>(operands[1]),
+                                   operand(2),
+                                   centered_ ? operand(3) : nullptr,
+                                   operand(outputs - 1),
+                                   as<T>(operands[outputs]),
+                                   nullptr,
+                                   nullptr,
+                                   extents_.channels};
     parallel_for(blocks_, std::max<std::int64_t>(1, kGrain / (kBlockRows * extents_.channels)),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t block = begin; block < end; ++block) {
@@ -227,12 +263,13 @@ class NormalizeRowsBackwardKernel final : public Kernel {
   }
 
  private:
-  void run_block(NormRowsBackward rows, std::int64_t block, float* sums) const {
+  void run_block(NormRowsBackward<T> rows, std::int64_t block, float* sums) const {
     rows.dgamma = sums;
     if (centered_) rows.dbeta = sums + extents_.channels;
     const std::int64_t begin = block * kBlockRows;
-    HWY_DYNAMIC_DISPATCH(BackpropagateRows)
-    (rows, begin, std::min(extents_.rows, begin + kBlockRows));
+    const auto backpropagate = for_type<T>(HWY_DYNAMIC_DISPATCH(BackpropagateRows),
+                                           HWY_DYNAMIC_DISPATCH(BackpropagateRowsBF16));
+    backpropagate(rows, begin, std::min(extents_.rows, begin + kBlockRows));
   }
 
   Extents extents_;
@@ -243,15 +280,18 @@ class NormalizeRowsBackwardKernel final : public Kernel {
 
 template <bool kCentered>
 std::unique_ptr<Kernel> make(const Signature& s, KernelPolicy&) {
-  expect_f32(s);
-  return std::make_unique<NormalizeRowsKernel>(Extents(s.inputs[0]), kCentered,
-                                               s.node.attributes.real("epsilon"));
+  return with_float_type(s.inputs[0].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<NormalizeRowsKernel<decltype(zero)>>(Extents(s.inputs[0]), kCentered,
+                                                                 s.node.attributes.real("epsilon"));
+  });
 }
 
 template <bool kCentered>
 std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy&) {
-  expect_f32(s);
-  return std::make_unique<NormalizeRowsBackwardKernel>(Extents(s.inputs[1]), kCentered);
+  return with_float_type(s.inputs[1].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<NormalizeRowsBackwardKernel<decltype(zero)>>(Extents(s.inputs[1]),
+                                                                         kCentered);
+  });
 }
 
 // y may lie over x, and dx over dy or x.

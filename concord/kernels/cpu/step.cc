@@ -33,8 +33,7 @@ const RegisterKernelRule constant{{
         case DType::kF64:
           return std::make_unique<Constant<double>>(value, elements);
         case DType::kBF16:
-          return std::make_unique<Constant<std::uint16_t>>(float_to_bf16(static_cast<float>(value)),
-                                                           elements);
+          return std::make_unique<Constant<BF16>>(BF16(static_cast<float>(value)), elements);
         case DType::kI32:
           return std::make_unique<Constant<std::int32_t>>(static_cast<std::int32_t>(value),
                                                           elements);

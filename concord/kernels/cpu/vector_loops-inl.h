@@ -1,5 +1,6 @@
-// Loops over runs of f32 in vectors, and sums along them, on top of Highway: included by .cc files
-// after hwy/highway.h. (The guard toggles because foreach_target.h includes the file repeatedly.)
+// Loops over runs of f32 or bf16 in vectors of f32, and sums along them, on top of Highway:
+// included by .cc files after hwy/highway.h. (The guard toggles because foreach_target.h includes
+// the file repeatedly.)
 #if defined(CONCORD_KERNELS_CPU_VECTOR_LOOPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CONCORD_KERNELS_CPU_VECTOR_LOOPS_INL_H_
 #undef CONCORD_KERNELS_CPU_VECTOR_LOOPS_INL_H_
@@ -16,14 +17,16 @@ namespace {
 HWY_INLINE V splat(float x) { return hn::Set(D(), x); }
 
 // `count` elements, at most a vector, from `data` on; the other lanes hold `rest`.
-HWY_INLINE V load(const float* data, std::size_t count, float rest = 0) {
+template <typename T>
+HWY_INLINE V load(const T* data, std::size_t count, float rest = 0) {
   const D d;
-  return count >= hn::Lanes(d) ? hn::LoadU(d, data) : load_first(d, data, count, rest);
+  return count >= hn::Lanes(d) ? load_vector(d, data) : load_first(d, data, count, rest);
 }
 
-HWY_INLINE void store(V v, float* data, std::size_t count) {
+template <typename T>
+HWY_INLINE void store(V v, T* data, std::size_t count) {
   const D d;
-  if (count >= hn::Lanes(d)) return hn::StoreU(v, d, data);
+  if (count >= hn::Lanes(d)) return store_vector(d, v, data);
   store_first(d, v, data, count);
 }
 

@@ -11,7 +11,19 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
+
+#include "concord/kernels/cpu/instruction_set.h"
+#include "concord/tensor/dtype.h"
+
+// Whether to write instructions for bf16, which Highway 1.0.3 does not know, by hand.
+#undef CONCORD_NATIVE_BF16
+#if HWY_ARCH_X86_64 && HWY_COMPILER_GCC && (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL)
+#define CONCORD_NATIVE_BF16 1
+#else
+#define CONCORD_NATIVE_BF16 0
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace concord::cpu::HWY_NAMESPACE {
@@ -20,18 +32,53 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
+// A vector of elements at `data`. Whatever their type, kernels compute in f32.
+HWY_INLINE V load_vector(D d, const float* data) { return hn::LoadU(d, data); }
+HWY_INLINE V load_vector(D d, const BF16* data) {
+  const hn::Rebind<std::uint16_t, D> halves;
+  const hn::RebindToUnsigned<D> bits;
+  const auto upper = hn::LoadU(halves, reinterpret_cast<const std::uint16_t*>(data));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(bits, upper)));
+}
+
+// The conversion of tensor/dtype.h: Highway's own cuts the lower half off. The processor's own also
+// makes 0 of numbers below the smallest normal one.
+HWY_INLINE void store_vector(D d, V v, float* data) { hn::StoreU(v, d, data); }
+HWY_INLINE void store_vector(D, V v, BF16* data) {
+#if CONCORD_NATIVE_BF16
+  if (kHasAvx512Bf16) {
+    __m256i halves;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(v.raw));
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(data), halves);
+  }
+#endif
+  const hn::Rebind<std::uint16_t, D> halves;
+  const hn::RebindToUnsigned<D> bits;
+  const hn::RebindToSigned<D> integers;
+  const auto wide = hn::BitCast(bits, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(wide), hn::Set(bits, 1));
+  const auto rounded = hn::Add(wide, hn::Add(odd, hn::Set(bits, 0x7fff)));
+  const auto quiet = hn::Or(wide, hn::Set(bits, 0x400000));
+  const auto upper =
+      hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(bits, hn::IsNaN(v)), quiet, rounded));
+  hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, upper)), halves,
+             reinterpret_cast<std::uint16_t*>(data));
+}
+
 // The first `count` < Lanes(d) elements at `data`; the other lanes hold `rest`.
-HWY_INLINE V load_first(D d, const float* data, std::size_t count, float rest = 0) {
+template <typename T>
+HWY_INLINE V load_first(D d, const T* data, std::size_t count, float rest = 0) {
   HWY_ALIGN float lanes[hn::MaxLanes(D())];
   std::fill(lanes, lanes + hn::MaxLanes(D()), rest);
-  std::copy_n(data, count, lanes);
+  for (std::size_t i = 0; i < count; ++i) lanes[i] = static_cast<float>(data[i]);
   return hn::Load(d, lanes);
 }
 
 // Writes the first `count` < Lanes(d) lanes of v to `data`.
-HWY_INLINE void store_first(D d, V v, float* data, std::size_t count) {
-  HWY_ALIGN float lanes[hn::MaxLanes(D())];
-  hn::Store(v, d, lanes);
+template <typename T>
+HWY_INLINE void store_first(D d, V v, T* data, std::size_t count) {
+  HWY_ALIGN T lanes[hn::MaxLanes(D())];
+  store_vector(d, v, lanes);
   std::copy_n(lanes, count, data);
 }
 

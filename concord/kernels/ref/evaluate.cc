@@ -31,8 +31,9 @@ class Evaluation {
       std::vector<Array> outputs;
       for (const ValueId id : node.outputs) outputs.emplace_back(graph_.type(id).shape);
       find_kernel(node.op)(Call{node, inputs, outputs});
-      for (std::size_t o = 0; o < outputs.size(); ++o)
-        value(node.outputs[o]) = std::move(outputs[o]);
+      for (std::size_t o = 0; o < outputs.size(); ++o) {
+        value(node.outputs[o]) = rounded(std::move(outputs[o]), graph_.type(node.outputs[o]).dtype);
+      }
     }
   }
 
@@ -64,7 +65,7 @@ class Evaluation {
       fail("\"{}\" is bound to {}; expected {}", v.name, to_string(found->second.shape),
            to_string(v.type.shape));
     }
-    value(id) = found->second;
+    value(id) = rounded(found->second, v.type.dtype);
   }
 
   const Graph& graph_;
@@ -91,6 +92,12 @@ std::vector<Array> tree_sum(const std::vector<std::vector<Array>>& leaves, std::
 }
 
 }  // namespace
+
+Array rounded(Array array, DType dtype) {
+  if (dtype != DType::kBF16) return array;
+  for (double& x : array.data) x = static_cast<float>(BF16(static_cast<float>(x)));
+  return array;
+}
 
 RegisterKernel::RegisterKernel(std::string op, Kernel kernel) {
   const bool inserted = registry().emplace(op, kernel).second;

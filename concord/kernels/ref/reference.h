@@ -1,6 +1,7 @@
 // The reference: every op computed naively in double precision, and a whole step evaluated with
 // them. Slow and obvious on purpose; it is the truth that fast kernels and passes are tested
-// against. Layouts are ignored: every reference tensor is row-major.
+// against. Layouts are ignored: every reference tensor is row-major. Values of type bf16 are
+// rounded to it, those of other types keep the precision of double.
 #pragma once
 
 #include <map>
@@ -44,6 +45,9 @@ struct RegisterKernel {
 
 // Throws Error naming the op when it has no reference kernel.
 Kernel find_kernel(std::string_view op);
+
+// The elements rounded to bf16, where that is their type.
+Array rounded(Array array, DType dtype);
 
 // Values by input or state name.
 using Bindings = std::map<std::string, Array>;
