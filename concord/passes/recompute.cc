@@ -70,18 +70,21 @@ std::size_t planned_bytes(const Graph& graph) {
   return plan_memory(lives).bytes;
 }
 
-// One past the last node of the forward pass.
+// One past the last node of the forward pass. Only single numbers lead from there to an output.
 NodeId end_of_forward(const Graph& graph) {
   const std::vector<Phase> phase = phases(graph);
   std::vector<bool> used(graph.values.size(), false);
   for (const Output& output : graph.outputs) used[index(output.value)] = true;
-  for (auto n = static_cast<NodeId>(graph.nodes.size()); n-- > 0;) {
+  auto end = static_cast<NodeId>(graph.nodes.size());
+  for (NodeId n = end; n-- > 0;) {
     const Node& node = graph.node(n);
     if (std::ranges::none_of(node.outputs, [&](ValueId id) { return used[index(id)]; })) continue;
-    if (phase[static_cast<std::size_t>(n)] == Phase::kMicrobatch) return n + 1;
-    for (const ValueId id : node.inputs) used[index(id)] = true;
+    if (phase[static_cast<std::size_t>(n)] == Phase::kMicrobatch) end = n;
+    for (const ValueId id : node.inputs) {
+      if (graph.type(id).shape.elements() == 1) used[index(id)] = true;
+    }
   }
-  return 0;
+  return end;
 }
 
 // Copies a graph. Nodes behind the forward pass read copies of what is not kept, each made before
@@ -201,9 +204,8 @@ class Recomputation {
         continue;
       }
       for (const ValueId id : node.inputs) activation(id).last_read = forward_.size();
-      const bool is_differentiable = find_op(node.op).gradient != nullptr;
       for (const ValueId id : node.outputs) {
-        if (!passing[index(id)] || !is_differentiable) continue;
+        if (!passing[index(id)]) continue;
         activation(id) = {.bytes = bytes_of(graph_, id),
                           .made = forward_.size(),
                           .last_read = forward_.size(),

@@ -4,11 +4,11 @@
 // the same elements; and a copy of a batch norm updates no running statistics, since states change
 // by the nodes that they name alone.
 //
-// Vocabulary. The *forward pass* is the nodes of a microbatch up to the last one on which an output
-// of the graph depends; the *backward pass* is the rest. An *activation* is a value that a node of
-// the forward pass makes by an op that has a gradient rule; other ops make gradients or metrics,
-// which are not computed again. A *segment* is a run of nodes of the forward pass, and the *boundary*
-// behind it what later nodes of the forward pass read of it or of those before.
+// Vocabulary. The *backward pass* begins with the node that makes the loss, more exactly with the
+// first node of a microbatch from which single numbers alone lead to an output of the graph; the
+// *forward pass* is what comes before. An *activation* is a value that a node of the forward pass
+// makes. A *segment* is a run of nodes of the forward pass, and the *boundary* behind it what later
+// nodes of the forward pass read of it or of those before.
 //
 // Boundaries are kept. What else the backward pass reads of a segment is computed again when the
 // backward pass first comes to it; of the last segment, whose backward pass follows at once, only

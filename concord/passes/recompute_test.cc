@@ -172,7 +172,7 @@ TEST(Recompute, TakesLessMemoryTheMoreItRecomputes) {
   }
 }
 
-// The loss of many words comes with its gradients, which live long and are dear.
+// The node that makes the loss of many words makes its gradients as well, and they are dear.
 TEST(Recompute, FullComputesNoGradientTwice) {
   nn::StepOptions options = network("gpt");
   options.outputs = 3000;
