@@ -87,7 +87,7 @@ ValueId loss_of_numbers(GraphBuilder& builder, const StepOptions& options, Value
     case Loss::kCrossEntropy:
       break;
   }
-  fail("cross-entropy compares classes, not numbers");
+  CONCORD_CHECK(false, "loss {}", static_cast<int>(options.loss));
 }
 
 // Compares the logits with the truth and names the results. Returns the microbatch's share of the
