@@ -50,7 +50,6 @@ struct StepOptions {
   std::int64_t microbatch = 1;
   Loss loss = Loss::kCrossEntropy;
   double label_smoothing = 0;  // cross-entropy while training (ops/softmax.h)
-  bool keep_logits = false;  // of tokens: in place of computing them in blocks, which is f32 alone
   OptimizerOptions optimizer;
   std::uint64_t seed = 0;  // the job's, for dropout
 };

@@ -82,7 +82,6 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .loss = classes ? nn::StepOptions::Loss::kCrossEntropy
                           : nn::StepOptions::Loss::kMeanSquaredError,
           .label_smoothing = from.model.label_smoothing,
-          .keep_logits = from.train.precision == "bf16",
           .optimizer = {.name = from.optimizer.name,
                         .momentum = from.optimizer.momentum,
                         .nesterov = from.optimizer.nesterov,
