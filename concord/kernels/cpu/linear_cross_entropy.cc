@@ -1,14 +1,14 @@
 // Cross-entropy of a linear layer in blocks of rows by panels of classes.
 //
 // One block of rows at a time: panel by panel its logits are computed, and while a panel is in the
-// cache, they become exponentials and the sums that softmax needs (Milakov, Gimelshein 2018) are
-// brought up to date. Then, panel by panel, the exponentials become gradients of the logits, which
-// are multiplied into dx and dw while they are in the cache. So of all exponentials those of one
-// block are kept, and three products are computed where keeping none would take four. Without
-// gradients only a panel is kept.
+// cache, their exponentials are written down, measured from the largest logit of the row so far,
+// and the sums that softmax needs (Milakov, Gimelshein 2018) are brought up to date. Then, panel by
+// panel, the exponentials are scaled into gradients of the logits, which are multiplied into dx and
+// dw while they are in the cache. So of all exponentials those of one block are kept, and three
+// products are computed where keeping none would take four. Without gradients only a panel is kept.
 //
-// Of x and w in bf16 the products are added up, and softmax is computed, in f32; what is kept, and
-// so the gradient of the logits, is bf16.
+// Of x and w in bf16, products and softmax are still added up in f32; the exponentials that are
+// kept, and the gradients of the logits, are bf16.
 //
 // Rows whose label is ignored are left out: a block is packed from the rows that count.
 #include <algorithm>
@@ -70,8 +70,8 @@ float largest_of(const float* x, std::size_t count) {
   return hn::GetLane(hn::MaxOfLanes(d, all));
 }
 
-// Adds the row's logits x of one more panel, and writes y_j = e^(x_j - row.largest), which may lie
-// over x. `label`: the label's place in it, if it has one. NaN anywhere makes the exponentials NaN.
+// Adds the row's logits x of one more panel, and writes y_j = e^(x_j - row.largest). `label`: the
+// label's place in it, if it has one. NaN anywhere makes the exponentials NaN.
 template <typename T>
 HWY_INLINE void add_to_row(const float* x, std::size_t classes, std::int64_t label, RowSums& row,
                            T* y) {
@@ -94,11 +94,11 @@ HWY_INLINE void add_to_row(const float* x, std::size_t classes, std::int64_t lab
   row.largest = largest;
 }
 
-// x = factor * x - other.
+// y = factor * x - other.
 template <typename T>
-HWY_INLINE void scale_row(T* x, std::size_t classes, float factor, float other) {
+HWY_INLINE void scale_row(const T* x, std::size_t classes, float factor, float other, T* y) {
   for_each_vector(classes, [&](std::size_t i, std::size_t n, int) {
-    store(hn::MulSub(splat(factor), load(x + i, n), splat(other)), x + i, n);
+    store(hn::MulSub(splat(factor), load(x + i, n), splat(other)), y + i, n);
   });
 }
 
@@ -108,11 +108,11 @@ void AddToRow(const float* x, std::size_t classes, std::int64_t label, RowSums& 
 void AddToRowBF16(const float* x, std::size_t classes, std::int64_t label, RowSums& row, BF16* y) {
   add_to_row(x, classes, label, row, y);
 }
-void ScaleRow(float* x, std::size_t classes, float factor, float other) {
-  scale_row(x, classes, factor, other);
+void ScaleRow(const float* x, std::size_t classes, float factor, float other, float* y) {
+  scale_row(x, classes, factor, other, y);
 }
-void ScaleRowBF16(BF16* x, std::size_t classes, float factor, float other) {
-  scale_row(x, classes, factor, other);
+void ScaleRowBF16(const BF16* x, std::size_t classes, float factor, float other, BF16* y) {
+  scale_row(x, classes, factor, other, y);
 }
 
 }  // namespace
@@ -143,7 +143,8 @@ std::int64_t part_size(std::int64_t count, std::int64_t most, std::int64_t unit)
 
 struct Sizes {
   explicit Sizes(std::span<const Operand> layer)
-      : rows(layer[0].type.shape[0]),
+      : dtype(layer[0].type.dtype),
+        rows(layer[0].type.shape[0]),
         features(layer[0].type.shape[1]),
         classes(layer[1].type.shape[0]),
         block_rows(part_size(rows, kBlockRows, 1)),
@@ -155,6 +156,7 @@ struct Sizes {
     return std::min(panel_classes, classes - panel * panel_classes);
   }
 
+  DType dtype;  // of x and w
   std::int64_t rows, features, classes;
   std::int64_t block_rows, panel_classes, panels;
 };
@@ -180,22 +182,23 @@ struct Products {
   }
 };
 
-Products make_products(const Sizes& sizes, DType dtype, std::int64_t width, bool has_bias) {
+Products make_products(const Sizes& sizes, std::int64_t width, bool has_bias) {
   const std::int64_t rows = sizes.block_rows, features = sizes.features;
   const auto f32 = [](std::int64_t m, std::int64_t n) {
     return onednn::matrices({DType::kF32, {m, n}});
   };
-  const auto factor = [dtype](std::int64_t m, std::int64_t n, bool transposed = false) {
-    return onednn::matrices({dtype, {m, n}}, transposed);
+  const auto factor = [&](std::int64_t m, std::int64_t n, bool transposed = false) {
+    return onednn::matrices({sizes.dtype, {m, n}}, transposed);
   };
-  const onednn::MemoryDesc x = factor(rows, features), w = factor(width, features);
-  const onednn::MemoryDesc dlogits_t = factor(rows, width, true), dw = f32(width, features);
+  const onednn::MemoryDesc x = factor(rows, features), dw = f32(width, features);
+  const onednn::MemoryDesc dlogits_transposed = factor(rows, width, true);
   std::optional<onednn::MemoryDesc> bias;
   if (has_bias) bias = f32(1, width);
   return {.logits = product(x, factor(width, features, true), bias, f32(rows, width), false),
-          .dx = product(factor(rows, width), w, std::nullopt, f32(rows, features), true),
-          .first_dw = product(dlogits_t, x, std::nullopt, dw, false),
-          .dw = product(dlogits_t, x, std::nullopt, dw, true)};
+          .dx = product(factor(rows, width), factor(width, features), std::nullopt,
+                        f32(rows, features), true),
+          .first_dw = product(dlogits_transposed, x, std::nullopt, dw, false),
+          .dw = product(dlogits_transposed, x, std::nullopt, dw, true)};
 }
 
 // The operands of both ops: inputs x, w, labels, weight and, perhaps, bias, before them dL/dloss
@@ -210,9 +213,8 @@ class LinearCrossEntropy final : public Kernel {
         sizes_(std::span(s.inputs).subspan(first_)),
         smoothing_(s.node.attributes.real("label_smoothing")),
         ignored_(ops::ignored_label(s.node)),
-        whole_(make_products(sizes_, s.inputs[first_].type.dtype, sizes_.panel_classes, has_bias_)),
-        last_(make_products(sizes_, s.inputs[first_].type.dtype, sizes_.width(sizes_.panels - 1),
-                            has_bias_)) {
+        whole_(make_products(sizes_, sizes_.panel_classes, has_bias_)),
+        last_(make_products(sizes_, sizes_.width(sizes_.panels - 1), has_bias_)) {
     const auto take = [this](std::int64_t count, std::size_t element_size) {
       const std::size_t offset = scratchpad_bytes_;
       scratchpad_bytes_ += aligned(static_cast<std::size_t>(count) * element_size);
@@ -222,7 +224,7 @@ class LinearCrossEntropy final : public Kernel {
     const std::int64_t kept = has_gradients ? sizes_.panels : 1;
     exponentials_ = take(kept * rows * sizes_.panel_classes, sizeof(T));
     largest_ = take(kept * rows, sizeof(float));
-    if (!kInPlace) logits_ = take(rows * sizes_.panel_classes, sizeof(float));
+    logits_ = take(rows * sizes_.panel_classes, sizeof(float));
     x_ = take(rows * features, sizeof(T));
     dx_ = take(rows * features, sizeof(float));
     sums_ = take(rows, sizeof(RowSums));
@@ -252,9 +254,6 @@ class LinearCrossEntropy final : public Kernel {
   }
 
  private:
-  // Whether the exponentials lie over the logits.
-  static constexpr bool kInPlace = std::is_same_v<T, float>;
-
   struct Memory {
     T *x, *w;
     float* bias;
@@ -266,7 +265,8 @@ class LinearCrossEntropy final : public Kernel {
     // In the scratchpad:
     T* exponentials;  // of a panel after the other [panels][block rows, panel classes], or of one
     float* largest;   // what the exponentials are measured from [panels][block rows], or of one
-    float* logits;    // of a panel [block rows, panel classes]
+    float* logits;    // of the panel at hand [block rows, panel classes]
+    T* dlogits;       // their gradients, in the same place
     T* block_x;       // [block rows, features]
     float* block_dx;  // [block rows, features]
     RowSums* sums;    // [block rows]
@@ -282,8 +282,7 @@ class LinearCrossEntropy final : public Kernel {
   // The panel of a block.
   struct Panel {
     std::int64_t begin, width;  // classes
-    T* exponentials;            // [block rows, width]; at last the gradients of the logits
-    float* logits;              // [block rows, width]
+    T* exponentials;            // [block rows, width]
     float* largest;             // [block rows]
     Products& products;
   };
@@ -311,6 +310,7 @@ class LinearCrossEntropy final : public Kernel {
     m.exponentials = as<T>(scratchpad + exponentials_);
     m.largest = as<float>(scratchpad + largest_);
     m.logits = as<float>(scratchpad + logits_);
+    m.dlogits = as<T>(scratchpad + logits_);
     m.block_x = as<T>(scratchpad + x_);
     m.block_dx = as<float>(scratchpad + dx_);
     m.sums = as<RowSums>(scratchpad + sums_);
@@ -343,13 +343,9 @@ class LinearCrossEntropy final : public Kernel {
 
   Panel panel(const Memory& m, std::int64_t p) {
     const std::int64_t kept = has_gradients() ? p : 0;
-    T* exponentials = m.exponentials + kept * sizes_.block_rows * sizes_.panel_classes;
-    float* logits = m.logits;
-    if constexpr (kInPlace) logits = exponentials;
     return {.begin = p * sizes_.panel_classes,
             .width = sizes_.width(p),
-            .exponentials = exponentials,
-            .logits = logits,
+            .exponentials = m.exponentials + kept * sizes_.block_rows * sizes_.panel_classes,
             .largest = m.largest + kept * sizes_.block_rows,
             .products = p == sizes_.panels - 1 ? last_ : whole_};
   }
@@ -373,9 +369,9 @@ class LinearCrossEntropy final : public Kernel {
     for (std::int64_t i = 0; i < sizes_.panels; ++i) {
       const Panel p = panel(m, i);
       multiply(p.products.logits, m.block_x, m.w + p.begin * sizes_.features,
-               has_bias_ ? m.bias + p.begin : nullptr, p.logits, m);
+               has_bias_ ? m.bias + p.begin : nullptr, m.logits, m);
       for_each_row(block.count, p, [&](std::int64_t r) {
-        add_to_row(p.logits + r * p.width, static_cast<std::size_t>(p.width),
+        add_to_row(m.logits + r * p.width, static_cast<std::size_t>(p.width),
                    m.labels[block.rows[r]] - p.begin, m.sums[r], p.exponentials + r * p.width);
         p.largest[r] = m.sums[r].largest;
       });
@@ -397,16 +393,15 @@ class LinearCrossEntropy final : public Kernel {
     for (std::int64_t i = sizes_.panels - 1; i >= 0; --i) {
       const Panel p = panel(m, i);
       turn_into_gradients(m, block, p);
-      T* dlogits = p.exponentials;
-      multiply(p.products.dx, dlogits, m.w + p.begin * features, nullptr, m.block_dx, m);
-      multiply(block.is_first ? p.products.first_dw : p.products.dw, dlogits, m.block_x, nullptr,
+      multiply(p.products.dx, m.dlogits, m.w + p.begin * features, nullptr, m.block_dx, m);
+      multiply(block.is_first ? p.products.first_dw : p.products.dw, m.dlogits, m.block_x, nullptr,
                m.dw + p.begin * features, m);
       if (has_bias_) add_to_bias(m, block, p);
     }
     for (std::int64_t r = 0; r < block.count; ++r) {
       const float* dx = m.block_dx + r * features;
       T* to = m.dx + block.rows[r] * features;
-      if constexpr (kInPlace) {
+      if constexpr (std::is_same_v<T, float>) {
         std::copy_n(dx, features, to);
       } else {
         convert(dx, to, features);
@@ -421,9 +416,9 @@ class LinearCrossEntropy final : public Kernel {
     const double g = double{m.dloss} * m.weight;
     const double other = g * smoothing_ / static_cast<double>(sizes_.classes);
     for_each_row(sizes_.block_rows, p, [&](std::int64_t r) {
-      T* x = p.exponentials + r * p.width;
+      T* dlogits = m.dlogits + r * p.width;
       if (r >= block.count) {
-        std::fill_n(x, p.width, T());
+        std::fill_n(dlogits, p.width, T());
         return;
       }
       const RowSums& row = m.sums[r];
@@ -431,13 +426,13 @@ class LinearCrossEntropy final : public Kernel {
       const bool is_class = label >= 0 && label < sizes_.classes;
       const double factor = is_class ? g / row.exponentials : std::nan("");
       const double rescale = std::exp(double{p.largest[r]} - row.largest);
-      scale_row(x, static_cast<std::size_t>(p.width), static_cast<float>(factor * rescale),
-                static_cast<float>(other));
+      scale_row(p.exponentials + r * p.width, static_cast<std::size_t>(p.width),
+                static_cast<float>(factor * rescale), static_cast<float>(other), dlogits);
       const std::int64_t place = label - p.begin;
       if (place < 0 || place >= p.width) return;
       // Not from the exponential, whose rounding may be larger than what is left of it.
       const double e = std::exp(double{row.labelled} - row.largest);
-      x[place] = T(static_cast<float>(factor * e - other - g * (1 - smoothing_)));
+      dlogits[place] = T(static_cast<float>(factor * e - other - g * (1 - smoothing_)));
     });
   }
 
@@ -445,7 +440,7 @@ class LinearCrossEntropy final : public Kernel {
     float* dbias = m.dbias + p.begin;
     if (block.is_first) std::fill_n(dbias, p.width, 0.0f);
     for (std::int64_t r = 0; r < block.count; ++r) {
-      add_to(dbias, p.exponentials + r * p.width, p.width);
+      add_to(dbias, m.dlogits + r * p.width, p.width);
     }
   }
 
@@ -456,7 +451,7 @@ class LinearCrossEntropy final : public Kernel {
   std::optional<std::int64_t> ignored_;
   Products whole_, last_;  // of all panels but the last, and of that
   // Offsets in the scratchpad.
-  std::size_t exponentials_, largest_, logits_ = 0, x_, dx_, sums_, counted_, onednn_;
+  std::size_t exponentials_, largest_, logits_, x_, dx_, sums_, counted_, onednn_;
   std::size_t scratchpad_bytes_ = 0;
 };
 
