@@ -212,6 +212,17 @@ TEST_F(Command, AccuracyOfARegressionIsNull) {
   EXPECT_TRUE(trained.last_line()["accuracy"].is_null());
 }
 
+TEST_F(Command, AccuracyOfABinaryCrossEntropyIsAFraction) {
+  const Outcome trained =
+      run("train small.toml --json --quiet --set model.loss=bce --set data.targets=2 "
+          "--set train.max_steps=2");
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_GT(trained.last_line()["accuracy"], 0);
+  EXPECT_LT(trained.last_line()["accuracy"], 1);
+  EXPECT_THAT(run("eval small.toml --checkpoint run --set data.targets=2 --set model.loss=mse").err,
+              HasSubstr("the checkpoint's model was trained with \"bce\": set it so"));
+}
+
 TEST_F(Command, QuietTrainingSaysNothingButTheResult) {
   const Outcome trained = run("train small.toml --quiet --set train.max_steps=2");
   EXPECT_EQ(trained.code, 0) << trained.err;

@@ -48,7 +48,7 @@ float number_in(const Cell& cell) {
     fail("{} is not a finite number{}", describe(cell),
          cell.column.role == CsvColumn::Role::kNumeric
              ? "; if the column holds categories, list it in data.categorical"
-             : "");
+             : "; if the column names classes, set model.loss = \"cross_entropy\"");
   }
   return static_cast<float>(*value);
 }
@@ -56,10 +56,12 @@ float number_in(const Cell& cell) {
 int category_in(const Cell& cell) {
   const auto place = cell.column.categories.find(cell.text);
   if (place == cell.column.categories.end()) {
-    fail(
-        "{} is not among the {} values this column has in the training file; if it holds numbers "
-        "to be predicted, set model.loss = \"mse\"",
-        describe(cell), cell.column.categories.size());
+    fail("{} is not among the {} values this column has in the training file{}", describe(cell),
+         cell.column.categories.size(),
+         cell.column.role == CsvColumn::Role::kClass
+             ? "; if it holds numbers to be predicted, set model.loss = \"mse\", \"l1\" or "
+               "\"huber\""
+             : "");
   }
   return place->second;
 }
@@ -98,7 +100,7 @@ std::vector<CsvColumn> named_columns(const std::vector<std::string>& first_row,
   const bool classes = options.target_type == TargetType::kClass;
   if (options.targets.empty() || (classes && options.targets.size() != 1)) {
     fail("{}: {} target columns given: expected {}", source, options.targets.size(),
-         classes ? "one, with the class" : "at least one");
+         classes ? "one, with the class, for model.loss = \"cross_entropy\"" : "at least one");
   }
   for (const std::string& key : options.targets) {
     columns[find_column(key, columns, source)].role =

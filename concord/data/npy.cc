@@ -241,7 +241,10 @@ std::vector<float> npy_floats(const NpyArray& array, std::string_view source) {
 
 std::vector<std::int64_t> npy_integers(const NpyArray& array, std::string_view source) {
   if (array.type == NpyType::kF4 || array.type == NpyType::kF8) {
-    fail("{}: class labels must be integers (u1, i4 or i8), found floating-point numbers", source);
+    fail(
+        "{}: class labels must be integers (u1, i4 or i8), found floating-point numbers; if they "
+        "are to be predicted, set model.loss = \"mse\", \"l1\", \"huber\" or \"bce\"",
+        source);
   }
   return converted<std::int64_t>(array);
 }

@@ -37,10 +37,12 @@ fs::path idx_path(const DataOptions& options, const std::string& name, const cha
   return compressed;
 }
 
+bool has_probabilities(const DataOptions& options) { return options.target == "probabilities"; }
+
 TargetType target_type(const DataOptions& options) {
   if (options.target == "class") return TargetType::kClass;
-  if (options.target == "values") return TargetType::kValues;
-  fail("data target '{}': expected class or values", options.target);
+  if (options.target == "values" || has_probabilities(options)) return TargetType::kValues;
+  fail("data target '{}': expected class, values or probabilities", options.target);
 }
 
 enum class Split { kTrain, kTest };
@@ -111,6 +113,7 @@ std::unique_ptr<Dataset> open_synthetic_split(const DataOptions& options, Split 
                          .target_type = target_type(options),
                          .classes = options.classes == 0 ? 10 : options.classes,
                          .target_width = options.synthetic_target_width,
+                         .binary_targets = has_probabilities(options),
                          .seed = options.synthetic_seed,
                          .split = train ? 0u : 1u});
 }
@@ -187,12 +190,28 @@ void check_directory(const DataOptions& options) {
        quote(options.directory));
 }
 
+// Targets and samples are counted from 0.
+void check_probabilities(const Targets& targets, const DataOptions& options, Split split) {
+  const auto is_outside = [](float value) { return !(value >= 0 && value <= 1); };
+  const auto found = std::ranges::find_if(targets.values, is_outside);
+  if (found == targets.values.end()) return;
+  const auto place = found - targets.values.begin();
+  fail(
+      "the {} data of kind {} in {}: target {} of sample {} is {}; model.loss = \"bce\" expects 0, "
+      "1 or a probability between them: set \"mse\", \"l1\" or \"huber\" for other numbers",
+      split == Split::kTrain ? "training" : "test", options.kind, options.directory,
+      place % targets.width, place / targets.width, *found);
+}
+
 std::unique_ptr<Dataset> open_split(const DataOptions& options, Split split, const Task& task) {
   std::unique_ptr<Dataset> dataset = open_files(options, split, task);
   if (dataset->target_type() != target_type(options)) {
-    fail("data of kind {} has class labels: expected target class, not {}", options.kind,
-         options.target);
+    fail(
+        "data of kind {} has class labels: set model.loss = \"cross_entropy\"; the other losses "
+        "compare numbers",
+        options.kind);
   }
+  if (has_probabilities(options)) check_probabilities(dataset->targets(), options, split);
   if (options.classes != 0 && options.classes != dataset->classes()) {
     fail("{} classes given, but the data of kind {} in {} has {}", options.classes, options.kind,
          options.directory, dataset->classes());

@@ -31,7 +31,8 @@ struct DataOptions {
   std::string train_targets;  // idx and npy: labels or target values
   std::string test_targets;
 
-  // "class" (a label) or, for csv, npy and synthetic, "values" (numbers to predict).
+  // "class" (a label) or, for csv, npy and synthetic, "values" (numbers to predict) or
+  // "probabilities" (such numbers in [0, 1]).
   std::string target = "class";
   // Number of classes. 0: for idx and npy 1 + the largest label of the training split, for
   // synthetic 10, for the others what the data says.

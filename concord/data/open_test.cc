@@ -12,6 +12,10 @@
 namespace concord::data {
 namespace {
 
+using testing::AllOf;
+using testing::AnyOf;
+using testing::Contains;
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -146,6 +150,27 @@ TEST(OpenData, TargetsAreNormalizedInBothSplitsByTheTrainingSplit) {
               HasSubstr("expected targets that are values"));
 }
 
+TEST(OpenData, ProbabilitiesAreNumbersFrom0To1InBothSplits) {
+  const ScratchFolder folder;
+  const DataOptions options{.kind = "csv",
+                            .directory = folder.path(),
+                            .target = "probabilities",
+                            .csv_targets = {"a", "b"}};
+  folder.write("train.csv", "x,a,b\n1,0,1\n2,1,0.25\n");
+  folder.write("test.csv", "x,a,b\n1,1,0\n");
+  EXPECT_THAT(open_data(options).train->targets().values, ElementsAre(0, 1, 1, 0.25));
+  folder.write("test.csv", "x,a,b\n1,1,0\n1,0,-1\n");
+  EXPECT_THAT(error_of([&] { open_data(options); }),
+              HasSubstr("the test data of kind csv in " + folder.path().string() +
+                        ": target 1 of sample 1 is -1; model.loss = \"bce\" expects 0, 1 or"));
+  folder.write("train.csv", "x,a,b\n1,1,no\n");
+  EXPECT_THAT(error_of([&] { open_data(options); }),
+              HasSubstr("if the column names classes, set model.loss = \"cross_entropy\""));
+  const DataSets drawn = open_data({.kind = "synthetic", .target = "probabilities"});
+  EXPECT_THAT(drawn.train->targets().values, Each(AnyOf(0, 1)));
+  EXPECT_THAT(drawn.train->targets().values, AllOf(Contains(0), Contains(1)));
+}
+
 TEST(OpenData, BytesMeanInBothSplitsWhatTheyMeanInTheTrainingSplit) {
   const ScratchFolder folder;
   folder.write("train_targets.npy", npy_bytes<std::int32_t>("<i4", "(1,)", {0}));
@@ -227,12 +252,13 @@ TEST(OpenData, RefusesOptionsThatContradictTheData) {
   EXPECT_THAT(error({.kind = "idx", .directory = "/nonexistent"}),
               HasSubstr("data.dir = \"/nonexistent\": there is no such folder"));
   EXPECT_THAT(error({.kind = "idx", .directory = "/"}), HasSubstr("/train-labels-idx1-ubyte"));
-  EXPECT_THAT(error({.kind = "synthetic", .target = "labels"}), HasSubstr("class or values"));
+  EXPECT_THAT(error({.kind = "synthetic", .target = "labels"}),
+              HasSubstr("class, values or probabilities"));
   EXPECT_THAT(error({.kind = "synthetic", .classes = -1}), HasSubstr("-1 classes"));
   EXPECT_THAT(error({.kind = "synthetic", .synthetic_shape = {3, -1}}), HasSubstr("[3, -1]"));
   DataOptions fashion = fashion_mnist();
   fashion.target = "values";
-  EXPECT_THAT(error(fashion), HasSubstr("has class labels"));
+  EXPECT_THAT(error(fashion), HasSubstr("has class labels: set model.loss = \"cross_entropy\""));
   fashion = fashion_mnist();
   fashion.classes = 9;
   EXPECT_THAT(error(fashion), HasSubstr("expected 0 to 8 (9 classes)"));

@@ -50,6 +50,9 @@ Targets synthetic_targets(const SyntheticOptions& options) {
     targets.width = options.target_width;
     targets.values = normal_row(size * static_cast<std::size_t>(options.target_width),
                                 {options.seed, kSyntheticValueStream, options.split});
+    if (options.binary_targets) {
+      for (float& value : targets.values) value = value > 0 ? 1.0f : 0.0f;
+    }
     return targets;
   }
   const RandomStream stream{options.seed, kSyntheticLabelStream, options.split};

@@ -14,8 +14,9 @@ struct SyntheticOptions {
   Shape sample_shape = {3, 32, 32};  // of tokens: [length]
   std::int64_t size = 1024;
   TargetType target_type = TargetType::kClass;
-  int classes = 10;      // kClass: uniformly distributed labels; of tokens: the vocabulary
-  int target_width = 1;  // kValues: standard normal numbers
+  int classes = 10;             // kClass: uniformly distributed labels; of tokens: the vocabulary
+  int target_width = 1;         // kValues: standard normal numbers
+  bool binary_targets = false;  // kValues: each 0 or 1 in place of these
   std::uint64_t seed = 0;
   std::uint32_t split = 0;  // samples of different splits differ
 };

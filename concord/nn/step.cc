@@ -48,7 +48,7 @@ struct Truth {
 
 Truth add_truth(GraphBuilder& builder, const StepOptions& options) {
   const std::int64_t samples = options.microbatch;
-  if (options.loss == Loss::kMeanSquaredError) {
+  if (options.loss != Loss::kCrossEntropy) {
     return {.targets = builder.input("targets", {DType::kF32, {samples, options.outputs}})};
   }
   const Shape shape = options.tokens ? Shape{samples, options.sample[0]} : Shape{samples};
@@ -73,14 +73,35 @@ ops::LossAndCount cross_entropy(GraphBuilder& builder, const StepOptions& option
           ops::count_correct(builder, logits, truth.targets, truth.ignore_label)};
 }
 
+ValueId loss_of_numbers(GraphBuilder& builder, const StepOptions& options, ValueId prediction,
+                        ValueId targets, ValueId weight) {
+  switch (options.loss) {
+    case Loss::kMeanSquaredError:
+      return ops::mean_squared_error(builder, prediction, targets, weight);
+    case Loss::kL1:
+      return ops::l1_loss(builder, prediction, targets, weight);
+    case Loss::kHuber:
+      return ops::huber_loss(builder, prediction, targets, weight, options.huber_delta);
+    case Loss::kBinaryCrossEntropy:
+      return ops::binary_cross_entropy_with_logits(builder, prediction, targets, weight);
+    case Loss::kCrossEntropy:
+      break;
+  }
+  CONCORD_CHECK(false, "loss {}", static_cast<int>(options.loss));
+}
+
 // Compares the logits with the truth and names the results. Returns the microbatch's share of the
 // loss.
 ValueId add_loss(GraphBuilder& builder, const StepOptions& options, ValueId logits,
                  const Truth& truth, ValueId batch_weight, double label_smoothing) {
   const auto scope = builder.scope("loss");
   ValueId loss = kNoValue;
-  if (options.loss == Loss::kMeanSquaredError) {
-    loss = ops::mean_squared_error(builder, logits, truth.targets, batch_weight);
+  if (options.loss != Loss::kCrossEntropy) {
+    loss = loss_of_numbers(builder, options, logits, truth.targets, batch_weight);
+    if (options.loss == Loss::kBinaryCrossEntropy) {
+      const ValueId correct = ops::count_correct_binary(builder, logits, truth.targets);
+      builder.output("correct", ops::leaf_sum(builder, correct));
+    }
   } else {
     const double share = static_cast<double>(options.microbatch) /
                          static_cast<double>(builder.shape(truth.targets).elements());

@@ -6,7 +6,7 @@
 //                  i32 [microbatch, count]          step; those that continue texts
 //   labels         i32 [microbatch]                 batch; cross-entropy
 //                  i32 [microbatch, length]         of tokens: what each is to be taken for
-//   targets        f32 [microbatch, outputs]        batch; mean squared error
+//   targets        f32 [microbatch, outputs]        batch; the other losses (ops/loss.h)
 //   position       i64 [2]                          batch; step, and index of the first sample
 //   batch_weight   f32 []                           step; 1 / samples of the whole batch
 //   learning_rate  f32 []                           step
@@ -15,7 +15,9 @@
 //   loss     f32 []   the mean over the batch; a sample of tokens counts as the mean over them,
 //                     or over those with a label
 //   correct  f32 []   cross-entropy: samples whose largest logit is their label's; a sample of
-//                     tokens counts as the share of them, or of those with a label
+//                     tokens counts as the share of them, or of those with a label. Binary
+//                     cross-entropy: a sample counts as the share of its outputs whose probability
+//                     is on its target's side of 1/2. Other losses: no such output
 //   logits   f32 [microbatch, outputs]              of a prediction; [microbatch, length, outputs]
 //
 // The parameters have the same names and shapes in all graphs of a model.
@@ -37,7 +39,8 @@ using Network =
     std::function<ValueId(GraphBuilder& builder, const StepContext& context, ValueId x)>;
 
 struct StepOptions {
-  enum class Loss { kCrossEntropy, kMeanSquaredError };
+  // All but the first compare numbers; the last those in [0, 1], with the logits' sigmoids.
+  enum class Loss { kCrossEntropy, kMeanSquaredError, kL1, kHuber, kBinaryCrossEntropy };
 
   ModelOptions model;    // from the zoo
   Network network = {};  // in place of `model` where given
@@ -49,6 +52,7 @@ struct StepOptions {
   std::int64_t outputs = 0;  // classes, or targets of a sample
   std::int64_t microbatch = 1;
   Loss loss = Loss::kCrossEntropy;
+  double huber_delta = 1;
   double label_smoothing = 0;  // cross-entropy while training (ops/softmax.h)
   OptimizerOptions optimizer;
   std::uint64_t seed = 0;  // the job's, for dropout

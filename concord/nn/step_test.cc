@@ -138,6 +138,55 @@ TEST(TrainingStep, RegressionLearnsALinearMap) {
   EXPECT_LT(training.losses.back(), 1e-3 * training.losses.front());
 }
 
+// The loss and, of the binary cross-entropy, the count, from the logits of a prediction.
+TEST(EvaluationStep, LossesOfNumbersAreMeansOverOutputsAndBatch) {
+  using Loss = StepOptions::Loss;
+  const auto expected = [](Loss loss, double x, double t) {
+    const double d = std::abs(x - t), p = 1 / (1 + std::exp(-x));
+    switch (loss) {
+      case Loss::kL1:
+        return d;
+      case Loss::kHuber:
+        return d <= 0.5 ? d * d / 2 : 0.5 * (d - 0.25);
+      case Loss::kBinaryCrossEntropy:
+        return -t * std::log(p) - (1 - t) * std::log(1 - p);
+      default:
+        return d * d;
+    }
+  };
+  StepOptions options = tiny_mlp();
+  options.microbatch = Data::kBatch;
+  options.huber_delta = 0.5;
+  const Graph prediction = build_prediction(options);
+  Bindings bindings = first_bindings(prediction, 0);
+  Bindings batch = Data(options).microbatch(0, 0);
+  bindings["features"] = batch.at("features");
+  const Array logits = ref::evaluate(
+      prediction, bindings)[static_cast<std::size_t>(prediction.find_output("logits"))];
+  Array& targets = batch.at("targets");
+  for (std::size_t i = 0; i < targets.data.size(); ++i) {
+    targets.data[i] = i % 4 == 0 ? 0.75 : targets.data[i] > 0;
+  }
+  for (const Loss loss :
+       {Loss::kMeanSquaredError, Loss::kL1, Loss::kHuber, Loss::kBinaryCrossEntropy}) {
+    options.loss = loss;
+    const Graph graph = build_evaluation_step(options);
+    verify(graph);
+    const auto result = ref::evaluate_step(graph, first_bindings(graph, 0), {{batch}});
+    double sum = 0, correct = 0;
+    for (std::size_t i = 0; i < targets.data.size(); ++i) {
+      sum += expected(loss, logits.data[i], targets.data[i]);
+      correct += (logits.data[i] > 0) == (targets.data[i] > 0.5);
+    }
+    EXPECT_NEAR(result.outputs.at("loss")[0], sum / 2 / Data::kBatch, 1e-12);
+    ASSERT_EQ(result.outputs.contains("correct"), loss == Loss::kBinaryCrossEntropy);
+    if (result.outputs.contains("correct")) {
+      EXPECT_GT(correct, 0);
+      EXPECT_EQ(result.outputs.at("correct")[0], correct / 2);
+    }
+  }
+}
+
 TEST(TrainingStep, ConvolutionsAndNormsLearn) {
   StepOptions options;
   options.model = {.name = "resnet_small", .width = 2, .blocks = {1, 1}};

@@ -5,6 +5,7 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/rules.h"
+#include "concord/ops/step.h"
 
 namespace concord::ops {
 namespace {
@@ -35,12 +36,17 @@ void expect_alike(GraphBuilder& builder, std::string_view loss, ValueId predicti
   }
 }
 
+// sum_i mean_k x_ik.
+ValueId sum_of_means(GraphBuilder& builder, ValueId x) {
+  const Shape shape = builder.shape(x);
+  const ValueId sum = sum_to_shape(builder, x, Shape{});
+  const std::int64_t of_one_sample = shape.elements() / shape[0];
+  return scale(builder, sum, 1.0 / static_cast<double>(of_one_sample));
+}
+
 // weight * sum_i mean_k losses_ik.
 ValueId weighted_sum(GraphBuilder& builder, ValueId losses, ValueId weight) {
-  const Shape shape = builder.shape(losses);
-  const ValueId sum = sum_to_shape(builder, losses, Shape{});
-  const std::int64_t of_one_sample = shape.elements() / shape[0];
-  return mul(builder, scale(builder, sum, 1.0 / static_cast<double>(of_one_sample)), weight);
+  return mul(builder, sum_of_means(builder, losses), weight);
 }
 
 }  // namespace
@@ -72,6 +78,18 @@ ValueId binary_cross_entropy_with_logits(GraphBuilder& builder, ValueId logits, 
   expect_alike(builder, "binary_cross_entropy_with_logits", logits, targets);
   const ValueId losses = builder.node1("binary_cross_entropy_with_logits", {logits, targets});
   return weighted_sum(builder, losses, weight);
+}
+
+ValueId count_correct_binary(GraphBuilder& builder, ValueId logits, ValueId targets) {
+  expect_alike(builder, "count_correct_binary", logits, targets);
+  const auto constant_like = [&](double value) {
+    return constant(builder, {builder.type(logits).dtype, {}}, value);
+  };
+  const auto is_at_most_0 = [&](ValueId x) {
+    return equal(builder, relu(builder, x), constant_like(0));
+  };
+  const ValueId above_half = sub(builder, targets, constant_like(0.5));
+  return sum_of_means(builder, equal(builder, is_at_most_0(logits), is_at_most_0(above_half)));
 }
 
 }  // namespace concord::ops

@@ -27,4 +27,8 @@ ValueId huber_loss(GraphBuilder& builder, ValueId prediction, ValueId target, Va
 ValueId binary_cross_entropy_with_logits(GraphBuilder& builder, ValueId logits, ValueId targets,
                                          ValueId weight);
 
+// The accuracy that goes with it, times the samples: sum_i mean_k of 1 where sigmoid(logit_ik) and
+// target_ik lie on the same side of 1/2, else 0; 1/2 itself counts as below. Not differentiable.
+ValueId count_correct_binary(GraphBuilder& builder, ValueId logits, ValueId targets);
+
 }  // namespace concord::ops

@@ -37,6 +37,7 @@ struct ModelConfig {
   std::int64_t patch = 4;
   std::int64_t max_length = 0;
   std::string loss = "cross_entropy";
+  double huber_delta = 1;
   double label_smoothing = 0;
   bool operator==(const ModelConfig&) const = default;
 };

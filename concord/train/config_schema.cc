@@ -105,8 +105,15 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(model.norm, one_of({"layer_norm", "rms_norm"}), "the normalization"),
       CONCORD_CONFIG_KEY(model.tied_embeddings, kAny,
                          "the classifier's weights are the vectors of the tokens"),
-      CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse"}),
-                         "softmax cross-entropy of classes, or mean squared error of targets"),
+      CONCORD_CONFIG_KEY(model.loss, one_of({"cross_entropy", "mse", "l1", "huber", "bce"}),
+                         "`cross_entropy`: of classes, by softmax; all others take targets that "
+                         "are numbers. `mse`: mean squared error; `l1`: mean absolute error; "
+                         "`huber`: half the square of an error up to model.huber_delta, linear "
+                         "beyond; `bce`: binary cross-entropy of outputs that are logits, with "
+                         "targets from 0 to 1"),
+      CONCORD_CONFIG_KEY(model.huber_delta, kPositive,
+                         "the error from which on the loss is linear, in the units of the targets "
+                         "after data.normalize_targets"),
       CONCORD_CONFIG_KEY(model.label_smoothing, kBelowOne,
                          "the share of each label's probability that is spread evenly over all "
                          "classes"),
@@ -185,8 +192,8 @@ std::vector<ConfigKey> make_keys() {
                          "height, width]"),
       CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes"),
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
-                         "real-valued targets of a sample, in place of a class; 0: "
-                         "classes"),
+                         "numbers to be predicted of a sample, where model.loss compares numbers; "
+                         "0: one"),
       CONCORD_CONFIG_KEY(data.tokens, kAny,
                          "samples are windows of data.shape = [length] random tokens out of "
                          "data.classes"),
@@ -455,6 +462,10 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                                  kMaximumSyntheticValues));
     }
   }
+  if (data.targets > 0 && model.loss == "cross_entropy") {
+    return problem("data.targets", data.targets,
+                   "0, or a model.loss that compares numbers, which \"cross_entropy\" does not");
+  }
   if ((train.leaves & (train.leaves - 1)) != 0) {
     return problem("train.leaves", train.leaves, "0 or a power of two");
   }
@@ -556,6 +567,7 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"model.blocks"}, {"model.name", {"resnet_small"}}},
       {{"model.zero_residual"},
        {"model.name", {"resnet18", "resnet34", "resnet50", "resnet_small"}}},
+      {{"model.huber_delta"}, {"model.loss", {"huber"}}},
       {{"model.label_smoothing"}, {"model.loss", {"cross_entropy"}}},
       {{"data.train_features", "data.train_labels", "data.test_features", "data.test_labels"},
        {"data.kind", {"idx", "npy"}}},
@@ -566,7 +578,7 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"data.image_size"}, {"data.kind", {"images"}}},
       {{"data.samples", "data.shape", "data.classes", "data.targets", "data.tokens"},
        {"data.kind", {"synthetic"}}},
-      {{"data.normalize_targets"}, {"model.loss", {"mse"}}},
+      {{"data.normalize_targets"}, {"model.loss", {"mse", "l1", "huber"}}},
       {{"optimizer.momentum"}, {"optimizer.name", {"sgd", "rmsprop", "lars", "muon"}}},
       {{"optimizer.decoupled"},
        {"optimizer.name", {"sgd", "adam", "adamw", "lion", "rmsprop", "adagrad", "muon"}}},

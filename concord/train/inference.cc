@@ -61,7 +61,8 @@ std::vector<float> read_samples(const std::filesystem::path& path, const data::T
 }
 
 // What the model's answer to one sample means.
-Prediction interpret(const data::Task& task, std::span<const float> output, std::string file) {
+Prediction interpret(const Config& config, const data::Task& task, std::span<const float> output,
+                     std::string file) {
   Prediction prediction{.file = std::move(file)};
   if (task.target == data::TargetType::kClass) {
     prediction.values = softmax(output);
@@ -73,6 +74,9 @@ Prediction interpret(const data::Task& task, std::span<const float> output, std:
     return prediction;
   }
   prediction.values.assign(output.begin(), output.end());
+  if (config.model.loss == "bce") {
+    for (double& logit : prediction.values) logit = 1 / (1 + std::exp(-logit));
+  }
   if (task.table) {
     for (const data::CsvColumn& column : task.table->columns) {
       if (column.role == data::CsvColumn::Role::kValue) prediction.names.push_back(column.name);
@@ -109,7 +113,8 @@ std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
   }
   Evaluation evaluation{.samples = job.test_set->size()};
   evaluation.loss = sum.loss / static_cast<double>(evaluation.samples);
-  if (job.classifies()) evaluation.accuracy = sum.correct / static_cast<double>(evaluation.samples);
+  if (job.has_accuracy())
+    evaluation.accuracy = sum.correct / static_cast<double>(evaluation.samples);
   evaluation.seconds = now_seconds() - start;
   return evaluation;
 }
@@ -204,8 +209,8 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
                      .features = std::span(features).first(rows * elements)},
                     answers);
     for (std::size_t i = 0; i < rows; ++i) {
-      predictions.push_back(
-          interpret(task, std::span(answers).subspan(i * outputs, outputs), sources[begin + i]));
+      predictions.push_back(interpret(
+          config, task, std::span(answers).subspan(i * outputs, outputs), sources[begin + i]));
     }
   }
   return predictions;

@@ -6,6 +6,7 @@
 #include "concord/base/error.h"
 #include "concord/base/file.h"
 #include "concord/base/text.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/train/trainer.h"
 
 namespace concord::train {
@@ -75,6 +76,64 @@ TEST_F(InferenceTest, RegressionPredictsInTheUnitsOfItsTargets) {
   EXPECT_NEAR(predictions[1].values[0], price(20.5, false), 500);
   EXPECT_NEAR(predictions[1].values[1], 0.0205, 0.001);
   EXPECT_EQ(predictions[1].label, -1);
+}
+
+TEST_F(InferenceTest, AbsoluteAndHuberLossesPredictInTheUnitsOfTheTargets) {
+  for (const char* loss : {"l1", "huber"}) {
+    Config regression = config(kRegression);
+    regression.model.loss = loss;
+    regression.data.target = {"price"};
+    regression.data.normalize_targets = "auto";
+    regression.schedule.name = "linear";
+    std::filesystem::remove_all(folder_ / "run");
+    TrainObserver observer;
+    const Summary trained = train(regression, {}, observer);
+    EXPECT_LT(trained.accuracy, 0) << loss;
+    EXPECT_LT(trained.loss, 0.02) << loss;
+    EXPECT_EQ(evaluate(regression, folder_ / "run").loss, trained.loss) << loss;
+    const auto predictions = predict_table(regression, "size,colour,weight\n10,red,0.01\n");
+    EXPECT_NEAR(predictions.at(0).values[0], price(10, true), 1000) << loss;
+  }
+}
+
+TEST_F(InferenceTest, BinaryCrossEntropyPredictsProbabilities) {
+  const auto is_large = [](int i) { return i >= 32; };
+  const auto is_red = [](int i) { return i % 2 == 0; };
+  std::string table = "size,large,colour,red\n";
+  for (int i = 0; i < 64; ++i) {
+    table +=
+        fmt::format("{},{:d},{},{:d}\n", i, is_large(i), is_red(i) ? "red" : "blue", is_red(i));
+  }
+  write_file_atomically(folder_ / "train.csv", table);
+  write_file_atomically(folder_ / "test.csv", table);
+  for (const char* precision : {"f32", "bf16"}) {
+    if (precision == std::string("bf16") && !cpu::has_bf16()) continue;
+    Config binary = config(kRegression);
+    binary.model.loss = "bce";
+    binary.data.target = {"large", "red"};
+    binary.train.precision = precision;
+    std::filesystem::remove_all(folder_ / "run");
+    TrainObserver observer;
+    const Summary trained = train(binary, {}, observer);
+    EXPECT_GT(trained.accuracy, 0.9) << precision;
+
+    // Loss and accuracy follow from the probabilities, whose columns have names.
+    const auto predictions = predict_table(binary, table);
+    ASSERT_EQ(predictions.size(), 64u);
+    double loss = 0, correct = 0;
+    for (int i = 0; i < 64; ++i) {
+      const Prediction& prediction = predictions[static_cast<std::size_t>(i)];
+      EXPECT_EQ(prediction.names, (std::vector<std::string>{"large", "red"}));
+      EXPECT_EQ(prediction.label, -1);
+      for (const auto& [p, target] :
+           {std::pair{prediction.values[0], is_large(i)}, {prediction.values[1], is_red(i)}}) {
+        loss -= std::log(target ? p : 1 - p) / 128;
+        correct += (p > 0.5) == target;
+      }
+    }
+    EXPECT_NEAR(trained.loss, loss, 1e-5) << precision;
+    EXPECT_EQ(trained.accuracy, correct / 128) << precision;
+  }
 }
 
 TEST_F(InferenceTest, ClassesHaveTheirNamesAndRowsMayBeMoreThanABatch) {

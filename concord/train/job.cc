@@ -11,6 +11,29 @@
 namespace concord::train {
 namespace {
 
+using Loss = nn::StepOptions::Loss;
+
+// A name of model.loss, and what its targets are (data/open.h).
+struct NamedLoss {
+  std::string_view name;
+  Loss loss;
+  std::string_view target;
+};
+
+constexpr NamedLoss kLosses[] = {
+    {"cross_entropy", Loss::kCrossEntropy, "class"},
+    {"mse", Loss::kMeanSquaredError, "values"},
+    {"l1", Loss::kL1, "values"},
+    {"huber", Loss::kHuber, "values"},
+    {"bce", Loss::kBinaryCrossEntropy, "probabilities"},
+};
+
+const NamedLoss& loss_of(const Config& config) {
+  const auto* const found = std::ranges::find(kLosses, config.model.loss, &NamedLoss::name);
+  if (found == std::end(kLosses)) fail("model.loss = {}: no such loss", quote(config.model.loss));
+  return *found;
+}
+
 data::DataOptions data_options(const Config& config) {
   const DataConfig& from = config.data;
   data::DataOptions to;
@@ -20,7 +43,7 @@ data::DataOptions data_options(const Config& config) {
   to.test = from.test_file.empty() ? from.test_features : from.test_file;
   to.train_targets = from.train_labels;
   to.test_targets = from.test_labels;
-  to.target = config.model.loss == "mse" ? "values" : "class";
+  to.target = loss_of(config).target;
   to.limit_train = from.limit_train;
   to.limit_test = from.limit_test;
   to.image_size = static_cast<int>(from.image_size);
@@ -37,8 +60,7 @@ data::DataOptions data_options(const Config& config) {
   to.synthetic_train_size = from.samples;
   to.synthetic_test_size = std::max<std::int64_t>(1, from.samples / 4);
   to.synthetic_target_width = static_cast<int>(std::max<std::int64_t>(1, from.targets));
-  if (from.kind == "synthetic" && config.model.loss != "mse")
-    to.classes = static_cast<int>(from.classes);
+  if (from.kind == "synthetic" && to.target == "class") to.classes = static_cast<int>(from.classes);
   to.normalize = from.normalize;
   to.mean.assign(from.mean.begin(), from.mean.end());
   to.deviation.assign(from.std.begin(), from.std.end());
@@ -56,7 +78,6 @@ std::vector<RateFactor> rate_factors(const std::vector<std::string>& rates) {
 }
 
 nn::StepOptions step_options(const Config& from, const data::Task& task) {
-  const bool classes = task.target == data::TargetType::kClass;
   return {.model = {.name = from.model.name,
                     .hidden = from.model.hidden,
                     .activation = from.model.activation,
@@ -79,8 +100,8 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .labelled = task.mask ? data::Masking::chosen(task.sample[0]) : 0,
           .sample = task.sample,
           .outputs = task.outputs,
-          .loss = classes ? nn::StepOptions::Loss::kCrossEntropy
-                          : nn::StepOptions::Loss::kMeanSquaredError,
+          .loss = loss_of(from).loss,
+          .huber_delta = from.model.huber_delta,
           .label_smoothing = from.model.label_smoothing,
           .optimizer = {.name = from.optimizer.name,
                         .momentum = from.optimizer.momentum,
@@ -153,6 +174,11 @@ data::LoaderOptions loader_options(const Job& job, const data::Dataset& set, std
 }
 
 }  // namespace
+
+bool Job::has_accuracy() const {
+  const Loss loss = loss_of(config).loss;
+  return loss == Loss::kCrossEntropy || loss == Loss::kBinaryCrossEntropy;
+}
 
 std::int64_t Job::steps_per_epoch() const {
   return (train_set->size() + config.train.batch - 1) / config.train.batch;

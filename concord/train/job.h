@@ -29,7 +29,8 @@ struct Job {
   // Batches of the training set from `first_step` on, shuffled and augmented.
   std::unique_ptr<data::Loader> train_loader(std::int64_t first_step, std::int64_t end_step) const;
 
-  bool classifies() const { return task.target == data::TargetType::kClass; }
+  // Whether the loss counts what is predicted correctly.
+  bool has_accuracy() const;
   // The test set once, in order, normalized.
   std::unique_ptr<data::Loader> test_loader() const;
 };

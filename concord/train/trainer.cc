@@ -260,7 +260,7 @@ class Training {
     window_.loss += result.loss * samples;
     window_.correct += result.correct;
     progress_.loss = result.loss;
-    progress_.accuracy = job_.classifies() ? result.correct / samples : -1;
+    progress_.accuracy = job_.has_accuracy() ? result.correct / samples : -1;
     measure_speed(batch.count, wait_seconds);
     observer_.stepped(progress_);
 
@@ -304,7 +304,7 @@ class Training {
     if (window_.samples == 0) return;
     Progress mean = progress_;
     mean.loss = window_.loss / window_.samples;
-    if (job_.classifies()) mean.accuracy = window_.correct / window_.samples;
+    if (job_.has_accuracy()) mean.accuracy = window_.correct / window_.samples;
     record([&] { folder_.record_training(mean); });
     window_ = {};
   }
@@ -369,7 +369,7 @@ class Training {
     if (evaluation_ && evaluated_step_ == progress_.step) {
       snapshot.info.score = score();
       snapshot.info.metrics["test_loss"] = evaluation_->loss;
-      if (job_.classifies()) snapshot.info.metrics["test_accuracy"] = evaluation_->accuracy;
+      if (job_.has_accuracy()) snapshot.info.metrics["test_accuracy"] = evaluation_->accuracy;
     }
     snapshot.info.state = {{"config", to_toml(job_.config)},
                            {"train_samples", job_.train_set->size()},

@@ -44,7 +44,7 @@ struct Progress {
   std::int64_t total_steps = 0;
   std::int64_t epoch = 0;  // of the last step, from 1
   double loss = 0;         // mean over the samples of the last step
-  double accuracy = -1;  // fraction of them classified correctly; negative where it does not apply
+  double accuracy = -1;    // fraction of them predicted correctly; negative where it does not apply
   double learning_rate = 0;
   double samples_per_second = 0;  // over the last seconds
   double flops_per_second = 0;
@@ -99,9 +99,11 @@ Summary evaluate(const Config& config, const std::filesystem::path& checkpoint);
 
 struct Prediction {
   std::string file;
-  int label = -1;  // the class with the largest probability; -1 for a regression
+  int label = -1;  // the class with the largest probability; -1 where numbers are predicted
   std::string class_name;
-  std::vector<double> values;      // probabilities of the classes, or the predicted values
+  // Probabilities of the classes; or the predicted numbers, which of a binary cross-entropy are
+  // the probabilities of 1.
+  std::vector<double> values;
   std::vector<std::string> names;  // of predicted values that are columns of a table
 };
 

@@ -1,7 +1,11 @@
 // Convolution: oneDNN's direct algorithm (Georganas et al. 2018) or Winograd's (Lavin, Gray 2016),
 // chosen for each shape and for each of the three products by timing both once; few channels have
-// kernels of their own. In bf16 oneDNN has the direct algorithm alone.
+// kernels of their own. In bf16 oneDNN has the direct algorithm alone; where a conversion to f32
+// and back leaves Winograd's ahead of it, the product is computed in f32.
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <ranges>
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
@@ -10,6 +14,7 @@
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/tensor/buffer.h"
+#include "concord/tensor/relayout.h"
 
 namespace concord::cpu {
 namespace {
@@ -49,10 +54,14 @@ class Convolution {
     window_.kernel = ops::spatial_size(operands_[w_].type.shape);
   }
 
-  // Whether oneDNN has a kernel for this product that does not unfold the images.
+  // Whether oneDNN has a direct kernel for this product that does not unfold the images.
   bool has_direct_kernel() const;
-  LayoutWish wish(std::span<const std::optional<Layout>> inputs, KernelPolicy& policy) const;
-  std::unique_ptr<Kernel> make(KernelPolicy& policy) const;
+  bool has_winograd_kernel() const;
+  bool is_pointwise() const { return window_.kernel == ops::Extent2d{1, 1}; }
+  LayoutWish wish(algorithm algorithm, std::span<const std::optional<Layout>> inputs) const;
+  std::unique_ptr<Kernel> make(algorithm algorithm) const;
+  // Everything that the fastest method depends on.
+  std::string key(int threads) const;
 
  private:
   PrimitiveDesc build(algorithm algorithm, const std::vector<MemoryDesc>& descs) const {
@@ -68,9 +77,6 @@ class Convolution {
                              operands_[i].type.shape);
   }
   bool readable(const PrimitiveDesc& desc) const;
-  algorithm choose(KernelPolicy& policy) const;
-  std::string key(const KernelPolicy& policy) const;
-  double seconds(const PrimitiveDesc& desc) const;
 
   Node node_;
   std::vector<Operand> operands_;
@@ -106,8 +112,13 @@ bool Convolution::has_direct_kernel() const {
   return name.find("gemm") == std::string_view::npos && name.find("ref") == std::string_view::npos;
 }
 
-// Everything the faster algorithm depends on.
-std::string Convolution::key(const KernelPolicy& policy) const {
+bool Convolution::has_winograd_kernel() const {
+  if (window_.kernel != ops::Extent2d{3, 3}) return false;
+  const PrimitiveDesc desc = build(algorithm::convolution_winograd, free_layouts());
+  return desc && readable(desc);
+}
+
+std::string Convolution::key(int threads) const {
   std::string text = node_.op;
   for (const Operand& operand : operands_) text += " " + to_string(operand.type);
   const dnnl_version_t* version = dnnl_version();
@@ -115,67 +126,20 @@ std::string Convolution::key(const KernelPolicy& policy) const {
                     " stride {},{} padding {},{} dilation {},{} groups {} threads {} "
                     "oneDNN {}.{}.{} isa {:x}",
                     window_.stride[0], window_.stride[1], window_.padding[0], window_.padding[1],
-                    window_.dilation[0], window_.dilation[1], groups_, policy.threads,
-                    version->major, version->minor, version->patch,
+                    window_.dilation[0], window_.dilation[1], groups_, threads, version->major,
+                    version->minor, version->patch,
                     static_cast<unsigned>(dnnl_get_effective_cpu_isa()));
 }
 
-// Median of a few runs on zeros, which take as long as numbers do.
-double Convolution::seconds(const PrimitiveDesc& desc) const {
-  onednn::Execution execution(desc, arguments_);
-  std::vector<Buffer> buffers;
-  std::vector<std::byte*> pointers;
-  for (const int argument : arguments_) {
-    buffers.emplace_back(desc.query_md(dnnl::query::exec_arg_md, argument).get_size());
-    pointers.push_back(buffers.back().data());
-  }
-  buffers.emplace_back(execution.scratchpad_bytes());
-  pointers.push_back(buffers.back().data());
-  execution.run(pointers);
-  std::vector<double> times;
-  const double start = now_seconds();
-  do {
-    const double before = now_seconds();
-    execution.run(pointers);
-    times.push_back(now_seconds() - before);
-  } while (times.size() < 3 || (times.size() < 25 && now_seconds() - start < 4e-3));
-  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-  return times[times.size() / 2];
-}
-
-algorithm Convolution::choose(KernelPolicy& policy) const {
-  if (!policy.winograd || window_.kernel != ops::Extent2d{3, 3}) {
-    return algorithm::convolution_direct;
-  }
-  const PrimitiveDesc winograd = build(algorithm::convolution_winograd, free_layouts());
-  if (!winograd || !readable(winograd)) return algorithm::convolution_direct;
-
-  const std::string name = key(policy);
-  auto choice = policy.choices.find(name);
-  if (choice == policy.choices.end()) {
-    const bool faster =
-        policy.measure &&
-        seconds(winograd) < seconds(build(algorithm::convolution_direct, free_layouts()));
-    choice = policy.choices.emplace(name, faster ? "winograd" : "direct").first;
-  }
-  if (choice->second == "winograd") return algorithm::convolution_winograd;
-  if (choice->second == "direct") return algorithm::convolution_direct;
-  fail(
-      "the kernel choice \"{}\" of {} is neither \"direct\" nor \"winograd\"; if it "
-      "is not a resumed run's, delete the cache of kernel choices (~/.cache/concord/kernels.json)",
-      choice->second, name);
-}
-
-LayoutWish Convolution::wish(std::span<const std::optional<Layout>> inputs,
-                             KernelPolicy& policy) const {
-  const algorithm algorithm = choose(policy);
+LayoutWish Convolution::wish(algorithm algorithm,
+                             std::span<const std::optional<Layout>> inputs) const {
   std::vector<MemoryDesc> descs = free_layouts();
   PrimitiveDesc desc = build(algorithm, descs);
   if (desc && !readable(desc)) {  // some grouped weights
     descs[w_] = in_layout(w_, Layout());
     desc = build(algorithm, descs);
   }
-  if (!desc) fail("oneDNN has no convolution for layer {} ({})", node_.name, key(policy));
+  if (!desc) fail("oneDNN has no convolution for layer {} ({})", node_.name, node_.op);
   // An input stays as it comes where the same implementation takes it so.
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i] || layout_in(desc, i) == inputs[i]) continue;
@@ -194,8 +158,7 @@ LayoutWish Convolution::wish(std::span<const std::optional<Layout>> inputs,
   return wish;
 }
 
-std::unique_ptr<Kernel> Convolution::make(KernelPolicy& policy) const {
-  const algorithm algorithm = choose(policy);
+std::unique_ptr<Kernel> Convolution::make(algorithm algorithm) const {
   std::vector<MemoryDesc> descs = free_layouts();
   PrimitiveDesc desc = build(algorithm, descs);
   // Operands are pinned only where oneDNN would choose otherwise: what it chose itself it knows
@@ -212,27 +175,117 @@ std::unique_ptr<Kernel> Convolution::make(KernelPolicy& policy) const {
   return std::make_unique<onednn::OneDnnKernel>(desc, arguments_);
 }
 
-// Gradients of weights in bf16 that oneDNN 2.6.3 would compute by unfolding the images, as it does
-// for some odd numbers of channels: with 1 to 6 channels, 28x28, it took 4.6 times as long as in
-// f32.
-bool is_computed_in_f32(const Signature& s) {
-  return s.node.op == "conv2d_backward_weights" && s.inputs[0].type.dtype == DType::kBF16 &&
-         !Convolution(s).has_direct_kernel();
+enum class Method : std::uint8_t { kDirect, kWinograd, kInF32 };
+
+std::string_view name_of(Method method) {
+  switch (method) {
+    case Method::kDirect:
+      return "direct";
+    case Method::kWinograd:
+      return "winograd";
+    case Method::kInF32:
+      return "in f32";
+  }
+  CONCORD_CHECK(false, "method {}", static_cast<int>(method));
+}
+
+algorithm algorithm_of(Method method) {
+  return method == Method::kWinograd ? algorithm::convolution_winograd
+                                     : algorithm::convolution_direct;
+}
+
+// Those worth timing; without timing the first is taken.
+std::vector<Method> candidates(const Signature& s, const KernelPolicy& policy) {
+  const Convolution convolution(s);
+  if (s.inputs[0].type.dtype != DType::kBF16) {
+    if (!policy.winograd || !convolution.has_winograd_kernel()) return {Method::kDirect};
+    return {Method::kDirect, Method::kWinograd};
+  }
+  // oneDNN 2.6.3 unfolds images to compute gradients of some odd numbers of channels: of 1 to 6
+  // channels, 28x28, that took 4.6 times as long as in f32.
+  const bool unfolds = s.node.op == "conv2d_backward_weights" && !convolution.has_direct_kernel();
+  if (unfolds) return {Method::kInF32};
+  if (convolution.is_pointwise()) return {Method::kDirect};
+  return {Method::kDirect, Method::kInF32};
+}
+
+LayoutWish layouts(const Signature& signature, std::span<const std::optional<Layout>> inputs,
+                   KernelPolicy& policy);
+std::unique_ptr<Kernel> make(const Signature& signature, KernelPolicy& policy);
+
+LayoutWish layouts(const Signature& signature, Method method,
+                   std::span<const std::optional<Layout>> inputs, KernelPolicy& policy) {
+  if (method == Method::kInF32) return layouts(in_f32(signature), inputs, policy);
+  return Convolution(signature).wish(algorithm_of(method), inputs);
+}
+
+std::unique_ptr<Kernel> make(const Signature& signature, Method method, KernelPolicy& policy) {
+  if (method != Method::kInF32) return Convolution(signature).make(algorithm_of(method));
+  return run_in_f32(signature, make(in_f32(signature), policy));
+}
+
+// Median of a few runs on zeros, which take as long as numbers do, in the layouts of its wish.
+double seconds(Signature signature, Method method, KernelPolicy& policy) {
+  const std::vector<std::optional<Layout>> free(signature.inputs.size());
+  const LayoutWish wish = layouts(signature, method, free, policy);
+  std::vector<Buffer> buffers;
+  const auto lay_out = [&](std::vector<Operand>& operands, const std::vector<Layout>& layouts) {
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      operands[i].layout = layouts[i];
+      buffers.emplace_back(stored_bytes(operands[i].type, layouts[i]));
+    }
+  };
+  lay_out(signature.inputs, wish.inputs);
+  lay_out(signature.outputs, wish.outputs);
+  const std::unique_ptr<Kernel> kernel = make(signature, method, policy);
+  buffers.emplace_back(kernel->scratchpad_bytes());
+  std::vector<std::byte*> pointers;
+  for (Buffer& buffer : buffers) pointers.push_back(buffer.data());
+
+  kernel->run(pointers);
+  std::vector<double> times;
+  const double start = now_seconds();
+  do {
+    const double before = now_seconds();
+    kernel->run(pointers);
+    times.push_back(now_seconds() - before);
+  } while (times.size() < 3 || (times.size() < 25 && now_seconds() - start < 4e-3));
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
+Method choose(const Signature& signature, KernelPolicy& policy) {
+  const std::vector<Method> methods = candidates(signature, policy);
+  if (methods.size() == 1) return methods[0];
+  const std::string key = Convolution(signature).key(policy.threads);
+  auto choice = policy.choices.find(key);
+  if (choice == policy.choices.end()) {
+    Method best = methods[0];
+    if (policy.measure) {
+      best = std::ranges::min(methods, {}, [&](Method m) { return seconds(signature, m, policy); });
+    }
+    choice = policy.choices.emplace(key, name_of(best)).first;
+  }
+  const auto method = std::ranges::find(methods, choice->second, name_of);
+  if (method == methods.end()) {
+    fail(
+        "the kernel choice \"{}\" of {} is none of \"{}\"; if it is not a resumed run's, delete "
+        "the "
+        "cache of kernel choices (~/.cache/concord/kernels.json)",
+        choice->second, key, fmt::join(methods | std::views::transform(name_of), "\", \""));
+  }
+  return *method;
 }
 
 LayoutWish layouts(const Signature& signature, std::span<const std::optional<Layout>> inputs,
                    KernelPolicy& policy) {
   if (const auto wish = narrow_convolution_layouts(signature)) return *wish;
-  if (is_computed_in_f32(signature)) return layouts(in_f32(signature), inputs, policy);
-  return Convolution(signature).wish(inputs, policy);
+  return layouts(signature, choose(signature, policy), inputs, policy);
 }
 
 std::unique_ptr<Kernel> make(const Signature& signature, KernelPolicy& policy) {
   if (auto kernel = make_narrow_convolution(signature)) return kernel;
-  if (is_computed_in_f32(signature)) {
-    return run_in_f32(signature, make(in_f32(signature), policy));
-  }
-  return Convolution(signature).make(policy);
+  return make(signature, choose(signature, policy), policy);
 }
 
 const RegisterKernelRule rules[] = {

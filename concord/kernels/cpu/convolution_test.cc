@@ -4,7 +4,9 @@
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
+#include "concord/graph/op.h"
 #include "concord/kernels/cpu/check_layouts.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/arithmetic.h"
 
@@ -81,8 +83,9 @@ TEST(CpuKernel, ConvolutionInGroups) {
   }
 }
 
-// The choices that are open for a layer and its gradients, as the rules write them down.
-KernelChoices open_choices(const Case& c, KernelPolicy policy) {
+// The choices that are open for a layer and its gradients, computed in f32 or in bf16, as the rules
+// write them down.
+KernelChoices open_choices(const Case& c, KernelPolicy policy, DType dtype) {
   Graph graph;
   GraphBuilder b(graph);
   const ValueId x = b.input("x", {DType::kF32, c.x});
@@ -93,13 +96,28 @@ KernelChoices open_choices(const Case& c, KernelPolicy policy) {
   backpropagate(b, loss, std::vector<ValueId>{x, w, bias});
   for (const Node& node : graph.nodes) {
     if (!node.op.starts_with("conv2d")) continue;
+    const Op& op = find_op(node.op);
+    std::vector<TensorType> types;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      types.push_back(graph.type(node.inputs[i]));
+      if (op.bf16.takes(i)) types.back().dtype = dtype;
+    }
     Signature signature{node, {}, {}};
-    for (const ValueId id : node.inputs) signature.inputs.push_back({graph.type(id), {}});
-    for (const ValueId id : node.outputs) signature.outputs.push_back({graph.type(id), {}});
+    for (const TensorType& type : types) signature.inputs.push_back({type, {}});
+    for (const TensorType& type : op.infer(node, types)) signature.outputs.push_back({type, {}});
     const std::vector<std::optional<Layout>> free(node.inputs.size());
     find_kernel_rule(node.op).layouts(signature, free, policy);
   }
   return policy.choices;
+}
+
+// Every choice the other way.
+KernelChoices opposite(KernelChoices choices) {
+  for (auto& [key, choice] : choices) {
+    const char* other = key.find("bf16") == std::string::npos ? "winograd" : "in f32";
+    choice = choice == "direct" ? other : "direct";
+  }
+  return choices;
 }
 
 const Case kWinogradCases[] = {
@@ -113,27 +131,38 @@ const Case kWinogradCases[] = {
 TEST(CpuKernel, ConvolutionWinograd) {
   for (const Case& c : kWinogradCases) {
     KernelPolicy policy{.measure = false};
-    policy.choices = open_choices(c, policy);
-    for (auto& [key, choice] : policy.choices) {
+    policy.choices = open_choices(c, policy, DType::kF32);
+    for (const auto& [key, choice] : policy.choices) {
       EXPECT_EQ(choice, "direct") << "nothing was measured";
-      choice = "winograd";
     }
+    policy.choices = opposite(policy.choices);
     EXPECT_EQ("", check(c, /*bias=*/true, policy, 2e-4));
+  }
+}
+
+TEST(CpuKernel, ConvolutionOfBf16InF32) {
+  if (!has_bf16()) GTEST_SKIP() << "the processor has no bf16";
+  for (const Case& c : kWinogradCases) {
+    KernelPolicy policy{.measure = false};
+    policy.choices = opposite(open_choices(c, policy, DType::kBF16));
+    EXPECT_EQ(policy.choices.size(), 3U);
+    EXPECT_EQ("", check(c, /*bias=*/true, policy, 5e-5));
   }
 }
 
 TEST(CpuKernel, ConvolutionChoicesAreMadeOnceAndObeyed) {
   const Case& c = kWinogradCases[0];
-  EXPECT_TRUE(open_choices(c, {.winograd = false}).empty());
-  KernelPolicy policy;
-  policy.choices = open_choices(c, policy);
-  const KernelChoices measured = policy.choices;
-  for (auto& [key, choice] : policy.choices) choice = choice == "direct" ? "winograd" : "direct";
-  EXPECT_EQ(open_choices(c, policy), policy.choices) << "a choice that was made is not made anew";
-  EXPECT_EQ(measured.size(), policy.choices.size());
-  if (policy.choices.empty()) return;  // an instruction set for which oneDNN has no Winograd
-  policy.choices.begin()->second = "fastest";
-  EXPECT_THROW(open_choices(c, policy), Error);
+  EXPECT_TRUE(open_choices(c, {.winograd = false}, DType::kF32).empty());
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    if (dtype == DType::kBF16 && !has_bf16()) continue;
+    KernelPolicy policy;
+    policy.choices = opposite(open_choices(c, policy, dtype));
+    EXPECT_EQ(open_choices(c, policy, dtype), policy.choices)
+        << "a choice that was made is not made anew";
+    if (policy.choices.empty()) continue;  // an instruction set for which oneDNN has no Winograd
+    policy.choices.begin()->second = "fastest";
+    EXPECT_THROW(open_choices(c, policy, dtype), Error);
+  }
 }
 
 }  // namespace
