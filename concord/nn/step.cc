@@ -62,7 +62,7 @@ Truth add_truth(GraphBuilder& builder, const StepOptions& options) {
 // their loss are one op, and the logits themselves dead code.
 ops::LossAndCount cross_entropy(GraphBuilder& builder, const StepOptions& options, ValueId logits,
                                 const Truth& truth, ValueId weight, double label_smoothing) {
-  if (options.tokens && !options.keep_logits) {
+  if (options.tokens) {
     if (const auto layer = ops::linear_layer_of(builder.graph(), logits)) {
       return ops::linear_cross_entropy(builder, *layer, truth.targets, weight, label_smoothing,
                                        truth.ignore_label);

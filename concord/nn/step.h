@@ -54,7 +54,6 @@ struct StepOptions {
   Loss loss = Loss::kCrossEntropy;
   double huber_delta = 1;
   double label_smoothing = 0;  // cross-entropy while training (ops/softmax.h)
-  bool keep_logits = false;  // of tokens: in place of computing them in blocks, which is f32 alone
   OptimizerOptions optimizer;
   std::uint64_t seed = 0;  // the job's, for dropout
 };

@@ -11,7 +11,9 @@ void expect_layer(std::span<const TensorType> inputs) {
   if (inputs.size() != 5) expect_inputs(inputs, 4);
   const TensorType &x = inputs[0], &w = inputs[1], &labels = inputs[2];
   expect_floating(x, "the layer's input");
-  expect_floating(w, "the layer's weight");
+  if (w.dtype != x.dtype) {
+    fail("given {} and {}; expected one element type", to_string(x), to_string(w));
+  }
   if (x.shape.rank() != 2 || w.shape.rank() != 2 || x.shape[1] != w.shape[1] || w.shape[0] < 1) {
     fail("given x {} and w {}; expected [rows, features] and [classes, features]", to_string(x),
          to_string(w));
@@ -52,25 +54,29 @@ const RegisterOp linear_cross_entropy_op{{
     },
     .cost = [](const Node&, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return products(1, inputs[0], inputs[1]); },
+    .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b11},
 }};
 
 // Inputs dL/dloss and those of linear_cross_entropy. With dlogits as softmax_cross_entropy has it,
 // outputs are dx = dlogits w, dw = dlogits^T x and the sum of the rows of dlogits for the bias. The
 // logits are computed anew for that, so loss and correct come out once more, as outputs 0 and 1:
-// where dL/dloss is a constant, one op does for both (passes/merge_linear_cross_entropy.h).
+// where dL/dloss is a constant, one op does for both (passes/merge_linear_cross_entropy.h). Of x
+// and w in bf16, the gradients of w and of the bias are f32 still.
 const RegisterOp linear_cross_entropy_backward_op{{
     .name = "linear_cross_entropy_backward",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
       if (inputs.size() != 6) expect_inputs(inputs, 5);
       expect_scalar(inputs[0], "the loss's gradient");
       expect_layer(inputs.subspan(1));
+      const TensorType& w = inputs[2];
       std::vector<TensorType> outputs = {
-          {DType::kF32, {}}, {DType::kF32, {}}, inputs[1], inputs[2]};
+          {DType::kF32, {}}, {DType::kF32, {}}, inputs[1], {sum_type(w.dtype), w.shape}};
       if (inputs.size() == 6) outputs.push_back(inputs[5]);
       return outputs;
     },
     .cost = [](const Node&, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return products(3, inputs[1], inputs[2]); },
+    .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b110},
 }};
 
 }  // namespace

@@ -5,7 +5,8 @@
 // graph/op.h).
 //
 //   products    take bf16: what they multiply is cast, once for each value. The cast of a weight
-//               depends on a state alone, and so runs once a step, in the prologue.
+//               depends on a state alone, and so runs once a step, in the prologue. Attention and
+//               the cross-entropy of a linear layer are products too.
 //   followers   element-wise ops, norms, pooling: compute in bf16 where what comes from the
 //               microbatch is bf16; parameters among their operands are cast. One f32 operand, such
 //               as the target of a regression, keeps them in f32.

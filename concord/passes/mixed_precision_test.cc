@@ -10,6 +10,7 @@
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/gather.h"
+#include "concord/ops/linear_cross_entropy.h"
 #include "concord/ops/loss.h"
 #include "concord/ops/matmul.h"
 #include "concord/ops/normalization.h"
@@ -132,6 +133,28 @@ TEST(MixedPrecision, AddsUpGradientsOfTiedWeightsInF32) {
   EXPECT_EQ(types(graph, "matmul"),
             (Types{"bf16 bf16 -> f32", "bf16 bf16 -> bf16", "bf16 bf16 -> f32"}));
   EXPECT_EQ(types(graph, "gather_backward"), Types{"bf16 i32 -> f32"});
+}
+
+TEST(MixedPrecision, TakesALayerInBf16WhoseLossAndGradientsOfParametersAreF32) {
+  Graph graph;
+  GraphBuilder b(graph);
+  const ValueId x = b.input("x", {DType::kF32, {4, 8}}), labels = b.input("y", {DType::kI32, {4}});
+  const ValueId u = parameter(b, "u", {8, 8}), w = parameter(b, "w", {3, 8});
+  const ValueId bias = parameter(b, "bias", {3});
+  const ValueId one = ops::constant(b, {DType::kF32, {}}, 1);
+  const auto [loss, correct] =
+      ops::linear_cross_entropy(b, {ops::matmul(b, x, u), w, bias}, labels, one);
+  b.output("correct", ops::leaf_sum(b, correct));
+  const std::vector<ValueId> parameters = {u, w, bias};
+  const std::vector<ValueId> gradients = backpropagate(b, loss, parameters);
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    b.set_next(parameters[i], ops::add(b, parameters[i], ops::leaf_sum(b, gradients[i])));
+  }
+  graph = converted(graph);
+  EXPECT_EQ(types(graph, "linear_cross_entropy"), Types{"bf16 bf16 i32 f32 f32 -> f32 f32"});
+  EXPECT_EQ(types(graph, "linear_cross_entropy_backward"),
+            Types{"f32 bf16 bf16 i32 f32 f32 -> f32 f32 bf16 f32 f32"});
+  EXPECT_EQ(types(graph, "matmul"), (Types{"bf16 bf16 -> bf16", "bf16 bf16 -> f32"}));
 }
 
 TEST(MixedPrecision, LeavesLossesAndWhatHasNoProductsInF32) {

@@ -103,7 +103,6 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .loss = loss_of(from).loss,
           .huber_delta = from.model.huber_delta,
           .label_smoothing = from.model.label_smoothing,
-          .keep_logits = from.train.precision == "bf16",
           .optimizer = {.name = from.optimizer.name,
                         .momentum = from.optimizer.momentum,
                         .nesterov = from.optimizer.nesterov,

@@ -1,10 +1,14 @@
 // Cross-entropy of a linear layer in blocks of rows by panels of classes.
 //
 // One block of rows at a time: panel by panel its logits are computed, and while a panel is in the
-// cache, the sums that softmax needs (Milakov, Gimelshein 2018) are brought up to date. Then, panel
-// by panel, the logits become their gradients, which are multiplied into dx and dw while they are
-// in the cache. So of all logits those of one block are kept, and three products are computed where
-// keeping none would take four. Without gradients only a panel is kept.
+// cache, their exponentials are written down, measured from the largest logit of the row so far,
+// and the sums that softmax needs (Milakov, Gimelshein 2018) are brought up to date. Then, panel by
+// panel, the exponentials are scaled into gradients of the logits, which are multiplied into dx and
+// dw while they are in the cache. So of all exponentials those of one block are kept, and three
+// products are computed where keeping none would take four. Without gradients only a panel is kept.
+//
+// Of x and w in bf16, products and softmax are still added up in f32; the exponentials that are
+// kept, and the gradients of the logits, are bf16.
 //
 // Rows whose label is ignored are left out: a block is packed from the rows that count.
 #include <algorithm>
@@ -66,9 +70,11 @@ float largest_of(const float* x, std::size_t count) {
   return hn::GetLane(hn::MaxOfLanes(d, all));
 }
 
-// Adds the row's logits x of one more panel. `label`: the label's place in it, if it has one. NaN
-// anywhere makes the exponentials NaN.
-void AddToRow(const float* x, std::size_t classes, std::int64_t label, RowSums& row) {
+// Adds the row's logits x of one more panel, and writes y_j = e^(x_j - row.largest). `label`: the
+// label's place in it, if it has one. NaN anywhere makes the exponentials NaN.
+template <typename T>
+HWY_INLINE void add_to_row(const float* x, std::size_t classes, std::int64_t label, RowSums& row,
+                           T* y) {
   if (label >= 0 && label < static_cast<std::int64_t>(classes)) {
     row.labelled = x[label];
     row.before_labelled = std::max(row.largest, largest_of(x, static_cast<std::size_t>(label)));
@@ -77,8 +83,10 @@ void AddToRow(const float* x, std::size_t classes, std::int64_t label, RowSums& 
   Sum exponentials, total;
   for_each_vector(classes, [&](std::size_t i, std::size_t n, int k) {
     const V below = hn::Sub(load(x + i, n, kLowest), splat(largest));
-    exponentials.add(k, exp_below_zero(D(), below));
+    const V e = exp_below_zero(D(), below);
+    exponentials.add(k, e);
     total.add(k, load(x + i, n));
+    store(e, y + i, n);
   });
   if (largest > row.largest) row.exponentials *= std::exp(double{row.largest} - largest);
   row.exponentials += exponentials.total();
@@ -86,12 +94,25 @@ void AddToRow(const float* x, std::size_t classes, std::int64_t label, RowSums& 
   row.largest = largest;
 }
 
-// x = factor * e^(x - largest) - other.
-void Gradient(float* x, std::size_t classes, float largest, float factor, float other) {
+// y = factor * x - other.
+template <typename T>
+HWY_INLINE void scale_row(const T* x, std::size_t classes, float factor, float other, T* y) {
   for_each_vector(classes, [&](std::size_t i, std::size_t n, int) {
-    const V e = exp_below_zero(D(), hn::Sub(load(x + i, n), splat(largest)));
-    store(hn::MulSub(splat(factor), e, splat(other)), x + i, n);
+    store(hn::MulSub(splat(factor), load(x + i, n), splat(other)), y + i, n);
   });
+}
+
+void AddToRow(const float* x, std::size_t classes, std::int64_t label, RowSums& row, float* y) {
+  add_to_row(x, classes, label, row, y);
+}
+void AddToRowBF16(const float* x, std::size_t classes, std::int64_t label, RowSums& row, BF16* y) {
+  add_to_row(x, classes, label, row, y);
+}
+void ScaleRow(const float* x, std::size_t classes, float factor, float other, float* y) {
+  scale_row(x, classes, factor, other, y);
+}
+void ScaleRowBF16(const BF16* x, std::size_t classes, float factor, float other, BF16* y) {
+  scale_row(x, classes, factor, other, y);
 }
 
 }  // namespace
@@ -102,11 +123,13 @@ HWY_AFTER_NAMESPACE();
 namespace concord::cpu {
 
 HWY_EXPORT(AddToRow);
-HWY_EXPORT(Gradient);
+HWY_EXPORT(AddToRowBF16);
+HWY_EXPORT(ScaleRow);
+HWY_EXPORT(ScaleRowBF16);
 
 namespace {
 
-// The most rows of a block and classes of a panel. Each block reads w twice and dw once and writes
+// The most rows of a block and classes of a panel. Each block reads w twice and reads and writes
 // dw, which more rows make rarer; a panel is meant to stay in the cache from one pass to the next.
 constexpr std::int64_t kBlockRows = 512;
 constexpr std::int64_t kPanelClasses = 512;
@@ -120,7 +143,8 @@ std::int64_t part_size(std::int64_t count, std::int64_t most, std::int64_t unit)
 
 struct Sizes {
   explicit Sizes(std::span<const Operand> layer)
-      : rows(layer[0].type.shape[0]),
+      : dtype(layer[0].type.dtype),
+        rows(layer[0].type.shape[0]),
         features(layer[0].type.shape[1]),
         classes(layer[1].type.shape[0]),
         block_rows(part_size(rows, kBlockRows, 1)),
@@ -132,6 +156,7 @@ struct Sizes {
     return std::min(panel_classes, classes - panel * panel_classes);
   }
 
+  DType dtype;  // of x and w
   std::int64_t rows, features, classes;
   std::int64_t block_rows, panel_classes, panels;
 };
@@ -145,34 +170,41 @@ onednn::Execution product(const onednn::MemoryDesc& a, const onednn::MemoryDesc&
   return {desc, {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, bias ? DNNL_ARG_BIAS : 0, DNNL_ARG_DST}};
 }
 
-// Of a block of rows and a panel of classes: logits = x w^T + bias, dx += dlogits w, and dw +=
-// dlogits^T x. Each runs on (left factor, right factor, bias or null, product, scratchpad).
+// Of a block of rows and a panel of classes: logits = x w^T + bias, dx += dlogits w, and dw =
+// dlogits^T x, or += from the second block on. Each runs on (left factor, right factor, bias or
+// null, product, scratchpad).
 struct Products {
-  onednn::Execution logits, dx, dw;
+  onednn::Execution logits, dx, first_dw, dw;
 
   std::size_t scratchpad_bytes() const {
-    return std::max({logits.scratchpad_bytes(), dx.scratchpad_bytes(), dw.scratchpad_bytes()});
+    return std::max({logits.scratchpad_bytes(), dx.scratchpad_bytes(), first_dw.scratchpad_bytes(),
+                     dw.scratchpad_bytes()});
   }
 };
 
 Products make_products(const Sizes& sizes, std::int64_t width, bool has_bias) {
-  const auto matrix = [](std::int64_t rows, std::int64_t columns, bool transposed = false) {
-    return onednn::matrices({DType::kF32, {rows, columns}}, transposed);
-  };
   const std::int64_t rows = sizes.block_rows, features = sizes.features;
+  const auto f32 = [](std::int64_t m, std::int64_t n) {
+    return onednn::matrices({DType::kF32, {m, n}});
+  };
+  const auto factor = [&](std::int64_t m, std::int64_t n, bool transposed = false) {
+    return onednn::matrices({sizes.dtype, {m, n}}, transposed);
+  };
+  const onednn::MemoryDesc x = factor(rows, features), dw = f32(width, features);
+  const onednn::MemoryDesc dlogits_transposed = factor(rows, width, true);
   std::optional<onednn::MemoryDesc> bias;
-  if (has_bias) bias = matrix(1, width);
-  return {.logits = product(matrix(rows, features), matrix(width, features, true), bias,
-                            matrix(rows, width), false),
-          .dx = product(matrix(rows, width), matrix(width, features), std::nullopt,
-                        matrix(rows, features), true),
-          .dw = product(matrix(rows, width, true), matrix(rows, features), std::nullopt,
-                        matrix(width, features), true)};
+  if (has_bias) bias = f32(1, width);
+  return {.logits = product(x, factor(width, features, true), bias, f32(rows, width), false),
+          .dx = product(factor(rows, width), factor(width, features), std::nullopt,
+                        f32(rows, features), true),
+          .first_dw = product(dlogits_transposed, x, std::nullopt, dw, false),
+          .dw = product(dlogits_transposed, x, std::nullopt, dw, true)};
 }
 
 // The operands of both ops: inputs x, w, labels, weight and, perhaps, bias, before them dL/dloss
 // for the backward op; outputs loss and correct and, of the backward op, dx, dw and, perhaps,
-// dbias.
+// dbias. T: the element type of x, w and dx; all else is f32.
+template <typename T>
 class LinearCrossEntropy final : public Kernel {
  public:
   LinearCrossEntropy(const Signature& s, bool has_gradients)
@@ -185,13 +217,15 @@ class LinearCrossEntropy final : public Kernel {
         last_(make_products(sizes_, sizes_.width(sizes_.panels - 1), has_bias_)) {
     const auto take = [this](std::int64_t count, std::size_t element_size) {
       const std::size_t offset = scratchpad_bytes_;
-      scratchpad_bytes_ += (static_cast<std::size_t>(count) * element_size + 63) / 64 * 64;
+      scratchpad_bytes_ += aligned(static_cast<std::size_t>(count) * element_size);
       return offset;
     };
     const std::int64_t rows = sizes_.block_rows, features = sizes_.features;
-    const std::int64_t kept = has_gradients ? sizes_.classes : sizes_.panel_classes;
-    logits_ = take(rows * kept, sizeof(float));
-    x_ = take(rows * features, sizeof(float));
+    const std::int64_t kept = has_gradients ? sizes_.panels : 1;
+    exponentials_ = take(kept * rows * sizes_.panel_classes, sizeof(T));
+    largest_ = take(kept * rows, sizeof(float));
+    logits_ = take(rows * sizes_.panel_classes, sizeof(float));
+    x_ = take(rows * features, sizeof(T));
     dx_ = take(rows * features, sizeof(float));
     sums_ = take(rows, sizeof(RowSums));
     counted_ = take(sizes_.rows, sizeof(std::int32_t));
@@ -221,15 +255,22 @@ class LinearCrossEntropy final : public Kernel {
 
  private:
   struct Memory {
-    float *x, *w, *bias;
+    T *x, *w;
+    float* bias;
     const std::int32_t* labels;
     float weight, dloss;
-    float *loss, *correct, *dx, *dw, *dbias;
+    float *loss, *correct;
+    T* dx;
+    float *dw, *dbias;
     // In the scratchpad:
-    float* logits;  // of a panel after the other [panels][block rows, panel classes], or one
-    float *block_x, *block_dx;  // [block rows, features]
-    RowSums* sums;              // [block rows]
-    std::int32_t* counted;      // the rows whose label is not ignored
+    T* exponentials;  // of a panel after the other [panels][block rows, panel classes], or of one
+    float* largest;   // what the exponentials are measured from [panels][block rows], or of one
+    float* logits;    // of the panel at hand [block rows, panel classes]
+    T* dlogits;       // their gradients, in the same place
+    T* block_x;       // [block rows, features]
+    float* block_dx;  // [block rows, features]
+    RowSums* sums;    // [block rows]
+    std::int32_t* counted;  // the rows whose label is not ignored
     std::byte* onednn;
   };
   // Rows of x that are computed together; what is missing to a whole block is zeros.
@@ -237,6 +278,13 @@ class LinearCrossEntropy final : public Kernel {
     const std::int32_t* rows;
     std::int64_t count;
     bool is_first;
+  };
+  // The panel of a block.
+  struct Panel {
+    std::int64_t begin, width;  // classes
+    T* exponentials;            // [block rows, width]
+    float* largest;             // [block rows]
+    Products& products;
   };
 
   bool has_gradients() const { return first_ == 1; }
@@ -246,8 +294,8 @@ class LinearCrossEntropy final : public Kernel {
     std::byte* const* outputs = layer + (has_bias_ ? 5 : 4);
     std::byte* scratchpad = operands.back();
     Memory m{};
-    m.x = as<float>(layer[0]);
-    m.w = as<float>(layer[1]);
+    m.x = as<T>(layer[0]);
+    m.w = as<T>(layer[1]);
     m.labels = as<std::int32_t>(layer[2]);
     m.weight = *as<float>(layer[3]);
     m.loss = as<float>(outputs[0]);
@@ -255,12 +303,15 @@ class LinearCrossEntropy final : public Kernel {
     if (has_bias_) m.bias = as<float>(layer[4]);
     if (has_gradients()) {
       m.dloss = *as<float>(operands[0]);
-      m.dx = as<float>(outputs[2]);
+      m.dx = as<T>(outputs[2]);
       m.dw = as<float>(outputs[3]);
       if (has_bias_) m.dbias = as<float>(outputs[4]);
     }
+    m.exponentials = as<T>(scratchpad + exponentials_);
+    m.largest = as<float>(scratchpad + largest_);
     m.logits = as<float>(scratchpad + logits_);
-    m.block_x = as<float>(scratchpad + x_);
+    m.dlogits = as<T>(scratchpad + logits_);
+    m.block_x = as<T>(scratchpad + x_);
     m.block_dx = as<float>(scratchpad + dx_);
     m.sums = as<RowSums>(scratchpad + sums_);
     m.counted = as<std::int32_t>(scratchpad + counted_);
@@ -275,7 +326,7 @@ class LinearCrossEntropy final : public Kernel {
       if (m.labels[row] != ignored_) {
         m.counted[count++] = static_cast<std::int32_t>(row);
       } else if (has_gradients()) {
-        std::fill_n(m.dx + row * sizes_.features, sizes_.features, 0.0f);
+        std::fill_n(m.dx + row * sizes_.features, sizes_.features, T());
       }
     }
     return count;
@@ -287,45 +338,42 @@ class LinearCrossEntropy final : public Kernel {
       std::copy_n(m.x + block.rows[r] * features, features, m.block_x + r * features);
       m.sums[r] = RowSums();
     }
-    std::fill(m.block_x + block.count * features, m.block_x + sizes_.block_rows * features, 0.0f);
+    std::fill(m.block_x + block.count * features, m.block_x + sizes_.block_rows * features, T());
   }
 
-  Products& products(std::int64_t panel) { return panel == sizes_.panels - 1 ? last_ : whole_; }
-  float* panel_logits(const Memory& m, std::int64_t panel) const {
-    return m.logits + (has_gradients() ? panel * sizes_.panel_classes * sizes_.block_rows : 0);
+  Panel panel(const Memory& m, std::int64_t p) {
+    const std::int64_t kept = has_gradients() ? p : 0;
+    return {.begin = p * sizes_.panel_classes,
+            .width = sizes_.width(p),
+            .exponentials = m.exponentials + kept * sizes_.block_rows * sizes_.panel_classes,
+            .largest = m.largest + kept * sizes_.block_rows,
+            .products = p == sizes_.panels - 1 ? last_ : whole_};
   }
-  // Of w, or of its gradient.
-  float* panel_of(float* w, std::int64_t panel) const {
-    return w + panel * sizes_.panel_classes * sizes_.features;
-  }
-  float* panel_of_bias(float* bias, std::int64_t panel) const {
-    return bias == nullptr ? nullptr : bias + panel * sizes_.panel_classes;
-  }
-  void multiply(onednn::Execution& product, float* a, float* b, float* bias, float* y,
+  void multiply(onednn::Execution& product, T* a, T* b, float* bias, float* y,
                 const Memory& m) const {
-    const auto bytes = [](float* data) { return reinterpret_cast<std::byte*>(data); };
+    const auto bytes = [](auto* data) { return reinterpret_cast<std::byte*>(data); };
     product.run(std::array{bytes(a), bytes(b), bytes(bias), bytes(y), m.onednn});
   }
-  // Calls f(row of the block, its logits of the panel).
+  // Calls f(row of the block) for rows of a panel.
   template <typename F>
-  void for_each_row(std::int64_t count, const Memory& m, std::int64_t panel, F f) const {
-    const std::int64_t width = sizes_.width(panel);
-    parallel_for(count, std::max<std::int64_t>(1, kGrain / width),
+  void for_each_row(std::int64_t count, const Panel& panel, F f) const {
+    parallel_for(count, std::max<std::int64_t>(1, kGrain / panel.width),
                  [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t r = begin; r < end; ++r) {
-                     f(r, panel_logits(m, panel) + r * width);
-                   }
+                   for (std::int64_t r = begin; r < end; ++r) f(r);
                  });
   }
 
   void add_up_logits(const Memory& m, const Block& block) {
-    const auto add_to_row = HWY_DYNAMIC_DISPATCH(AddToRow);
-    for (std::int64_t panel = 0; panel < sizes_.panels; ++panel) {
-      multiply(products(panel).logits, m.block_x, panel_of(m.w, panel),
-               panel_of_bias(m.bias, panel), panel_logits(m, panel), m);
-      for_each_row(block.count, m, panel, [&](std::int64_t r, const float* logits) {
-        const std::int64_t label = m.labels[block.rows[r]] - panel * sizes_.panel_classes;
-        add_to_row(logits, static_cast<std::size_t>(sizes_.width(panel)), label, m.sums[r]);
+    const auto add_to_row =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(AddToRow), HWY_DYNAMIC_DISPATCH(AddToRowBF16));
+    for (std::int64_t i = 0; i < sizes_.panels; ++i) {
+      const Panel p = panel(m, i);
+      multiply(p.products.logits, m.block_x, m.w + p.begin * sizes_.features,
+               has_bias_ ? m.bias + p.begin : nullptr, m.logits, m);
+      for_each_row(block.count, p, [&](std::int64_t r) {
+        add_to_row(m.logits + r * p.width, static_cast<std::size_t>(p.width),
+                   m.labels[block.rows[r]] - p.begin, m.sums[r], p.exponentials + r * p.width);
+        p.largest[r] = m.sums[r].largest;
       });
     }
   }
@@ -342,49 +390,57 @@ class LinearCrossEntropy final : public Kernel {
   void add_gradients(const Memory& m, const Block& block) {
     const std::int64_t features = sizes_.features;
     std::fill_n(m.block_dx, sizes_.block_rows * features, 0.0f);
-    for (std::int64_t panel = sizes_.panels - 1; panel >= 0; --panel) {
-      turn_into_gradients(m, block, panel);
-      float* dlogits = panel_logits(m, panel);
-      float* dw = panel_of(m.dw, panel);
-      if (block.is_first) std::fill_n(dw, sizes_.width(panel) * features, 0.0f);
-      multiply(products(panel).dx, dlogits, panel_of(m.w, panel), nullptr, m.block_dx, m);
-      multiply(products(panel).dw, dlogits, m.block_x, nullptr, dw, m);
-      if (has_bias_) add_to_bias(m, block, panel);
+    for (std::int64_t i = sizes_.panels - 1; i >= 0; --i) {
+      const Panel p = panel(m, i);
+      turn_into_gradients(m, block, p);
+      multiply(p.products.dx, m.dlogits, m.w + p.begin * features, nullptr, m.block_dx, m);
+      multiply(block.is_first ? p.products.first_dw : p.products.dw, m.dlogits, m.block_x, nullptr,
+               m.dw + p.begin * features, m);
+      if (has_bias_) add_to_bias(m, block, p);
     }
     for (std::int64_t r = 0; r < block.count; ++r) {
-      std::copy_n(m.block_dx + r * features, features, m.dx + block.rows[r] * features);
+      const float* dx = m.block_dx + r * features;
+      T* to = m.dx + block.rows[r] * features;
+      if constexpr (std::is_same_v<T, float>) {
+        std::copy_n(dx, features, to);
+      } else {
+        convert(dx, to, features);
+      }
     }
   }
 
   // dlogits_j = dL/dloss * weight * (p_j - t_j); NaN for a label outside the classes.
-  void turn_into_gradients(const Memory& m, const Block& block, std::int64_t panel) const {
-    const auto gradient = HWY_DYNAMIC_DISPATCH(Gradient);
-    const std::int64_t width = sizes_.width(panel);
+  void turn_into_gradients(const Memory& m, const Block& block, const Panel& p) const {
+    const auto scale_row =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(ScaleRow), HWY_DYNAMIC_DISPATCH(ScaleRowBF16));
     const double g = double{m.dloss} * m.weight;
-    const auto other = static_cast<float>(g * smoothing_ / static_cast<double>(sizes_.classes));
-    for_each_row(sizes_.block_rows, m, panel, [&](std::int64_t r, float* logits) {
+    const double other = g * smoothing_ / static_cast<double>(sizes_.classes);
+    for_each_row(sizes_.block_rows, p, [&](std::int64_t r) {
+      T* dlogits = m.dlogits + r * p.width;
       if (r >= block.count) {
-        std::fill_n(logits, width, 0.0f);
+        std::fill_n(dlogits, p.width, T());
         return;
       }
       const RowSums& row = m.sums[r];
       const std::int64_t label = m.labels[block.rows[r]];
       const bool is_class = label >= 0 && label < sizes_.classes;
       const double factor = is_class ? g / row.exponentials : std::nan("");
-      gradient(logits, static_cast<std::size_t>(width), row.largest, static_cast<float>(factor),
-               other);
-      const std::int64_t place = label - panel * sizes_.panel_classes;
-      if (place >= 0 && place < width) logits[place] -= static_cast<float>(g * (1 - smoothing_));
+      const double rescale = std::exp(double{p.largest[r]} - row.largest);
+      scale_row(p.exponentials + r * p.width, static_cast<std::size_t>(p.width),
+                static_cast<float>(factor * rescale), static_cast<float>(other), dlogits);
+      const std::int64_t place = label - p.begin;
+      if (place < 0 || place >= p.width) return;
+      // Not from the exponential, whose rounding may be larger than what is left of it.
+      const double e = std::exp(double{row.labelled} - row.largest);
+      dlogits[place] = T(static_cast<float>(factor * e - other - g * (1 - smoothing_)));
     });
   }
 
-  void add_to_bias(const Memory& m, const Block& block, std::int64_t panel) const {
-    const std::int64_t width = sizes_.width(panel);
-    const float* dlogits = panel_logits(m, panel);
-    float* dbias = panel_of_bias(m.dbias, panel);
-    if (block.is_first) std::fill_n(dbias, width, 0.0f);
+  void add_to_bias(const Memory& m, const Block& block, const Panel& p) const {
+    float* dbias = m.dbias + p.begin;
+    if (block.is_first) std::fill_n(dbias, p.width, 0.0f);
     for (std::int64_t r = 0; r < block.count; ++r) {
-      apply(BinaryFunction::kAdd, {dbias, 1}, {dlogits + r * width, 1}, dbias, width);
+      add_to(dbias, m.dlogits + r * p.width, p.width);
     }
   }
 
@@ -395,24 +451,25 @@ class LinearCrossEntropy final : public Kernel {
   std::optional<std::int64_t> ignored_;
   Products whole_, last_;  // of all panels but the last, and of that
   // Offsets in the scratchpad.
-  std::size_t logits_, x_, dx_, sums_, counted_, onednn_;
+  std::size_t exponentials_, largest_, logits_, x_, dx_, sums_, counted_, onednn_;
   std::size_t scratchpad_bytes_ = 0;
 };
 
+std::unique_ptr<Kernel> make_kernel(const Signature& s, bool has_gradients) {
+  const DType dtype = s.inputs[has_gradients ? 1 : 0].type.dtype;
+  return with_float_type(dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+    return std::make_unique<LinearCrossEntropy<decltype(zero)>>(s, has_gradients);
+  });
+}
+
 const RegisterKernelRule linear_cross_entropy{{
     .op = "linear_cross_entropy",
-    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<LinearCrossEntropy>(s, /*has_gradients=*/false);
-    },
+    .make = [](const Signature& s, KernelPolicy&) { return make_kernel(s, false); },
 }};
 
 const RegisterKernelRule linear_cross_entropy_backward{{
     .op = "linear_cross_entropy_backward",
-    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      expect_f32(s);
-      return std::make_unique<LinearCrossEntropy>(s, /*has_gradients=*/true);
-    },
+    .make = [](const Signature& s, KernelPolicy&) { return make_kernel(s, true); },
 }};
 
 }  // namespace

@@ -13,6 +13,8 @@ namespace {
 
 using Inputs = std::vector<ValueId>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+// In bf16 the gradients of the logits are rounded to it before they are multiplied.
+constexpr double kBf16Tolerance = 4e-3;
 
 struct Case {
   std::int64_t rows, features, classes;
@@ -34,7 +36,8 @@ std::string check(const Case& c, std::vector<double> labels) {
                                                         x[2], weight, c.smoothing, c.ignored);
                             },
                         .fixed = {{"x2", ref::Array({c.rows}, std::move(labels))}},
-                        .tolerance = 2e-5});
+                        .tolerance = 2e-5,
+                        .bf16_tolerance = kBf16Tolerance});
 }
 
 // Labels all over the classes, the first and the last among them.
@@ -77,6 +80,23 @@ TEST(CpuKernel, LinearCrossEntropyOfALabelOutsideTheClassesIsNaN) {
   for (const double label : {-1.0, 10.0}) {
     EXPECT_EQ("", check({3, 4, 10, 0, true}, {9, label, 4}));
   }
+}
+
+// Of a label whose probability p is nearly 1, p - 1 is less than what bf16 rounds p by.
+TEST(CpuKernel, LinearCrossEntropyOfASureRowKeepsItsGradient) {
+  EXPECT_EQ("", check_kernels(
+                    {.inputs = {{DType::kF32, {1, 1}}, {DType::kF32, {2, 1}}, {DType::kI32, {1}}},
+                     .build =
+                         [](GraphBuilder& b, const Inputs& x) {
+                           const ValueId weight = ops::constant(b, {DType::kF32, {}}, 1024);
+                           ops::linear_cross_entropy(b, {x[0], x[1]}, x[2], weight);
+                         },
+                     .fixed = {{"x0", ref::Array({1, 1}, {7})},
+                               {"x1", ref::Array({2, 1}, {1, 0})},
+                               {"x2", ref::Array({1}, {0})},
+                               {"output_weights", ref::Array({}, {1})}},
+                     .tolerance = 1e-3,
+                     .bf16_tolerance = kBf16Tolerance}));
 }
 
 // x w^T with w the unit matrix is x: the first of equal logits wins, and NaN does not.
