@@ -158,7 +158,7 @@ TEST_F(Command, ErrorsAreOneLineAndExitWithOne) {
       {"info small.toml --set train.batch=many", "concord: --set "},
       {"eval small.toml --checkpoint absent", "concord: "},
       {"tokenize --tokenizer small.toml --input small.toml",
-       "concord: small.toml: not valid JSON: "},
+       "concord: small.toml: not valid JSON from byte 3 of 155 on"},
   };
   for (const auto& [words, message] : cases) {
     const Outcome outcome = run(words);

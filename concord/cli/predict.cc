@@ -179,6 +179,7 @@ void add_predict(CLI::App& app) {
           ->type_name("TEXT");
   CLI::Option* tokens = command->add_option("--tokens", text.tokens, "How many tokens follow")
                             ->type_name("N")
+                            ->check(CLI::Range(1, 1000000))
                             ->capture_default_str();
   CLI::Option* temperature =
       command
@@ -191,6 +192,7 @@ void add_predict(CLI::App& app) {
           ->type_name("K");
   CLI::Option* seed = command->add_option("--seed", text.seed, "Of the choice of tokens")
                           ->type_name("N")
+                          ->check(CLI::Range(std::int64_t{0}, std::int64_t{0xffffffff}))
                           ->capture_default_str();
   for (CLI::Option* option : {tokens, temperature, top_k, seed}) option->needs(prompt);
   CLI::Option* fill =

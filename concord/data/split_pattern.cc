@@ -102,8 +102,11 @@ void SplitPattern::split(std::string_view text,
     const int result = matcher.find(from);
     if (result == PCRE2_ERROR_NOMATCH) break;
     if (result < 0) {
-      fail("{}: the splitting pattern {} fails on this text: {}", source_,
-           quote(shortened(pattern_)), message_of(result));
+      fail(
+          "{}: the splitting pattern {} fails on the text from byte {} on, {}: {}; shorten that "
+          "run",
+          source_, quote(shortened(pattern_)), from, quote(shortened(text.substr(from), 40)),
+          message_of(result));
     }
     // \K can set the begin of a match anywhere.
     const std::size_t begin = std::max(matcher.begin(), done);

@@ -217,9 +217,10 @@ class Tokenizer::Encoder {
  public:
   Encoder(const Tables& tables, std::vector<TokenId>& ids) : tables_(tables), ids_(ids) {}
 
-  void encode(std::string_view text) {
-    for_pieces(text, tables_.added,
-               [&](std::string_view piece) { encode_piece(piece, piece.data() == text.data()); });
+  void encode(std::string_view text, bool starts_text) {
+    for_pieces(text, tables_.added, [&](std::string_view piece) {
+      encode_piece(piece, starts_text && piece.data() == text.data());
+    });
   }
 
  private:
@@ -388,10 +389,10 @@ Tokenizer Tokenizer::bytes() {
   return Tokenizer(std::move(parts), "bytes");
 }
 
-std::vector<TokenId> Tokenizer::encode(std::string_view utf8) const {
+std::vector<TokenId> Tokenizer::encode(std::string_view utf8, bool starts_text) const {
   if (tables_->needs_utf8()) check_utf8(utf8, "the text to encode");
   std::vector<TokenId> ids;
-  Encoder(*tables_, ids).encode(utf8);
+  Encoder(*tables_, ids).encode(utf8, starts_text);
   return ids;
 }
 

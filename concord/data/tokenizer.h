@@ -81,7 +81,8 @@ class Tokenizer {
 
   // Added tokens are found in the text, special ones too. Throws Error when the text is not UTF-8
   // (bytes() takes any), or holds a character that has no token.
-  std::vector<TokenId> encode(std::string_view utf8) const;
+  // `starts_text`: false for the rest of a text whose beginning was encoded before.
+  std::vector<TokenId> encode(std::string_view utf8, bool starts_text = true) const;
 
   // The text of the tokens, added ones included. The bytes of a character may be spread over
   // several tokens, so a part of a text need not decode to UTF-8. Llama 2's way of encoding sets a

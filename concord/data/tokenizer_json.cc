@@ -19,15 +19,9 @@ std::string excerpt(const json& value) {
   return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace), 200);
 }
 
-// Fields that may be absent or null.
+// Whether a field that may be absent or null is there.
 bool present(const json& object, const char* key) {
   return object.contains(key) && !object.at(key).is_null();
-}
-bool flag(const json& object, const char* key, bool otherwise = false) {
-  return present(object, key) ? object.at(key).get<bool>() : otherwise;
-}
-std::string text(const json& object, const char* key) {
-  return present(object, key) ? object.at(key).get<std::string>() : std::string();
 }
 
 class Reader {
@@ -43,19 +37,51 @@ class Reader {
   }
 
  private:
-  const json& model() const { return from_.at("model"); }
+  const json& model() const { return member(from_, "model"); }
+
+  const json& member(const json& object, const char* key) const {
+    if (!object.is_object() || !object.contains(key)) {
+      fail("{}: not a tokenizer.json: expected an object with \"{}\", found {}", source_, key,
+           excerpt(object));
+    }
+    return object.at(key);
+  }
+  std::string text_of(const json& value, const char* what) const {
+    if (!value.is_string()) fail("{}: {} is {}: expected a text", source_, what, excerpt(value));
+    return value.get<std::string>();
+  }
+  std::string text_member(const json& object, const char* key) const {
+    return text_of(member(object, key), key);
+  }
+  const json& list_member(const json& object, const char* key) const {
+    const json& list = member(object, key);
+    if (!list.is_array()) fail("{}: {} is {}: expected a list", source_, key, excerpt(list));
+    return list;
+  }
+  // These may be absent.
+  std::string text(const json& object, const char* key) const {
+    return present(object, key) ? text_member(object, key) : std::string();
+  }
+  bool flag(const json& object, const char* key, bool otherwise = false) const {
+    if (!present(object, key)) return otherwise;
+    const json& value = object.at(key);
+    if (!value.is_boolean()) {
+      fail("{}: {} is {}: expected true or false", source_, key, excerpt(value));
+    }
+    return value.get<bool>();
+  }
 
   void read_tokens() {
-    const json& vocabulary = model().at("vocab");
+    const json& vocabulary = member(model(), "vocab");
     if (!vocabulary.is_object()) {
       fail("{}: model.vocab is {}: expected an object from tokens to ids", source_,
            excerpt(vocabulary));
     }
     const json none = json::array();
-    const json& added = present(from_, "added_tokens") ? from_.at("added_tokens") : none;
+    const json& added = present(from_, "added_tokens") ? list_member(from_, "added_tokens") : none;
     std::size_t count = vocabulary.size();
     for (const json& token : added) {
-      count += vocabulary.contains(token.at("content").get<std::string>()) ? 0 : 1;
+      count += vocabulary.contains(text_member(token, "content")) ? 0 : 1;
     }
     parts_.tokens.resize(count);
     taken_.resize(count);
@@ -80,14 +106,14 @@ class Reader {
   }
 
   void read_added(const json& token, const json& vocabulary) {
-    const auto content = token.at("content").get<std::string>();
+    const std::string content = text_member(token, "content");
     for (const char* unsupported : {"single_word", "lstrip", "rstrip"}) {
       if (flag(token, unsupported)) {
         fail("{}: the added token {} has {}: expected false, the others are not supported", source_,
              quote(shortened(content)), unsupported);
       }
     }
-    const json& id = token.at("id");
+    const json& id = member(token, "id");
     if (!vocabulary.contains(content)) {
       place(content, id);
     } else if (vocabulary.at(content) != id) {
@@ -121,7 +147,7 @@ class Reader {
 
   // ["left", "right"], or "left right".
   void read_merges() {
-    const json& merges = model().at("merges");
+    const json& merges = list_member(model(), "merges");
     std::unordered_map<std::string_view, TokenId> ids;
     for (const std::string& token : parts_.tokens) {
       ids.emplace(token, static_cast<TokenId>(ids.size()));
@@ -136,8 +162,8 @@ class Reader {
     };
     for (const json& merge : merges) {
       if (merge.is_array() && merge.size() == 2) {
-        parts_.merges.emplace_back(id_of(merge[0].get_ref<const std::string&>()),
-                                   id_of(merge[1].get_ref<const std::string&>()));
+        parts_.merges.emplace_back(id_of(text_of(merge[0], "a token of a merge")),
+                                   id_of(text_of(merge[1], "a token of a merge")));
         continue;
       }
       std::string_view pair;
@@ -159,7 +185,7 @@ class Reader {
     constexpr const char* kExpected = "Prepend, then Replace of a space (as Llama 2 has), or none";
     const std::string type = text(normalizer, "type");
     if (type == "Sequence") {
-      for (const json& step : normalizer.at("normalizers")) {
+      for (const json& step : list_member(normalizer, "normalizers")) {
         if (text(step, "type") == "Sequence") refuse("normalizer", step, kExpected);
         read_normalizer(step);
       }
@@ -167,9 +193,10 @@ class Reader {
     }
     const bool fresh = parts_.normalized_space.empty();
     if (type == "Prepend" && fresh && parts_.normalized_prefix.empty()) {
-      parts_.normalized_prefix = normalizer.at("prepend").get<std::string>();
-    } else if (type == "Replace" && fresh && normalizer.at("pattern") == json({{"String", " "}})) {
-      parts_.normalized_space = normalizer.at("content").get<std::string>();
+      parts_.normalized_prefix = text_member(normalizer, "prepend");
+    } else if (type == "Replace" && fresh &&
+               member(normalizer, "pattern") == json({{"String", " "}})) {
+      parts_.normalized_space = text_member(normalizer, "content");
     } else {
       refuse("normalizer", normalizer, kExpected);
     }
@@ -180,7 +207,7 @@ class Reader {
     // ByteLevel and Metaspace change the text, so that no other step may follow.
     const bool ended = parts_.byte_level || !parts_.metaspace.empty();
     if (type == "Sequence") {
-      for (const json& inner : step.at("pretokenizers")) {
+      for (const json& inner : list_member(step, "pretokenizers")) {
         if (text(inner, "type") == "Sequence") refuse_pre_tokenizer(inner);
         read_pre_tokenizer(inner);
       }
@@ -202,12 +229,12 @@ class Reader {
 
   void read_split(const json& step) {
     constexpr std::size_t kMostPatterns = 16;
-    const json& pattern = step.at("pattern");
+    const json& pattern = member(step, "pattern");
     if (!pattern.contains("Regex") || text(step, "behavior") != "Isolated" ||
         flag(step, "invert") || parts_.patterns.size() >= kMostPatterns) {
       refuse_pre_tokenizer(step);
     }
-    parts_.patterns.push_back(pattern.at("Regex").get<std::string>());
+    parts_.patterns.push_back(text_member(pattern, "Regex"));
   }
 
   void read_byte_level(const json& step) {
@@ -221,7 +248,7 @@ class Reader {
 
   void read_metaspace(const json& step) {
     if (!parts_.patterns.empty()) refuse_pre_tokenizer(step);
-    parts_.metaspace = step.at("replacement").get<std::string>();
+    parts_.metaspace = text_member(step, "replacement");
     if (parts_.metaspace.empty() ||
         first_character_size(parts_.metaspace) != parts_.metaspace.size()) {
       refuse_pre_tokenizer(step);
@@ -360,11 +387,7 @@ json model(const TokenizerParts& parts) {
 }  // namespace
 
 Tokenizer Tokenizer::from_json(const json& from, std::string_view source) {
-  try {
-    return Tokenizer(Reader(from, source).read(), source);
-  } catch (const json::exception& error) {
-    fail("{}: not a tokenizer.json: {}", source, error.what());
-  }
+  return Tokenizer(Reader(from, source).read(), source);
 }
 
 Tokenizer Tokenizer::parse(std::string_view text, std::string_view source) {
@@ -376,8 +399,10 @@ Tokenizer Tokenizer::parse(std::string_view text, std::string_view source) {
   json parsed;
   try {
     parsed = json::parse(text, watch);
-  } catch (const json::exception& error) {
-    fail("{}: not valid JSON: {}", source, error.what());
+  } catch (const json::parse_error& error) {
+    fail("{}: not valid JSON from byte {} of {} on", source, error.byte, text.size());
+  } catch (const json::out_of_range&) {
+    fail("{}: not valid JSON: it holds a number that is too large", source);
   }
   return from_json(parsed, source);
 }

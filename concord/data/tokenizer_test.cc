@@ -134,6 +134,10 @@ TEST(Tokenizer, RefusesWhatItDoesNotUnderstandByName) {
       {R"({"model": {"merges": ["aa"]}})", "merge 0 is \"aa\": expected two tokens"},
       {R"({"model": {"unk_token": "?"}})", "the unknown token is \"?\""},
       {R"({"model": null})", "not a tokenizer.json"},
+      {R"({"model": "x"})", "expected an object with \"vocab\", found \"x\""},
+      {R"({"model": {"merges": [["a", 2]]}})", "a token of a merge is 2: expected a text"},
+      {R"({"model": {"fuse_unk": 1}})", "fuse_unk is 1: expected true or false"},
+      {R"({"added_tokens": 3})", "added_tokens is 3: expected a list"},
       {R"({"added_tokens": [{"id": 2, "content": "<x>", "lstrip": true}]})",
        "the added token \"<x>\" has lstrip: expected false"},
       {R"({"added_tokens": [{"id": 1, "content": "a"}]})",
@@ -155,12 +159,23 @@ TEST(Tokenizer, RefusesWhatItDoesNotUnderstandByName) {
               StartsWith("t.json: JSON nested more than 16 deep"));
 }
 
+TEST(Tokenizer, OnlyTheStartOfATextGetsTheFirstSpace) {
+  const Tokenizer tokenizer = Tokenizer::parse(
+      R"({"model": {"vocab": {"▁": 0, "a": 1}, "merges": []},
+          "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"}})",
+      "t.json");
+  EXPECT_THAT(tokenizer.encode("a"), ElementsAre(0, 1));
+  EXPECT_THAT(tokenizer.encode("a", /*starts_text=*/false), ElementsAre(1));
+}
+
 TEST(Tokenizer, APatternThatTakesTooLongIsAnError) {
   const Tokenizer tokenizer = Tokenizer::parse(R"({"model": {"vocab": {"a": 0}, "merges": []},
     "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+[bc]"}, "behavior": "Isolated"}})",
                                                "slow.json");
-  EXPECT_THAT(error_of([&] { tokenizer.encode(std::string(60, 'a')); }),
-              StartsWith("slow.json: the splitting pattern \"(a+)+[bc]\" fails on this text: "));
+  EXPECT_THAT(
+      error_of([&] { tokenizer.encode(std::string(60, 'a')); }),
+      StartsWith(
+          "slow.json: the splitting pattern \"(a+)+[bc]\" fails on the text from byte 0 on"));
 }
 
 TEST(Utf8, AcceptsExactlyWhatTheStandardDoes) {

@@ -23,8 +23,10 @@ nlohmann::json parse_json(std::string_view text, std::string_view source) {
   };
   try {
     return nlohmann::json::parse(text, watch);
-  } catch (const nlohmann::json::exception& error) {
-    fail("{}: not valid JSON: {}", source, error.what());
+  } catch (const nlohmann::json::parse_error& error) {
+    fail("{}: not valid JSON from byte {} of {} on", source, error.byte, text.size());
+  } catch (const nlohmann::json::out_of_range&) {
+    fail("{}: not valid JSON: it holds a number that is too large", source);
   }
 }
 

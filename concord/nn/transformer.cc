@@ -12,8 +12,10 @@ Transformer::Transformer(const ModelCall& call, std::int64_t length)
       samples_(builder_.shape(call.x)[0]),
       length_(length) {
   if (options_.width < 1 || options_.heads < 1 || options_.width % options_.heads != 0) {
-    fail("model.width = {} does not fall into model.heads = {} heads of equal size", options_.width,
-         options_.heads);
+    fail(
+        "model.width = {} does not fall into model.heads = {} heads of equal size: expected a "
+        "multiple of the heads",
+        options_.width, options_.heads);
   }
 }
 

@@ -11,8 +11,7 @@
 //               microbatch is bf16; parameters among their operands are cast. One f32 operand, such
 //               as the target of a regression, keeps them in f32.
 //   the others  losses and counts: compute in f32. A product whose result nobody takes in bf16
-//   writes
-//               it in f32, and a follower between the two stays in f32, so that logits and
+//               writes it in f32, and a follower between the two stays in f32, so that logits and
 //               gradients of parameters, those of tied ones added up, are never rounded to bf16.
 #pragma once
 

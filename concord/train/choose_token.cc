@@ -5,10 +5,15 @@
 #include <numeric>
 #include <vector>
 
+#include "concord/base/error.h"
+
 namespace concord::train {
 
 std::int32_t choose_token(std::span<const float> logits, const ChoiceOptions& options,
                           double uniform) {
+  if (!std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) {
+    fail("the model's logits are not finite: its training diverged, take an earlier checkpoint");
+  }
   const auto largest = std::ranges::max_element(logits);
   if (options.temperature == 0) return static_cast<std::int32_t>(largest - logits.begin());
 

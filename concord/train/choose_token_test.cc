@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "concord/base/error.h"
+
 namespace concord::train {
 namespace {
 
@@ -54,6 +56,15 @@ TEST(ChooseToken, TemperatureZeroTakesTheLikeliest) {
 TEST(ChooseToken, TinyTemperaturesAndTheLastDrawStayInRange) {
   EXPECT_EQ(choose_token(kLogits, {.temperature = 1e-300}, 0.1), 1);
   EXPECT_EQ(choose_token(kLogits, {.temperature = 1e300}, std::nextafter(1.0, 0.0)), 4);
+}
+
+TEST(ChooseToken, LogitsThatAreNotFiniteAreAnError) {
+  for (const float odd : {std::nanf(""), HUGE_VALF}) {
+    const float logits[] = {1, odd, 2};
+    for (const double temperature : {0.0, 1.0}) {
+      EXPECT_THROW(choose_token(logits, {.temperature = temperature}, 0.5), Error);
+    }
+  }
 }
 
 }  // namespace

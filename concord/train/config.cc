@@ -236,12 +236,14 @@ void ConfigBuilder::apply_override(std::string_view text) {
   // word that is no TOML value is shown as the string it must be.
   const auto keys = config_keys();
   const auto key = std::ranges::find(keys, name, &ConfigKey::name);
-  const bool wants_string =
-      key != keys.end() && (std::holds_alternative<std::string>(key->get(config_)) ||
-                            std::holds_alternative<std::vector<std::string>>(key->get(config_)));
-  const bool bracketed = value.find_first_of("\"'[{") == 0;
+  const auto holds = [&]<typename T>(const T&) {
+    return key != keys.end() && std::holds_alternative<T>(key->get(config_));
+  };
+  const bool wants_string = holds(std::string());
+  const bool wants_strings = holds(std::vector<std::string>());
+  const bool bracketed = value.find_first_of(wants_string ? "\"'{" : "\"'[{") == 0;
   const toml::value<std::string> word(value);
-  if (wants_string && !bracketed) return assign(where, section, name, word);
+  if ((wants_string || wants_strings) && !bracketed) return assign(where, section, name, word);
   std::optional<toml::table> parsed;
   try {
     parsed = parse_toml("value = " + value, where);
@@ -252,7 +254,7 @@ void ConfigBuilder::apply_override(std::string_view text) {
   assign(where, section, name, *parsed->get("value"));
 }
 
-// What is not set becomes what is usual for the optimizer.
+// What is not set becomes what is usual for the model and the optimizer.
 void ConfigBuilder::set_usual_options() {
   OptimizerConfig& optimizer = config_.optimizer;
   const OptimizerOptions usual = usual_options(optimizer.name);
@@ -264,6 +266,11 @@ void ConfigBuilder::set_usual_options() {
   set("optimizer.decoupled", optimizer.decoupled, usual.decoupled);
   set("optimizer.beta2", optimizer.beta2, usual.beta2);
   set("optimizer.epsilon", optimizer.epsilon, usual.epsilon);
+  ModelConfig& model = config_.model;
+  constexpr std::int64_t kHeadWidth = 64;  // Vaswani et al. 2017
+  if (model.name == "gpt" || model.name == "bert" || model.name == "vit") {
+    set("model.width", model.width, kHeadWidth * model.heads);
+  }
   if (!usual.decoupled || optimizer.decoupled) return;
   fail("{}: optimizer.decoupled = false: expected true for {}{}", origin_["optimizer.decoupled"],
        optimizer.name, optimizer.name == "adamw" ? "; adam is the one without" : "");

@@ -76,7 +76,7 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(model.batch_norm, kAny, "batch normalization after each convolution"),
       CONCORD_CONFIG_KEY(model.width, kExtent,
                          "resnet_small: channels of the first stage; gpt, bert, vit: numbers that "
-                         "stand for a token or a patch"),
+                         "stand for a token or a patch, where it is not set 64 times model.heads"),
       CONCORD_CONFIG_KEY(model.blocks, between(1, 1000),
                          "residual blocks of each stage; each stage after the "
                          "first halves the image and doubles the channels"),

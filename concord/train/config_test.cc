@@ -292,6 +292,14 @@ TEST(Config, OneStringServesAsAnArrayOfStrings) {
             std::vector<std::string>{"price"});
 }
 
+TEST(Config, TheWidthOfTransformersFollowsTheirHeads) {
+  const auto width = [](std::string_view text) { return parse_config(text, "x.toml").model.width; };
+  EXPECT_EQ(width("model.name = 'gpt'"), 384);
+  EXPECT_EQ(width("model.name = 'vit'\nmodel.heads = 2"), 128);
+  EXPECT_EQ(width("model.name = 'gpt'\nmodel.width = 48"), 48);
+  EXPECT_EQ(width("model.name = 'resnet_small'"), 16);
+}
+
 TEST(ConfigOverride, StringNeedsNoQuotes) {
   EXPECT_EQ(with_overrides({"data.dir=/data/set #2"}).data.dir, "/data/set #2");
   EXPECT_EQ(with_overrides({"data.dir=2024"}).data.dir, "2024");
@@ -299,6 +307,7 @@ TEST(ConfigOverride, StringNeedsNoQuotes) {
   EXPECT_EQ(with_overrides({"data.dir="}, "data.dir = 'x'").data.dir, "");
   EXPECT_EQ(with_overrides({R"(data.dir="a b")"}).data.dir, "a b");
   EXPECT_EQ(with_overrides({"data.dir='a b'"}).data.dir, "a b");
+  EXPECT_EQ(with_overrides({"data.dir=[a]"}).data.dir, "[a]");
 }
 
 TEST(ConfigOverride, ErrorsShowTheOverride) {
@@ -320,6 +329,7 @@ TEST(ConfigOverride, ErrorsShowTheOverride) {
   EXPECT_THAT(override_error("model.hidden=[1,"), HasSubstr("not valid TOML"));
   EXPECT_THAT(override_error("data.dir=\"x"), HasSubstr("not valid TOML"));
   EXPECT_THAT(override_error("data.dir={a=1}"), HasSubstr("data.dir (table)"));
+  EXPECT_THAT(override_error("data.target=[1,"), HasSubstr("not valid TOML"));
   EXPECT_THAT(override_error("train.epochs=1\n[data]"), HasSubstr("expected one line"));
   EXPECT_THAT(override_error("="), HasSubstr("unknown key \"\""));
 }

@@ -32,7 +32,7 @@ std::vector<TokenId> encode(const data::Tokenizer& tokenizer, std::string_view t
   std::vector<TokenId> ids;
   while (true) {
     const std::size_t end = text.find(spelling);
-    const std::vector<TokenId> part = tokenizer.encode(text.substr(0, end));
+    const std::vector<TokenId> part = tokenizer.encode(text.substr(0, end), ids.empty());
     ids.insert(ids.end(), part.begin(), part.end());
     if (end == std::string_view::npos) return ids;
     ids.push_back(mask);

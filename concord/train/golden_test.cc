@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/train/engine.h"
@@ -13,7 +14,8 @@
 namespace concord::train {
 namespace {
 
-void expect_losses(const golden::Golden& golden, double tolerance, DType precision, bool measure) {
+// Of each step, and then of a batch in evaluation mode.
+std::vector<double> losses_of(const golden::Golden& golden, DType precision, bool measure) {
   const std::int64_t batch = golden.options.microbatch;
   Engine engine(model_graphs(golden.options), {.batch = batch,
                                                .leaves = 1,
@@ -25,31 +27,49 @@ void expect_losses(const golden::Golden& golden, double tolerance, DType precisi
         .count = batch, .features = data.features, .tokens = data.tokens, .labels = data.labels};
   };
   const auto steps = static_cast<std::uint32_t>(golden.losses.size());
+  std::vector<double> losses;
   for (std::uint32_t step = 0; step < steps; ++step) {
     const golden::Batch data = golden::batch_of(golden, step);
     engine.begin_step({.step = step, .samples = batch, .learning_rate = golden.learning_rate});
     engine.accumulate(samples(data));
-    const double expected = golden.losses[step];
-    EXPECT_NEAR(engine.reduce().loss, expected, tolerance * expected) << "step " << step;
+    losses.push_back(engine.reduce().loss);
     engine.update();
   }
   const golden::Batch data = golden::batch_of(golden, steps);
-  const double loss = engine.evaluate(samples(data)).loss;
-  EXPECT_NEAR(loss / static_cast<double>(batch), golden.evaluation_loss,
-              tolerance * golden.evaluation_loss);
+  losses.push_back(engine.evaluate(samples(data)).loss / static_cast<double>(batch));
+  return losses;
 }
 
 // Direct convolutions, or with `measure` whichever algorithm is faster: Winograd's for most shapes.
 void expect_losses(const std::string& name, double tolerance, bool measure = false) {
-  expect_losses(golden::load(CONCORD_SOURCE_DIR, name), tolerance, DType::kF32, measure);
+  const golden::Golden golden = golden::load(CONCORD_SOURCE_DIR, name);
+  std::vector<double> expected = golden.losses;
+  expected.push_back(golden.evaluation_loss);
+  const std::vector<double> losses = losses_of(golden, DType::kF32, measure);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(losses[i], expected[i], tolerance * expected[i]) << "step " << i;
+  }
 }
 
-// At most twice as far from the losses in double precision as the furthest of PyTorch's own
-// trainings in bf16: it is chance how the rounding errors of the first steps grow in the last.
-void expect_bf16_losses(const std::string& name) {
+// How far bf16 moves the losses of a training, and PyTorch's: the largest relative difference from
+// those in f32. It is chance how the rounding errors of the first steps grow in the last; so
+// several seeds are trained from, and the middle one is to lie within what PyTorch's twenty spread
+// over.
+void expect_bf16_losses(const std::string& name, std::uint64_t seeds = 5) {
   if (!cpu::has_bf16()) GTEST_SKIP() << "the processor has no bf16";
-  const golden::Golden golden = golden::load(CONCORD_SOURCE_DIR, name);
-  expect_losses(golden, 2 * std::ranges::max(golden.bf16_spread), DType::kBF16, false);
+  golden::Golden golden = golden::load(CONCORD_SOURCE_DIR, name);
+  std::vector<double> moved;
+  for (golden.seed = 1; golden.seed <= seeds; ++golden.seed) {
+    const std::vector<double> f32 = losses_of(golden, DType::kF32, false);
+    const std::vector<double> bf16 = losses_of(golden, DType::kBF16, false);
+    moved.push_back(0);
+    for (std::size_t i = 0; i < f32.size(); ++i) {
+      moved.back() = std::max(moved.back(), std::abs(f32[i] - bf16[i]) / std::abs(f32[i]));
+    }
+  }
+  std::ranges::nth_element(moved, moved.begin() + std::ssize(moved) / 2);
+  EXPECT_LE(moved[moved.size() / 2], std::ranges::max(golden.bf16_spread));
+  EXPECT_GT(std::ranges::min(moved), 0);
 }
 
 TEST(GoldenEngine, MlpTrainsAsInPytorch) { expect_losses("mlp", 2e-5); }
@@ -69,8 +89,9 @@ TEST(GoldenEngine, LenetTrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("lene
 TEST(GoldenEngine, ResidualNetworkTrainsInBf16AsFarAsInPytorch) {
   expect_bf16_losses("resnet_small");
 }
-TEST(GoldenEngine, Resnet18TrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("resnet18"); }
+TEST(GoldenEngine, Resnet18TrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("resnet18", 1); }
 TEST(GoldenEngine, VitTrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("vit"); }
+TEST(GoldenEngine, BertTrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("bert", 20); }
 TEST(GoldenEngine, GptTrainsInBf16AsFarAsInPytorch) { expect_bf16_losses("gpt"); }
 TEST(GoldenEngine, GptWithRotaryPositionsTrainsInBf16AsFarAsInPytorch) {
   expect_bf16_losses("gpt_rotary");

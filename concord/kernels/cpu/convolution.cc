@@ -205,7 +205,7 @@ std::vector<Method> candidates(const Signature& s, const KernelPolicy& policy) {
   // channels, 28x28, that took 4.6 times as long as in f32.
   const bool unfolds = s.node.op == "conv2d_backward_weights" && !convolution.has_direct_kernel();
   if (unfolds) return {Method::kInF32};
-  if (convolution.is_pointwise()) return {Method::kDirect};
+  if (!policy.winograd || convolution.is_pointwise()) return {Method::kDirect};
   return {Method::kDirect, Method::kInF32};
 }
 

@@ -45,8 +45,7 @@ void require_bf16() {
   if (has_bf16()) return;
   fail(
       "train.precision = \"bf16\" needs a processor that multiplies bf16 (AVX-512 with bf16, or "
-      "AMX); "
-      "this one has {}. Use train.precision = \"f32\"",
+      "AMX); this one has {}. Use train.precision = \"f32\"",
       onednn_instruction_set());
 }
 
