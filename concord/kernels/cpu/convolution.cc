@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 #include <ranges>
 
 #include "concord/base/clock.h"
@@ -224,34 +225,52 @@ std::unique_ptr<Kernel> make(const Signature& signature, Method method, KernelPo
   return run_in_f32(signature, make(in_f32(signature), policy));
 }
 
-// Median of a few runs on zeros, which take as long as numbers do, in the layouts of its wish.
-double seconds(Signature signature, Method method, KernelPolicy& policy) {
-  const std::vector<std::optional<Layout>> free(signature.inputs.size());
-  const LayoutWish wish = layouts(signature, method, free, policy);
-  std::vector<Buffer> buffers;
-  const auto lay_out = [&](std::vector<Operand>& operands, const std::vector<Layout>& layouts) {
+// Runs a method on zeros, which take as long as numbers do, in the layouts of its wish.
+class Trial {
+ public:
+  Trial(Signature signature, Method method, KernelPolicy& policy) {
+    const std::vector<std::optional<Layout>> free(signature.inputs.size());
+    const LayoutWish wish = layouts(signature, method, free, policy);
+    lay_out(signature.inputs, wish.inputs);
+    lay_out(signature.outputs, wish.outputs);
+    kernel_ = make(signature, method, policy);
+    buffers_.emplace_back(kernel_->scratchpad_bytes());
+    for (Buffer& buffer : buffers_) pointers_.push_back(buffer.data());
+  }
+
+  double seconds() {
+    const double before = now_seconds();
+    kernel_->run(pointers_);
+    return now_seconds() - before;
+  }
+
+ private:
+  void lay_out(std::vector<Operand>& operands, const std::vector<Layout>& layouts) {
     for (std::size_t i = 0; i < operands.size(); ++i) {
       operands[i].layout = layouts[i];
-      buffers.emplace_back(stored_bytes(operands[i].type, layouts[i]));
+      buffers_.emplace_back(stored_bytes(operands[i].type, layouts[i]));
     }
-  };
-  lay_out(signature.inputs, wish.inputs);
-  lay_out(signature.outputs, wish.outputs);
-  const std::unique_ptr<Kernel> kernel = make(signature, method, policy);
-  buffers.emplace_back(kernel->scratchpad_bytes());
-  std::vector<std::byte*> pointers;
-  for (Buffer& buffer : buffers) pointers.push_back(buffer.data());
+  }
 
-  kernel->run(pointers);
-  std::vector<double> times;
+  std::vector<Buffer> buffers_;
+  std::vector<std::byte*> pointers_;
+  std::unique_ptr<Kernel> kernel_;
+};
+
+// The methods take turns and the fastest run of each counts, so that what disturbs the machine for
+// a moment decides nothing.
+Method fastest(const Signature& signature, const std::vector<Method>& methods,
+               KernelPolicy& policy) {
+  std::vector<Trial> trials;
+  for (const Method method : methods) trials.emplace_back(signature, method, policy);
+  std::vector<double> shortest(trials.size(), std::numeric_limits<double>::infinity());
   const double start = now_seconds();
-  do {
-    const double before = now_seconds();
-    kernel->run(pointers);
-    times.push_back(now_seconds() - before);
-  } while (times.size() < 3 || (times.size() < 25 && now_seconds() - start < 4e-3));
-  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-  return times[times.size() / 2];
+  for (int round = 0; round < 4 || (round < 25 && now_seconds() - start < 8e-3); ++round) {
+    for (std::size_t i = 0; i < trials.size(); ++i) {
+      shortest[i] = std::min(shortest[i], trials[i].seconds());
+    }
+  }
+  return methods[static_cast<std::size_t>(std::ranges::min_element(shortest) - shortest.begin())];
 }
 
 Method choose(const Signature& signature, KernelPolicy& policy) {
@@ -260,11 +279,8 @@ Method choose(const Signature& signature, KernelPolicy& policy) {
   const std::string key = Convolution(signature).key(policy.threads);
   auto choice = policy.choices.find(key);
   if (choice == policy.choices.end()) {
-    Method best = methods[0];
-    if (policy.measure) {
-      best = std::ranges::min(methods, {}, [&](Method m) { return seconds(signature, m, policy); });
-    }
-    choice = policy.choices.emplace(key, name_of(best)).first;
+    const Method method = policy.measure ? fastest(signature, methods, policy) : methods[0];
+    choice = policy.choices.emplace(key, name_of(method)).first;
   }
   const auto method = std::ranges::find(methods, choice->second, name_of);
   if (method == methods.end()) {
