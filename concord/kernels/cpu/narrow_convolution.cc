@@ -178,6 +178,24 @@ HWY_INLINE void store_weights(const V (&totals)[kChannels][kTaps], const WeightP
   }
 }
 
+// The pixels of dy that taps kw .. kw + taps of row `kh` of the window meet.
+template <typename T>
+struct MetPixels {
+  MetPixels(const WeightProduct<T>& product, std::int64_t kh, std::int64_t kw, std::int64_t taps)
+      : c(product),
+        rows(c.y_planes.height, c.x_planes.height, c.padding_height, kh),
+        begin(columns(kw).begin),
+        end(std::max(begin, columns(kw + taps - 1).end)) {}
+
+  Taps columns(std::int64_t tap) const {
+    return {c.y_planes.width, c.x_planes.width, c.padding_width, tap};
+  }
+
+  const WeightProduct<T>& c;
+  Taps rows;
+  std::int64_t begin, end;  // columns that all taps meet
+};
+
 // Channels o .. o + kChannels of dy, taps kw .. kw + kTaps of row `kh` of the window.
 template <int kChannels, int kTaps>
 HWY_INLINE void SumWeights(const WeightProduct<float>& c, std::int64_t o, std::int64_t channel,
@@ -186,23 +204,18 @@ HWY_INLINE void SumWeights(const WeightProduct<float>& c, std::int64_t o, std::i
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   V totals[kChannels][kTaps];
   clear(totals);
-  const auto columns_of = [&](std::int64_t tap) {  // of dy, which this tap meets
-    return Taps(c.y_planes.width, c.x_planes.width, c.padding_width, tap);
-  };
-  const Taps rows(c.y_planes.height, c.x_planes.height, c.padding_height, kh);
-  const std::int64_t begin = columns_of(kw).begin;  // of all taps
-  const std::int64_t end = std::max(begin, columns_of(kw + kTaps - 1).end);
+  const MetPixels met(c, kh, kw, kTaps);
   for (std::int64_t i = 0; i < c.tiles * kTile; i += lanes) {
     const std::int64_t tile = i / kTile, lane = i % kTile;
     V sums[kChannels][kTaps];
     clear(sums);
-    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    for (std::int64_t row = met.rows.begin; row < met.rows.end; ++row) {
       const float* dy = c.dy + tile * c.y_planes.tile() + o * c.y_planes.plane() +
                         row * c.y_planes.width * kTile + lane;
       const float* x =
           c.x + tile * c.x_planes.tile() + channel * c.x_planes.plane() + lane +
           ((row + kh - c.padding_height) * c.x_planes.width + kw - c.padding_width) * kTile;
-      for (std::int64_t column = begin; column < end; ++column) {
+      for (std::int64_t column = met.begin; column < met.end; ++column) {
         V values[kTaps];
         for (int t = 0; t < kTaps; ++t) values[t] = hn::LoadU(d, x + (column + t) * kTile);
         for (int p = 0; p < kChannels; ++p) {
@@ -222,9 +235,9 @@ HWY_INLINE void SumWeights(const WeightProduct<float>& c, std::int64_t o, std::i
             }
           }
         };
-        const Taps own = columns_of(kw + t);
-        add_columns(own.begin, std::min(begin, own.end));
-        add_columns(std::max(end, own.begin), own.end);
+        const Taps own = met.columns(kw + t);
+        add_columns(own.begin, std::min(met.begin, own.end));
+        add_columns(std::max(met.end, own.begin), own.end);
       }
     }
     for (int p = 0; p < kChannels; ++p) {
@@ -241,26 +254,21 @@ HWY_INLINE void SumWeights(const WeightProduct<BF16>& c, std::int64_t o, std::in
   const auto vector = 2 * static_cast<std::int64_t>(hn::Lanes(D()));  // elements of one of pairs
   V totals[kChannels][kTaps];
   clear(totals);
-  const auto columns_of = [&](std::int64_t tap) {  // of dy, which this tap meets
-    return Taps(c.y_planes.width, c.x_planes.width, c.padding_width, tap);
-  };
-  const Taps rows(c.y_planes.height, c.x_planes.height, c.padding_height, kh);
-  const std::int64_t begin = columns_of(kw).begin;  // of all taps
-  const std::int64_t end = std::max(begin, columns_of(kw + kTaps - 1).end);
+  const MetPixels met(c, kh, kw, kTaps);
   const auto pairs = [](const BF16* data) {
     return load_factors(reinterpret_cast<const BF16Pair*>(data));
   };
   for (std::int64_t tile = 0; tile < c.tiles; ++tile) {
     V sums[kChannels][kTaps];
     clear(sums);
-    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    for (std::int64_t row = met.rows.begin; row < met.rows.end; ++row) {
       const BF16* dy =
           c.dy + tile * c.y_planes.tile() + o * c.y_planes.plane() + row * c.y_planes.width * kTile;
       const BF16* x =
           c.x + tile * c.x_planes.tile() + channel * c.x_planes.plane() +
           ((row + kh - c.padding_height) * c.x_planes.width + kw - c.padding_width) * kTile;
-      std::int64_t i = begin * kTile;
-      for (; i + vector <= end * kTile; i += vector) {
+      std::int64_t i = met.begin * kTile;
+      for (; i + vector <= met.end * kTile; i += vector) {
         Pairs values[kTaps];
         for (int t = 0; t < kTaps; ++t) values[t] = pairs(x + i + t * kTile);
         for (int p = 0; p < kChannels; ++p) {
@@ -280,8 +288,8 @@ HWY_INLINE void SumWeights(const WeightProduct<BF16>& c, std::int64_t o, std::in
             }
           }
         };
-        const Taps own = columns_of(kw + t);
-        add_elements(own.begin * kTile, std::min(begin, own.end) * kTile);
+        const Taps own = met.columns(kw + t);
+        add_elements(own.begin * kTile, std::min(met.begin, own.end) * kTile);
         add_elements(std::max(i, own.begin * kTile), own.end * kTile);
       }
     }
