@@ -45,15 +45,46 @@ class Copy final : public Kernel {
   std::size_t bytes_;
 };
 
+// Those of the nodes, where what is computed from states for the microbatch alone belongs to it.
+std::vector<Phase> phases_of_single_microbatch(const Graph& graph) {
+  std::vector<Phase> phase = phases(graph);
+  std::vector<bool> of_states(graph.values.size(), false),
+      read_elsewhere(graph.values.size(), false);
+  for (const State& state : graph.states) of_states[index(state.value)] = true;
+  for (const Node& node : graph.nodes) {
+    const bool all = !node.inputs.empty() && std::ranges::all_of(node.inputs, [&](ValueId id) {
+      return of_states[index(id)];
+    });
+    for (const ValueId output : node.outputs) of_states[index(output)] = all;
+  }
+  for (const State& state : graph.states) {
+    if (state.next != kNoValue) read_elsewhere[index(state.next)] = true;
+  }
+  for (const Output& output : graph.outputs) read_elsewhere[index(output.value)] = true;
+  for (std::size_t n = graph.nodes.size(); n-- > 0;) {
+    const Node& node = graph.nodes[n];
+    if (phase[n] == Phase::kPrologue && std::ranges::all_of(node.outputs, [&](ValueId id) {
+          return of_states[index(id)] && !read_elsewhere[index(id)];
+        })) {
+      phase[n] = Phase::kMicrobatch;
+    }
+    if (phase[n] == Phase::kMicrobatch) continue;
+    for (const ValueId input : node.inputs) read_elsewhere[index(input)] = true;
+  }
+  return phase;
+}
+
 // Gives every value an address. Vocabulary: a value's *storage* is the value whose memory it
 // shares, itself unless it is a *view*; a *slot* is a piece of planned memory that one storage, or
 // several that follow each other in place, occupy; *time* is the index of a node in the order of
 // execution (prologue, microbatch, update).
 class Compiler {
  public:
-  Compiler(Graph graph, KernelPolicy& policy, const StateStore& states)
+  Compiler(Graph graph, KernelPolicy& policy, const StateStore& states, bool single_microbatch)
       : policy_(policy), states_(states) {
     program_.graph = std::move(graph);
+    phase_ =
+        single_microbatch ? phases_of_single_microbatch(program_.graph) : phases(program_.graph);
     const std::size_t values = program_.graph.values.size();
     next_.assign(values, kNoValue);
     storage_.resize(values);
@@ -87,7 +118,6 @@ class Compiler {
   const Graph& graph() const { return program_.graph; }
 
   void order_nodes() {
-    phase_ = phases(graph());
     for (const Phase wanted : {Phase::kPrologue, Phase::kMicrobatch, Phase::kUpdate}) {
       begins_[static_cast<std::size_t>(wanted)] = static_cast<int>(order_.size());
       for (std::size_t i = 0; i < phase_.size(); ++i) {
@@ -396,8 +426,9 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
   return run_passes(graph, passes, records);
 }
 
-Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states) {
-  return Compiler(std::move(lowered), policy, states).run();
+Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
+                bool single_microbatch) {
+  return Compiler(std::move(lowered), policy, states, single_microbatch).run();
 }
 
 }  // namespace concord

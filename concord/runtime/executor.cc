@@ -35,7 +35,10 @@ std::string find_nonfinite(const Value& value, const std::byte* bytes) {
 }  // namespace
 
 void Executor::prepare(Program& program) {
-  if (program.arena_bytes > arena_.bytes()) arena_ = Buffer(program.arena_bytes);
+  if (program.arena_bytes > arena_->bytes()) {
+    *arena_ = Buffer();  // before the larger one is there
+    *arena_ = Buffer(program.arena_bytes);
+  }
   if (program.sums_bytes > 0 && sums_bytes_ == 0) {
     sums_bytes_ = program.sums_bytes;
     sums_ = LeafSums(sums_bytes_);
@@ -48,14 +51,14 @@ void Executor::prepare(Program& program) {
   prologues_[&program] = {.memory = Buffer(program.prologue_bytes)};
 }
 
-std::size_t Executor::arena_bytes() const {
-  std::size_t bytes = arena_.bytes();
+std::size_t Executor::prologue_bytes() const {
+  std::size_t bytes = 0;
   for (const auto& [program, prologue] : prologues_) bytes += prologue.memory.bytes();
   return bytes;
 }
 
 Executor::Bases Executor::bases(const Program& program) const {
-  return {states_.data(), sums_base_, prologues_.at(&program).memory.data(), arena_.data()};
+  return {states_.data(), sums_base_, prologues_.at(&program).memory.data(), arena_->data()};
 }
 
 void Executor::run(ProgramStep& step, const Bases& bases) {

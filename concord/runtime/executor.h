@@ -8,27 +8,31 @@
 // A program without batch inputs, such as one that continues a text, is run by update() alone.
 //
 // Several programs may contribute to one step (the full microbatch and the shorter one that ends an
-// epoch); their sums have the same layouts. Programs share one arena, sized for the largest. Each
-// keeps what its prologue computed, which is run again when a state has changed since, and in a new
-// step when it reads step inputs.
+// epoch); their sums have the same layouts. Programs share one arena, sized for the largest, also
+// those of several executors that take turns. Each keeps what its prologue computed, which is run
+// again when a state has changed since, and in a new step when it reads step inputs.
 // In the steady state nothing is allocated. Used by one thread.
 #pragma once
 
 #include <array>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "concord/runtime/leaf_sums.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
+#include "concord/tensor/buffer.h"
 
 namespace concord {
 
 class Executor {
  public:
-  // The programs must be compiled over `states`, which outlives the executor.
-  explicit Executor(StateStore& states) : states_(states), sums_(0) {}
+  // The programs must be compiled over `states`, which outlives the executor. Executors of one
+  // arena take turns from step to step.
+  explicit Executor(StateStore& states, std::shared_ptr<Buffer> arena = std::make_shared<Buffer>())
+      : states_(states), arena_(std::move(arena)), sums_(0) {}
 
   // Makes room for a program; call for each one before its first use.
   void prepare(Program& program);
@@ -62,8 +66,8 @@ class Executor {
   };
   void set_timing(Timing* timing) { timing_ = timing; }
 
-  // Of the arena and of what prologues keep.
-  std::size_t arena_bytes() const;
+  std::size_t arena_bytes() const { return arena_->bytes(); }
+  std::size_t prologue_bytes() const;
 
  private:
   // What a program's prologue computed, and from what.
@@ -83,7 +87,7 @@ class Executor {
   void run(ProgramStep& step, const Bases& bases);
 
   StateStore& states_;
-  Buffer arena_;
+  std::shared_ptr<Buffer> arena_;
   LeafSums sums_;
   std::size_t sums_bytes_ = 0;
   std::byte* sums_base_ = nullptr;

@@ -122,6 +122,38 @@ TEST(Executor, RunsAPrologueOfStepInputsInEachStep) {
   EXPECT_EQ(runs_of_a_step(step), 2);
 }
 
+// The copied rate is read by the update, the copied weights by the microbatch alone.
+TEST(Executor, ASingleMicrobatchKeepsNothingOfStates) {
+  TestStep several(weighted_sum(4, /*copy_rate=*/true));
+  TestStep single(weighted_sum(4, /*copy_rate=*/true), DType::kF32, /*single_microbatch=*/true);
+  EXPECT_EQ(several.program().prologue.size(), 2);
+  ASSERT_EQ(single.program().prologue.size(), 1);
+  EXPECT_EQ(single.program().prologue[0].operands[0], single.program().step_inputs[0].address);
+  EXPECT_EQ(several.program().prologue_bytes - single.program().prologue_bytes, 4032);
+  ref::Bindings bindings = numbers(0, 4);
+  single.set_states(bindings);
+  for (int step = 0; step < 2; ++step) {
+    EXPECT_EQ(runs_of_a_step(single), 2);
+    single.executor().update(single.program());
+    bindings["w"] =
+        ref::evaluate_step(weighted_sum(4), bindings, {1, {bindings}}).next_states.at("w");
+    expect_near(single.state("w"), bindings["w"], "w");
+  }
+}
+
+// An evaluation between the steps of a training may use its memory.
+TEST(Executor, ExecutorsOfOneArenaTakeTurns) {
+  TestStep step(weighted_sum(4));
+  step.set_states(numbers(0, 4));
+  const auto arena = std::make_shared<Buffer>();
+  Executor one(step.states(), arena), other(step.states(), arena);
+  one.prepare(step.program());
+  const std::byte* memory = arena->data();
+  other.prepare(step.program());
+  EXPECT_EQ(arena->data(), memory);
+  EXPECT_EQ(one.arena_bytes(), step.program().arena_bytes);
+}
+
 // The weights lie in blocks of channels that three channels do not fill.
 TEST(Executor, SeesASumThatIsNotFiniteWhateverItsLayout) {
   Graph graph;

@@ -92,7 +92,10 @@ struct LowerOptions {
 Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options = {},
             std::vector<PassRecord>* records = nullptr);
 
-// Compiles a lowered graph over states whose places are fixed by `states`.
-Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states);
+// Compiles a lowered graph over states whose places are fixed by `states`. In a step of a
+// `single_microbatch` nothing that the prologue computes from states is kept for another one: it is
+// computed where the microbatch first reads it, in memory that others use before and after.
+Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
+                bool single_microbatch = false);
 
 }  // namespace concord

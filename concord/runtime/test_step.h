@@ -16,8 +16,9 @@ namespace concord {
 // One program over its states.
 class TestStep {
  public:
-  explicit TestStep(const Graph& graph, DType precision = DType::kF32)
-      : TestStep(lower(graph, policy(), {.precision = precision}), nullptr) {}
+  explicit TestStep(const Graph& graph, DType precision = DType::kF32,
+                    bool single_microbatch = false)
+      : TestStep(lower(graph, policy(), {.precision = precision}), nullptr, single_microbatch) {}
   // A second program over the states of `first`, which outlives it: the graph for another number
   // of samples.
   TestStep(const Graph& graph, TestStep& first)
@@ -64,11 +65,11 @@ class TestStep {
   }
 
  private:
-  TestStep(Graph lowered, TestStep* first)
+  TestStep(Graph lowered, TestStep* first, bool single_microbatch = false)
       : states_(first == nullptr ? std::make_shared<StateStore>(lowered) : first->states_),
         executor_(first == nullptr ? std::make_shared<Executor>(*states_) : first->executor_) {
     KernelPolicy policy = TestStep::policy();
-    program_ = compile(std::move(lowered), policy, *states_);
+    program_ = compile(std::move(lowered), policy, *states_, single_microbatch);
     executor_->prepare(program_);
   }
 

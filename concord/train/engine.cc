@@ -141,14 +141,15 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     states_->write(entry, initial.view().data);
   }
   start_averages();
-  auto compiled =
-      std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_));
+  auto compiled = std::make_unique<Compiled>(
+      compile(std::move(lowered), options_.policy, *states_, trains && microbatches() == 1));
   compiled->program.passes = std::move(passes);
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
   }
-  training_executor_ = std::make_unique<Executor>(*states_);
-  other_executor_ = std::make_unique<Executor>(*states_);
+  const auto arena = std::make_shared<Buffer>();
+  training_executor_ = std::make_unique<Executor>(*states_, arena);
+  other_executor_ = std::make_unique<Executor>(*states_, arena);
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
                        : options_.use == EngineUse::kEvaluation ? evaluation_
@@ -210,12 +211,15 @@ double Engine::flops_per_step() const {
          flops_of(program.prologue) + flops_of(program.update);
 }
 
+std::int64_t Engine::microbatches() const {
+  return options_.leaves * ((leaf_size() + options_.microbatch - 1) / options_.microbatch);
+}
+
 // The first program chooses the layouts of the states.
 LowerOptions Engine::lower_options(Recompute recompute) const {
-  const std::int64_t each = (leaf_size() + options_.microbatch - 1) / options_.microbatch;
   LowerOptions lowering{.precision = options_.precision,
                         .recompute = recompute,
-                        .layouts = {.microbatches = options_.leaves * each}};
+                        .layouts = {.microbatches = microbatches()}};
   if (states_ != nullptr) lowering.layouts.states = states_->layouts();
   return lowering;
 }
@@ -225,8 +229,9 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
   if (compiled == nullptr) {
     LowerOptions lowering = lower_options(options_.recompute);
     lowering.layouts.leaf_sums = training_program().sums_layouts;
-    compiled = std::make_unique<Compiled>(compile(
-        lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_));
+    compiled = std::make_unique<Compiled>(
+        compile(lower(graphs_.training(samples), options_.policy, lowering), options_.policy,
+                *states_, microbatches() == 1));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;

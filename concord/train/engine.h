@@ -130,9 +130,10 @@ class Engine {
   double flops_per_step() const;
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
-  // Bytes: of the training and evaluation arenas, of gradient sums, of states.
+  // Of the arena and of what the prologues of training and evaluation keep.
   std::size_t arena_bytes() const {
-    return training_executor_->arena_bytes() + other_executor_->arena_bytes();
+    return training_executor_->arena_bytes() + training_executor_->prologue_bytes() +
+           other_executor_->prologue_bytes();
   }
 
  private:
@@ -148,6 +149,7 @@ class Engine {
   using Programs = std::map<std::int64_t, std::unique_ptr<Compiled>>;  // by samples
 
   std::int64_t leaf_size() const;
+  std::int64_t microbatches() const;  // of a step
   void choose_divisions();
   void read_averages(Graph& graph) const;
   LowerOptions lower_options(Recompute recompute) const;
