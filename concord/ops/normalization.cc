@@ -27,12 +27,17 @@ void expect_statistics_unused(const GradientContext& context) {
   }
 }
 
-// Attributes: epsilon, relu. Inputs: x, gamma, beta. Outputs: y, mean, variance.
+// Attributes: epsilon, relu. Inputs: x, gamma, beta and, with relu, perhaps an addend. Outputs: y,
+// mean, variance.
 const RegisterOp batch_norm_op{{
     .name = "batch_norm",
-    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
-      expect_inputs(inputs, 3);
-      expect_channels(inputs[0], inputs.subspan(1));
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      const bool adds = inputs.size() == 4 && node.attributes.integer("relu") != 0;
+      expect_inputs(inputs, adds ? 4 : 3);
+      expect_channels(inputs[0], inputs.subspan(1, 2));
+      if (adds && inputs[3] != inputs[0]) {
+        fail("the addend is {}; expected {}", to_string(inputs[3]), to_string(inputs[0]));
+      }
       return {inputs[0], inputs[1], inputs[1]};
     },
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
@@ -40,15 +45,16 @@ const RegisterOp batch_norm_op{{
       std::vector<ValueId> inputs = {context.output_gradient(0), context.input(0), context.input(1),
                                      context.output(1), context.output(2)};
       if (context.node.attributes.integer("relu") != 0) inputs.push_back(context.output(0));
-      return context.builder.node("batch_norm_backward", std::move(inputs),
-                                  context.node.attributes);
+      Attributes attributes = context.node.attributes;
+      attributes.set("adds", std::int64_t{context.node.inputs.size() == 4});
+      return context.builder.node("batch_norm_backward", std::move(inputs), std::move(attributes));
     },
     .cost =
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           // Sum, squared deviation, and y from x: two operations each.
           return Cost{6.0 * static_cast<double>(inputs[0].shape.elements())};
         },
-    .bf16 = follows_bf16(),
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b1001},
 }};
 
 // Attributes: epsilon, relu. Inputs: x, gamma, beta, mean, variance.
@@ -66,8 +72,9 @@ const RegisterOp batch_norm_inference_op{{
     .bf16 = follows_bf16(),
 }};
 
-// Attributes: epsilon, relu. Inputs: dy, x, gamma, mean, variance and, with relu, y, which tells
-// where the activation was cut. Outputs: dx, dgamma, dbeta.
+// Attributes: epsilon, relu, adds. Inputs: dy, x, gamma, mean, variance and, with relu, y, which
+// tells where the activation was cut. Outputs: dx, dgamma, dbeta and, where the op adds something,
+// the gradient of that.
 const RegisterOp batch_norm_backward_op{{
     .name = "batch_norm_backward",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -77,7 +84,8 @@ const RegisterOp batch_norm_backward_op{{
       if (inputs[0] != inputs[1] || (relu && inputs[5] != inputs[1])) {
         fail("the output gradient is {}; expected {}", to_string(inputs[0]), to_string(inputs[1]));
       }
-      return {inputs[1], inputs[2], inputs[2]};
+      if (node.attributes.integer("adds") == 0) return {inputs[1], inputs[2], inputs[2]};
+      return {inputs[1], inputs[2], inputs[2], inputs[1]};
     },
     .cost =
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
@@ -224,9 +232,11 @@ Attributes attributes_of(double epsilon, bool relu) {
 }  // namespace
 
 BatchNorm batch_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta, double epsilon,
-                     bool relu) {
+                     bool relu, ValueId addend) {
+  std::vector<ValueId> inputs = {x, gamma, beta};
+  if (addend != kNoValue) inputs.push_back(addend);
   const std::vector<ValueId> outputs =
-      builder.node("batch_norm", {x, gamma, beta}, attributes_of(epsilon, relu));
+      builder.node("batch_norm", std::move(inputs), attributes_of(epsilon, relu));
   return {outputs[0], outputs[1], outputs[2]};
 }
 

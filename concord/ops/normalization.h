@@ -9,7 +9,8 @@ namespace concord::ops {
 //
 //   y = gamma (x - mean) / sqrt(variance + epsilon) + beta
 //
-// With `relu`, y is max(that, 0): one op in place of two, which a fusion pass makes.
+// With `relu`, y is max(that, 0), with an addend of x's type max(that + addend, 0): one op in place
+// of two or three, which a fusion pass makes.
 struct BatchNorm {
   ValueId y;
   ValueId mean;      // [C], of this microbatch
@@ -19,7 +20,7 @@ struct BatchNorm {
 // Training: statistics of the microbatch itself (equations 1-4). gamma and beta are [C]. The loss
 // must depend on mean and variance through y alone: they are for running statistics.
 BatchNorm batch_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta, double epsilon,
-                     bool relu = false);
+                     bool relu = false, ValueId addend = kNoValue);
 
 // Evaluation: given statistics, each [C]. Not differentiable.
 ValueId batch_norm_inference(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta,

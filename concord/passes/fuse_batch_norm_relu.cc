@@ -1,11 +1,20 @@
 #include "concord/passes/fuse_batch_norm_relu.h"
 
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "concord/passes/rewrite.h"
 
 namespace concord {
 namespace {
+
+// The nodes of a chain, by id; those of the backward pass are there in training.
+struct Chain {
+  NodeId norm = kNoNode, add = kNoNode, relu = kNoNode;
+  ValueId addend = kNoValue;
+  NodeId relu_backward = kNoNode, norm_backward = kNoNode;
+};
 
 class Fusion {
  public:
@@ -19,75 +28,102 @@ class Fusion {
     }
   }
 
-  Graph run() {
-    std::vector<bool> dropped(graph_.nodes.size(), false);
-    std::vector<ValueId> relu_of(graph_.values.size(), kNoValue);  // batch norm's y -> relu's y
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      if (node.op == "relu" && is_plain_norm(producer(node.inputs[0])) &&
-          uses_[index(node.inputs[0])] == 1) {
-        relu_of[index(node.inputs[0])] = node.outputs[0];
-        dropped[i] = true;
+  Graph run() const {
+    std::vector<const Chain*> chain_of(graph_.nodes.size(), nullptr);
+    const std::vector<Chain> chains = find_chains();
+    for (const Chain& chain : chains) {
+      for (const NodeId node :
+           {chain.norm, chain.add, chain.relu, chain.relu_backward, chain.norm_backward}) {
+        if (node != kNoNode) chain_of[static_cast<std::size_t>(node)] = &chain;
       }
     }
-    std::vector<const Node*> relu_before(graph_.nodes.size(), nullptr);  // backward of a fused pair
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      if (node.op != "batch_norm_backward") continue;
-      const ValueId y = relu_of[index(norm_output(node))];
-      if (y == kNoValue) continue;
-      const NodeId backward = graph_.value(node.inputs[0]).producer;
-      if (backward == kNoNode) continue;
-      const Node& relu = graph_.node(backward);
-      if (relu.op != "relu_backward" || relu.inputs[1] != y || uses_[index(node.inputs[0])] != 1)
-        continue;
-      relu_before[i] = &relu;
-      dropped[static_cast<std::size_t>(backward)] = true;
+    Rewriter rewriter(graph_);
+    for (NodeId n = 0; n < static_cast<NodeId>(graph_.nodes.size()); ++n) {
+      const Chain* chain = chain_of[static_cast<std::size_t>(n)];
+      if (chain == nullptr) rewriter.copy(graph_.node(n));
+      if (chain != nullptr && n == chain->norm) add_forward(*chain, rewriter);
+      if (chain != nullptr && n == chain->relu_backward) add_backward(*chain, rewriter);
     }
-    // A forward pair is fused only together with its backward.
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      if (node.op != "batch_norm_backward" || relu_before[i] != nullptr) continue;
-      const ValueId y = relu_of[index(norm_output(node))];
-      if (y == kNoValue) continue;
-      relu_of[index(norm_output(node))] = kNoValue;
-      dropped[static_cast<std::size_t>(graph_.value(y).producer)] = false;
-    }
-    return rewrite(dropped, relu_of, relu_before);
+    return rewriter.finish();
   }
 
  private:
   static std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
-  const Node* producer(ValueId id) const {
-    const NodeId node = graph_.value(id).producer;
-    return node == kNoNode ? nullptr : &graph_.node(node);
+  NodeId producer(ValueId id) const { return graph_.value(id).producer; }
+  const Node* node_of(ValueId id) const {
+    return producer(id) == kNoNode ? nullptr : &graph_.node(producer(id));
   }
-  static bool is_plain_norm(const Node* node) {
-    return node != nullptr && (node->op == "batch_norm" || node->op == "batch_norm_inference") &&
-           node->attributes.integer("relu") == 0;
-  }
-  // The y of the batch norm that a batch_norm_backward belongs to: they share the statistics.
-  ValueId norm_output(const Node& backward) const {
-    return producer(backward.inputs[3])->outputs[0];
+  bool is_read_once(ValueId id) const { return uses_[index(id)] == 1; }
+
+  std::vector<Chain> find_chains() const {
+    std::vector<Chain> chains;
+    for (NodeId n = 0; n < static_cast<NodeId>(graph_.nodes.size()); ++n) {
+      if (graph_.node(n).op != "relu") continue;
+      std::optional<Chain> chain = find_forward(n);
+      if (chain && find_backward(*chain)) chains.push_back(*chain);
+    }
+    return chains;
   }
 
-  Graph rewrite(const std::vector<bool>& dropped, const std::vector<ValueId>& relu_of,
-                const std::vector<const Node*>& relu_before) const {
-    Rewriter rewriter(graph_);
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (dropped[i]) continue;
-      Node node = graph_.nodes[i];
-      const ValueId y = is_plain_norm(&node) ? relu_of[index(node.outputs[0])] : kNoValue;
-      if (relu_before[i] != nullptr) {
-        node.inputs[0] = relu_before[i]->inputs[0];
-        node.inputs.push_back(relu_before[i]->inputs[1]);
-      }
-      if (y != kNoValue || relu_before[i] != nullptr) node.attributes.set("relu", std::int64_t{1});
-      rewriter.copy(node);
-      if (y != kNoValue) rewriter.map(y, rewriter[node.outputs[0]]);
+  std::optional<Chain> find_forward(NodeId relu) const {
+    const ValueId before = graph_.node(relu).inputs[0];
+    const Node* node = node_of(before);
+    if (node == nullptr || !is_read_once(before)) return std::nullopt;
+    if (is_plain_norm(*node)) return Chain{.norm = producer(before), .relu = relu};
+    if (node->op != "add") return std::nullopt;
+    ValueId addend = node->inputs[0], branch = node->inputs[1];
+    if (producer(addend) > producer(branch)) std::swap(addend, branch);
+    const Node* norm = node_of(branch);
+    if (norm == nullptr || norm->op != "batch_norm" || !is_plain_norm(*norm) ||
+        !is_read_once(branch) || graph_.type(addend) != graph_.type(branch)) {
+      return std::nullopt;
     }
-    return rewriter.finish();
+    return Chain{.norm = producer(branch), .add = producer(before), .relu = relu, .addend = addend};
+  }
+
+  static bool is_plain_norm(const Node& node) {
+    return (node.op == "batch_norm" || node.op == "batch_norm_inference") &&
+           node.attributes.integer("relu") == 0;
+  }
+
+  // Finds the chain's backward pass. False where there is one that cannot be fused.
+  bool find_backward(Chain& chain) const {
+    const Node& norm = graph_.node(chain.norm);
+    const ValueId y = graph_.node(chain.relu).outputs[0];
+    for (NodeId n = chain.relu + 1; n < static_cast<NodeId>(graph_.nodes.size()); ++n) {
+      const Node& node = graph_.node(n);
+      if (node.op == "relu_backward" && node.inputs[1] == y) chain.relu_backward = n;
+      // It reads the mean of its forward pass.
+      if (node.op != "batch_norm_backward" || node.inputs[3] != norm.outputs[1]) continue;
+      chain.norm_backward = n;
+      return chain.relu_backward != kNoNode && producer(node.inputs[0]) == chain.relu_backward &&
+             (chain.add != kNoNode || is_read_once(node.inputs[0]));
+    }
+    return chain.relu_backward == kNoNode;
+  }
+
+  // In place of the norm: all that it reads is there.
+  void add_forward(const Chain& chain, Rewriter& rewriter) const {
+    Node node = graph_.node(chain.norm);
+    node.attributes.set("relu", std::int64_t{1});
+    if (chain.addend != kNoValue) node.inputs.push_back(chain.addend);
+    rewriter.copy(node);
+    rewriter.map(graph_.node(chain.relu).outputs[0], rewriter[node.outputs[0]]);
+  }
+
+  // In place of ReLU's backward: others may read its result before the norm's backward does.
+  void add_backward(const Chain& chain, Rewriter& rewriter) const {
+    const Node& relu = graph_.node(chain.relu_backward);
+    Node node = graph_.node(chain.norm_backward);
+    node.attributes.set("relu", std::int64_t{1});
+    node.inputs[0] = relu.inputs[0];
+    node.inputs.push_back(relu.inputs[1]);
+    if (chain.add != kNoNode) {
+      node.attributes.set("adds", std::int64_t{1});
+      node.outputs.push_back(relu.outputs[0]);
+    }
+    rewriter.copy(node);
   }
 
   const Graph& graph_;

@@ -1,11 +1,14 @@
-// Fuses a batch norm with the ReLU behind it, forward and backward: one trip through memory in
-// place of two, and one activation kept in place of two.
+// Fuses a batch norm with the ReLU behind it, and with the addition between the two that ends the
+// branch of a residual block: forward and backward one trip through memory in place of two or
+// three, and one activation kept.
 //
-//   y = relu(batch_norm(x, ...))                        ->  batch_norm(x, ...) {relu}
-//   batch_norm_backward(relu_backward(dy, y), x, ...)   ->  batch_norm_backward(dy, x, ..., y)
-//   {relu}
+//   y = relu(batch_norm(x, ...))           ->  y = batch_norm(x, ...) {relu}
+//   y = relu(batch_norm(x, ...) + z)       ->  y = batch_norm(x, ..., z) {relu}
 //
-// Applies where nothing else reads what lies between the two.
+//   g = relu_backward(dy, y)
+//   dx = batch_norm_backward(g, x, ...)    ->  dx, g = batch_norm_backward(dy, x, ..., y) {relu}
+//
+// Applies where nothing else reads what lies between, and where z is there before the batch norm.
 #pragma once
 
 #include "concord/graph/graph.h"

@@ -1,6 +1,4 @@
-#include <algorithm>
-#include <array>
-
+// Batch norm with given statistics: oneDNN's.
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/operands.h"
@@ -44,51 +42,6 @@ LayoutWish layouts(const Signature& s, std::span<const std::optional<Layout>> in
 bool in_place(const Signature& s, std::size_t o, std::size_t i) {
   return o == 0 && i == 0 && element_wise_in_place(s, o, i);
 }
-
-// The fused forward op. oneDNN insists on marking what the activation let through; the op's
-// backward reads that from y, so the marks go to the scratchpad.
-class NormalizeRelu final : public Kernel {
- public:
-  NormalizeRelu(const onednn::PrimitiveDesc& desc, std::vector<int> arguments)
-      : workspace_bytes_(aligned(desc.query_md(dnnl::query::workspace_md).get_size())),
-        execution_(desc, with_workspace(std::move(arguments))) {}
-
-  std::size_t scratchpad_bytes() const override {
-    return workspace_bytes_ + execution_.scratchpad_bytes();
-  }
-
-  void run(std::span<std::byte* const> operands) override {
-    std::array<std::byte*, 8> pointers;
-    std::copy_n(operands.begin(), 7, pointers.begin());  // the last is the workspace
-    pointers[7] = pointers[6] + workspace_bytes_;
-    execution_.run(pointers);
-  }
-
- private:
-  static std::vector<int> with_workspace(std::vector<int> arguments) {
-    arguments.push_back(DNNL_ARG_WORKSPACE);
-    CONCORD_CHECK(arguments.size() == 7);
-    return arguments;
-  }
-
-  std::size_t workspace_bytes_;
-  onednn::Execution execution_;
-};
-
-const RegisterKernelRule batch_norm{{
-    .op = "batch_norm",
-    .layouts = layouts,
-    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      const onednn::PrimitiveDesc desc =
-          onednn::batch_norm_training(describe(s.inputs[0]), epsilon_of(s), has_relu(s));
-      CONCORD_CHECK(desc, "oneDNN has no batch norm for layer {}", s.node.name);
-      const std::vector<int> arguments = {DNNL_ARG_SRC, DNNL_ARG_SCALE, DNNL_ARG_SHIFT,
-                                          DNNL_ARG_DST, DNNL_ARG_MEAN,  DNNL_ARG_VARIANCE};
-      if (has_relu(s)) return std::make_unique<NormalizeRelu>(desc, arguments);
-      return std::make_unique<onednn::OneDnnKernel>(desc, arguments);
-    },
-    .in_place = in_place,
-}};
 
 const RegisterKernelRule batch_norm_inference{{
     .op = "batch_norm_inference",

@@ -93,23 +93,6 @@ dnnl::pooling_forward::primitive_desc pooling_desc(dnnl::algorithm algorithm, co
 #endif
 }
 
-dnnl::batch_normalization_forward::primitive_desc batch_norm_desc(prop_kind kind,
-                                                                  const MemoryDesc& x,
-                                                                  double epsilon,
-                                                                  normalization_flags flags) {
-  flags = flags | normalization_flags::use_scale | normalization_flags::use_shift;
-#if DNNL_VERSION_MAJOR >= 3
-  return describe<dnnl::batch_normalization_forward>(kind, x, x, static_cast<float>(epsilon),
-                                                     flags);
-#else
-  return describe<dnnl::batch_normalization_forward>(kind, x, static_cast<float>(epsilon), flags);
-#endif
-}
-
-normalization_flags relu_flag(bool relu) {
-  return relu ? normalization_flags::fuse_norm_relu : normalization_flags::none;
-}
-
 }  // namespace
 
 const dnnl::engine& cpu_engine() {
@@ -203,13 +186,18 @@ PrimitiveDesc pooling_backward(dnnl::algorithm algorithm, const MemoryDesc& dx,
 #endif
 }
 
-PrimitiveDesc batch_norm_training(const MemoryDesc& x, double epsilon, bool relu) {
-  return batch_norm_desc(prop_kind::forward_training, x, epsilon, relu_flag(relu));
-}
-
 PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool relu) {
-  return batch_norm_desc(prop_kind::forward_inference, x, epsilon,
-                         relu_flag(relu) | normalization_flags::use_global_stats);
+  const normalization_flags flags =
+      normalization_flags::use_scale | normalization_flags::use_shift |
+      normalization_flags::use_global_stats |
+      (relu ? normalization_flags::fuse_norm_relu : normalization_flags::none);
+#if DNNL_VERSION_MAJOR >= 3
+  return describe<dnnl::batch_normalization_forward>(prop_kind::forward_inference, x, x,
+                                                     static_cast<float>(epsilon), flags);
+#else
+  return describe<dnnl::batch_normalization_forward>(prop_kind::forward_inference, x,
+                                                     static_cast<float>(epsilon), flags);
+#endif
 }
 
 PrimitiveDesc matmul(const MemoryDesc& a, const MemoryDesc& b,

@@ -53,7 +53,6 @@ PrimitiveDesc pooling_backward(dnnl::algorithm algorithm, const MemoryDesc& dx,
                                const MemoryDesc& dy, const ops::Window2d& window);
 
 // Scale and shift are arguments of their own. With `relu` the training form writes a workspace.
-PrimitiveDesc batch_norm_training(const MemoryDesc& x, double epsilon, bool relu);
 PrimitiveDesc batch_norm_inference(const MemoryDesc& x, double epsilon, bool relu);
 
 // With `add` the product is added to what y holds.

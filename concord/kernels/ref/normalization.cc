@@ -20,31 +20,31 @@ double per_channel(const Shape& shape) {
 
 bool has_relu(const Call& c) { return c.node.attributes.integer("relu") != 0; }
 
-// y from x, gamma, beta (inputs 0-2) and the statistics.
-void normalize(const Call& c, const Array& mean, const Array& variance) {
+// y from x, gamma, beta (inputs 0-2), the statistics and what is added, if anything.
+void normalize(const Call& c, const Array& mean, const Array& variance, const Array* addend) {
   const double epsilon = c.node.attributes.real("epsilon");
   for_each_channel_element(c.in(0).shape, [&](auto i, auto k) {
     const double normal = (c.in(0)[i] - mean[k]) / std::sqrt(variance[k] + epsilon);
-    const double y = c.in(1)[k] * normal + c.in(2)[k];
+    const double y = c.in(1)[k] * normal + c.in(2)[k] + (addend == nullptr ? 0 : (*addend)[i]);
     c.out(0)[i] = has_relu(c) ? std::max(y, 0.0) : y;
   });
 }
 
-const RegisterKernel batch_norm{"batch_norm", [](const Call& c) {
-                                  const Array& x = c.in(0);
-                                  Array& mean = c.out(1);
-                                  Array& variance = c.out(2);
-                                  const double count = per_channel(x.shape);
-                                  for_each_channel_element(
-                                      x.shape, [&](auto i, auto k) { mean[k] += x[i] / count; });
-                                  for_each_channel_element(x.shape, [&](auto i, auto k) {
-                                    variance[k] += (x[i] - mean[k]) * (x[i] - mean[k]) / count;
-                                  });
-                                  normalize(c, mean, variance);
-                                }};
+const RegisterKernel batch_norm{
+    "batch_norm", [](const Call& c) {
+      const Array& x = c.in(0);
+      Array& mean = c.out(1);
+      Array& variance = c.out(2);
+      const double count = per_channel(x.shape);
+      for_each_channel_element(x.shape, [&](auto i, auto k) { mean[k] += x[i] / count; });
+      for_each_channel_element(x.shape, [&](auto i, auto k) {
+        variance[k] += (x[i] - mean[k]) * (x[i] - mean[k]) / count;
+      });
+      normalize(c, mean, variance, c.inputs.size() == 4 ? &c.in(3) : nullptr);
+    }};
 
-const RegisterKernel batch_norm_inference{"batch_norm_inference",
-                                          [](const Call& c) { normalize(c, c.in(3), c.in(4)); }};
+const RegisterKernel batch_norm_inference{
+    "batch_norm_inference", [](const Call& c) { normalize(c, c.in(3), c.in(4), nullptr); }};
 
 // The chain rule through mean and variance (Ioffe, Szegedy 2015, section 3), with n = (x - mean) /
 // sqrt(variance + epsilon) and m elements per channel:
@@ -64,6 +64,7 @@ const RegisterKernel batch_norm_backward{
       for_each_channel_element(x.shape, [&](auto i, auto k) {
         const double normal = (x[i] - mean[k]) * scale(k);
         dx[i] = gamma[k] * scale(k) * (dy(i) - dbeta[k] / count - normal * dgamma[k] / count);
+        if (c.outputs.size() == 4) c.out(3)[i] = dy(i);
       });
     }};
 

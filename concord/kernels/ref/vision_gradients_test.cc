@@ -62,6 +62,12 @@ TEST(Gradient, BatchNormOfImagesAndVectors) {
                                      .build = [&](GraphBuilder& b, const Inputs& x) {
                                        return ops::batch_norm(b, x[0], x[1], x[2], 1e-3, relu).y;
                                      }}));
+      if (!relu) continue;
+      EXPECT_EQ("",
+                check_gradients({.shapes = {shape, channels, channels, shape},
+                                 .build = [&](GraphBuilder& b, const Inputs& x) {
+                                   return ops::batch_norm(b, x[0], x[1], x[2], 1e-3, relu, x[3]).y;
+                                 }}));
     }
   }
 }
