@@ -19,6 +19,7 @@ struct BenchArguments {
   ConfigArguments config;
   int steps = 20;
   bool by_layer = false;
+  int runs_alone = 0;
   bool json = false;
 };
 
@@ -34,18 +35,23 @@ nlohmann::json to_json(const train::StepBenchmark& result, DType precision, doub
                      {"flops_per_second", number_or_null(time.flops / time.seconds)}});
     if (!time.layer.empty()) by_op.back()["layer"] = time.layer;
   }
-  return {{"steps", result.steps},
-          {"threads", compute_threads()},
-          {"precision", to_string(precision)},
-          {"step_seconds", result.step_seconds},
-          {"fastest_seconds", result.fastest_seconds},
-          {"slowest_seconds", result.slowest_seconds},
-          {"spread", result.spread},
-          {"samples_per_second", result.samples_per_second},
-          {"flops_per_second", result.flops_per_second},
-          {"peak_flops_per_second", peak},
-          {"share_of_peak", result.flops_per_second / peak},
-          {"by_op", std::move(by_op)}};
+  nlohmann::json json = {{"steps", result.steps},
+                         {"threads", compute_threads()},
+                         {"precision", to_string(precision)},
+                         {"step_seconds", result.step_seconds},
+                         {"fastest_seconds", result.fastest_seconds},
+                         {"slowest_seconds", result.slowest_seconds},
+                         {"spread", result.spread},
+                         {"samples_per_second", result.samples_per_second},
+                         {"flops_per_second", result.flops_per_second},
+                         {"peak_flops_per_second", peak},
+                         {"share_of_peak", result.flops_per_second / peak},
+                         {"by_op", std::move(by_op)}};
+  if (result.products_alone_seconds > 0) {
+    json["products_alone_seconds"] = result.products_alone_seconds;
+    json["efficiency"] = result.products_alone_seconds / result.step_seconds;
+  }
+  return json;
 }
 
 void print_text(const train::StepBenchmark& result, DType precision, double peak) {
@@ -58,6 +64,11 @@ void print_text(const train::StepBenchmark& result, DType precision, double peak
       format_count(result.samples_per_second), format_count(result.flops_per_second),
       to_string(precision), format_percent(result.flops_per_second / peak), format_count(peak),
       compute_threads());
+  if (result.products_alone_seconds > 0) {
+    fmt::print("efficiency       {}: the step's matrix products and convolutions take {} alone\n\n",
+               format_percent(result.products_alone_seconds / result.step_seconds),
+               format_duration(result.products_alone_seconds));
+  }
   double all = 0;
   for (const train::OpTime& time : result.by_op) all += time.seconds;
   fmt::print("{:<32} {:>8} {:>12} {:>8} {:>10}\n", "op", "runs", "time a step", "share", "GFLOP/s");
@@ -81,8 +92,10 @@ void run_step(const BenchArguments& arguments) {
     fail("the training set holds {} samples; measuring needs a full batch of {} (train.batch)",
          job.train_set->size(), job.engine->batch());
   };
-  const train::StepBenchmark result = train::benchmark_steps(
-      *job.engine, next_batch, {.steps = arguments.steps, .by_layer = arguments.by_layer});
+  const train::StepBenchmark result = train::benchmark_steps(*job.engine, next_batch,
+                                                             {.steps = arguments.steps,
+                                                              .by_layer = arguments.by_layer,
+                                                              .runs_alone = arguments.runs_alone});
   if (arguments.json) {
     print_json(to_json(result, job.engine->precision(), peak));
   } else {
@@ -105,6 +118,12 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_flag("--by-layer", arguments->by_layer, "Tell the times of each layer apart");
+  command
+      ->add_option("--alone", arguments->runs_alone,
+                   "Run each matrix product and convolution by itself, this often; their sum over "
+                   "the step's time is its efficiency")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000000));
   add_json_flag(*command, arguments->json);
   command->footer(
       "Reading data is not timed. Ops are timed in steps of their own, after the others.\n"

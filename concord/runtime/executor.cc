@@ -61,14 +61,14 @@ Executor::Bases Executor::bases(const Program& program) const {
   return {states_.data(), sums_base_, prologues_.at(&program).memory.data(), arena_->data()};
 }
 
-void Executor::run(ProgramStep& step, const Bases& bases) {
+void Executor::run(const ProgramStep& step, const Bases& bases) {
   for (std::size_t i = 0; i < step.operands.size(); ++i) {
     operands_[i] = resolve(bases, step.operands[i]);
   }
   step.kernel->run({operands_.data(), step.operands.size()});
 }
 
-void Executor::run(const Program& program, std::vector<ProgramStep>& steps,
+void Executor::run(const Program& program, const std::vector<ProgramStep>& steps,
                    std::vector<double>* seconds) {
   const Bases bases = this->bases(program);
   for (std::size_t s = 0; s < steps.size(); ++s) {
@@ -123,6 +123,19 @@ void Executor::update(Program& program) {
   const bool timed = timing_ != nullptr && timing_->program == &program;
   run(program, program.update, timed ? &timing_->update : nullptr);
   states_.changed();
+}
+
+double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {
+  CONCORD_CHECK(runs >= 1);
+  const Bases bases = this->bases(program);
+  std::vector<double> seconds;
+  for (int i = 0; i < runs; ++i) {
+    const double start = now_seconds();
+    run(step, bases);
+    seconds.push_back(now_seconds() - start);
+  }
+  std::ranges::nth_element(seconds, seconds.begin() + runs / 2);
+  return seconds[static_cast<std::size_t>(runs / 2)];
 }
 
 std::string Executor::find_nonfinite(Program& program) {

@@ -66,6 +66,10 @@ class Executor {
   };
   void set_timing(Timing* timing) { timing_ = timing; }
 
+  // Seconds that one step of a program that was just run takes by itself: the median of `runs`
+  // runs. What the program has computed, its sums included, is lost.
+  double time_alone(const Program& program, const ProgramStep& step, int runs);
+
   std::size_t arena_bytes() const { return arena_->bytes(); }
   std::size_t prologue_bytes() const;
 
@@ -83,8 +87,9 @@ class Executor {
     return bases[static_cast<std::size_t>(address.region)] + address.offset;
   }
   void run_prologue(Program& program);
-  void run(const Program& program, std::vector<ProgramStep>& steps, std::vector<double>* seconds);
-  void run(ProgramStep& step, const Bases& bases);
+  void run(const Program& program, const std::vector<ProgramStep>& steps,
+           std::vector<double>* seconds);
+  void run(const ProgramStep& step, const Bases& bases);
 
   StateStore& states_;
   std::shared_ptr<Buffer> arena_;

@@ -357,6 +357,29 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
+double Engine::seconds_of_products_alone(int runs) {
+  constexpr std::string_view kProducts[] = {"matmul", "conv2d", "attention",
+                                            "linear_cross_entropy"};
+  const auto is_product = [&](std::string_view op) {
+    return std::ranges::any_of(kProducts, [&](std::string_view product) {
+      return op == product || op.starts_with(std::string(product) + "_backward");
+    });
+  };
+  const Program& program = training_program();
+  double seconds = 0;
+  const auto add = [&](const std::vector<ProgramStep>& steps, double times) {
+    for (const ProgramStep& step : steps) {
+      if (!is_product(step.op)) continue;
+      seconds += times * training_executor_->time_alone(program, step, runs);
+    }
+  };
+  add(program.prologue, 1);
+  add(program.microbatch,
+      static_cast<double>(options_.batch) / static_cast<double>(options_.microbatch));
+  add(program.update, 1);
+  return seconds;
+}
+
 bool is_finite(const StateStore& states, const StateStore::Entry& entry) {
   if (entry.type.dtype != DType::kF32) return true;
   const OwnedTensor values = states.read(entry);

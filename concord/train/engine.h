@@ -130,6 +130,10 @@ class Engine {
   double flops_per_step() const;
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
+  // Seconds of a training step's matrix products and convolutions, each run by itself, `runs` times
+  // (Executor::time_alone); attention and the linear cross-entropy are among them. For after a
+  // step.
+  double seconds_of_products_alone(int runs);
   // Of the arena and of what the prologues of training and evaluation keep.
   std::size_t arena_bytes() const {
     return training_executor_->arena_bytes() + training_executor_->prologue_bytes() +

@@ -98,6 +98,9 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
   result.flops_per_second = engine.flops_per_step() / result.step_seconds;
   result.by_op = time_ops(engine, next_batch, std::min(options.steps, kMostTimedSteps), step,
                           options.by_layer);
+  if (options.runs_alone > 0) {
+    result.products_alone_seconds = engine.seconds_of_products_alone(options.runs_alone);
+  }
   return result;
 }
 

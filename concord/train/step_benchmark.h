@@ -15,6 +15,7 @@ struct StepBenchmarkOptions {
   int warmup = 3;  // steps before the first that counts
   int steps = 20;  // that count
   bool by_layer = false;
+  int runs_alone = 0;  // of each matrix product and convolution; 0: they are not run alone
 };
 
 // One kind of op in a step, over all its uses, or over those of one layer.
@@ -31,14 +32,16 @@ struct StepBenchmark {
   double step_seconds = 0;  // the median
   double fastest_seconds = 0;
   double slowest_seconds = 0;
-  double spread = 0;              // the distance of the quartiles, as a share of the median
-  double samples_per_second = 0;  // at the median
-  double flops_per_second = 0;    // at the median
-  std::vector<OpTime> by_op;      // slowest first; programs of the full microbatch alone
+  double spread = 0;                  // the distance of the quartiles, as a share of the median
+  double samples_per_second = 0;      // at the median
+  double flops_per_second = 0;        // at the median
+  double products_alone_seconds = 0;  // a step; 0 where they were not run alone
+  std::vector<OpTime> by_op;          // slowest first; programs of the full microbatch alone
 };
 
 // Runs `options.warmup` steps, then `options.steps` that are timed one by one, then up to as many
-// in which every op is timed (reading the clock so often slows a step down, hence apart). The
+// in which every op is timed (reading the clock so often slows a step down, hence apart), then, if
+// asked for, each matrix product and convolution by itself (Engine::seconds_of_products_alone). The
 // learning rate is 0, so that the weights stay what they are; every kernel runs as in training.
 // `next_batch` gives the samples of the next step; they stay valid until its next call. It is
 // called warmup + 2 * steps times at most, outside of what is timed. Throws Error where steps < 1

@@ -85,6 +85,18 @@ TEST(StepBenchmark, OpsAddUpToTheStepsWork) {
   EXPECT_EQ(loss->runs, 4) << "a batch of 16 in microbatches of 4";
 }
 
+TEST(StepBenchmark, RunsProductsAlone) {
+  const auto engine = small_engine(4);
+  const std::vector<float> before = parameters(*engine);
+  Batches batches;
+  const StepBenchmark without = benchmark_steps(*engine, batches.next(), {.steps = 1});
+  EXPECT_EQ(without.products_alone_seconds, 0);
+  const StepBenchmark with =
+      benchmark_steps(*engine, batches.next(), {.steps = 1, .runs_alone = 3});
+  EXPECT_GT(with.products_alone_seconds, 0);
+  EXPECT_EQ(parameters(*engine), before);
+}
+
 TEST(StepBenchmark, RefusesToMeasureNothing) {
   const auto engine = small_engine(8);
   Batches batches;

@@ -41,6 +41,19 @@ struct WindowTaps {
   std::int64_t begin, end;
 };
 
+// The same where all windows are 2x2 and lie inside: numbers that the compiler knows.
+struct TwoTaps {
+  template <typename T>
+  TwoTaps(const MaxPooling<T>& pooling, std::size_t along, std::int64_t position)
+      : first(position * pooling.window.stride[along]) {}
+  template <typename T>
+  static bool hold_for(const MaxPooling<T>& p) {
+    return p.window.kernel == ops::Extent2d{2, 2} && p.window.padding == ops::Extent2d{0, 0};
+  }
+  std::int64_t first;
+  static constexpr std::int64_t begin = 0, end = 2;
+};
+
 }  // namespace concord::cpu
 #endif
 
@@ -53,14 +66,14 @@ using Places = hn::Rebind<std::int32_t, D>;
 
 // Calls f(y, lane, rows, columns) for each vector of y: its offset, its first lane and the taps of
 // its window.
-template <typename T, typename F>
+template <typename Taps, typename T, typename F>
 HWY_INLINE void for_each_window(const MaxPooling<T>& p, std::int64_t plane, F f) {
   const auto vector = static_cast<std::int64_t>(hn::Lanes(D()));
   const PixelPlanes& y = p.y_planes;
   for (std::int64_t h = 0; h < y.height; ++h) {
-    const WindowTaps rows(p, 0, h);
+    const Taps rows(p, 0, h);
     for (std::int64_t w = 0; w < y.width; ++w) {
-      const WindowTaps columns(p, 1, w);
+      const Taps columns(p, 1, w);
       for (std::int64_t lane = 0; lane < y.lanes; lane += vector) {
         f(plane * y.plane() + (h * y.width + w) * y.lanes + lane, lane, rows, columns);
       }
@@ -69,9 +82,9 @@ HWY_INLINE void for_each_window(const MaxPooling<T>& p, std::int64_t plane, F f)
 }
 
 // Calls f(offset in x, place in the window) for each tap.
-template <typename T, typename F>
+template <typename Taps, typename T, typename F>
 HWY_INLINE void for_each_tap(const MaxPooling<T>& p, std::int64_t plane, std::int64_t lane,
-                             const WindowTaps& rows, const WindowTaps& columns, F f) {
+                             const Taps& rows, const Taps& columns, F f) {
   const PixelPlanes& x = p.x_planes;
   for (std::int64_t kh = rows.begin; kh < rows.end; ++kh) {
     const std::int64_t row = plane * x.plane() + (rows.first + kh) * x.width * x.lanes + lane;
@@ -82,12 +95,12 @@ HWY_INLINE void for_each_tap(const MaxPooling<T>& p, std::int64_t plane, std::in
 }
 
 // The first of equal elements is the maximum.
-template <typename T>
-void pool_plane(const MaxPooling<T>& p, std::int64_t plane) {
+template <typename Taps, typename T>
+void pool_plane_by(const MaxPooling<T>& p, std::int64_t plane) {
   const D d;
   const Places places;
   const bool keeps_index = p.index != nullptr;
-  for_each_window(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
+  for_each_window<Taps>(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
     const std::int64_t first_place = rows.begin * p.window.kernel[1] + columns.begin;
     const std::int64_t first =
         plane * p.x_planes.plane() + lane +
@@ -108,14 +121,14 @@ void pool_plane(const MaxPooling<T>& p, std::int64_t plane) {
 }
 
 // A pixel that several windows share sums what they send it.
-template <typename T>
-void pool_plane_backward(const MaxPooling<T>& p, std::int64_t plane) {
+template <typename Taps, typename T>
+void pool_plane_backward_by(const MaxPooling<T>& p, std::int64_t plane) {
   const D d;
   const Places places;
   const bool shared =
       p.window.stride[0] < p.window.kernel[0] || p.window.stride[1] < p.window.kernel[1];
   std::fill_n(p.x + plane * p.x_planes.plane(), p.x_planes.plane(), T());
-  for_each_window(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
+  for_each_window<Taps>(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
     const V gradient = load_vector(d, p.y + y);
     const auto index = hn::PromoteTo(places, hn::LoadU(Bytes(), p.index + y));
     for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
@@ -124,6 +137,16 @@ void pool_plane_backward(const MaxPooling<T>& p, std::int64_t plane) {
       store_vector(d, shared ? hn::Add(load_vector(d, p.x + x), share) : share, p.x + x);
     });
   });
+}
+
+template <typename T>
+void pool_plane(const MaxPooling<T>& p, std::int64_t plane) {
+  TwoTaps::hold_for(p) ? pool_plane_by<TwoTaps>(p, plane) : pool_plane_by<WindowTaps>(p, plane);
+}
+template <typename T>
+void pool_plane_backward(const MaxPooling<T>& p, std::int64_t plane) {
+  TwoTaps::hold_for(p) ? pool_plane_backward_by<TwoTaps>(p, plane)
+                       : pool_plane_backward_by<WindowTaps>(p, plane);
 }
 
 void MaxPoolPlane(const MaxPooling<float>& p, std::int64_t plane) { pool_plane(p, plane); }
