@@ -1,7 +1,7 @@
 // Convolution: oneDNN's direct algorithm (Georganas et al. 2018) or Winograd's (Lavin, Gray 2016),
-// chosen for each shape and for each of the three products by timing both once; few channels have
-// kernels of their own. In bf16 oneDNN has the direct algorithm alone; where a conversion to f32
-// and back leaves Winograd's ahead of it, the product is computed in f32.
+// oneDNN's or Concord's own, chosen for each shape and for each of the three products by timing
+// them once; few channels have kernels of their own. In bf16 oneDNN has the direct algorithm alone;
+// where a conversion to f32 and back leaves another ahead of it, the product is computed in f32.
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "concord/kernels/cpu/narrow_convolution.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
+#include "concord/kernels/cpu/winograd_convolution.h"
 #include "concord/tensor/buffer.h"
 #include "concord/tensor/relayout.h"
 
@@ -176,14 +177,16 @@ std::unique_ptr<Kernel> Convolution::make(algorithm algorithm) const {
   return std::make_unique<onednn::OneDnnKernel>(desc, arguments_);
 }
 
-enum class Method : std::uint8_t { kDirect, kWinograd, kInF32 };
+enum class Method : std::uint8_t { kDirect, kOneDnnWinograd, kWinograd, kInF32 };
 
 std::string_view name_of(Method method) {
   switch (method) {
     case Method::kDirect:
       return "direct";
-    case Method::kWinograd:
+    case Method::kOneDnnWinograd:
       return "winograd";
+    case Method::kWinograd:
+      return "own winograd";
     case Method::kInF32:
       return "in f32";
   }
@@ -191,23 +194,25 @@ std::string_view name_of(Method method) {
 }
 
 algorithm algorithm_of(Method method) {
-  return method == Method::kWinograd ? algorithm::convolution_winograd
-                                     : algorithm::convolution_direct;
+  return method == Method::kOneDnnWinograd ? algorithm::convolution_winograd
+                                           : algorithm::convolution_direct;
 }
 
 // Those worth timing; without timing the first is taken.
 std::vector<Method> candidates(const Signature& s, const KernelPolicy& policy) {
   const Convolution convolution(s);
-  if (s.inputs[0].type.dtype != DType::kBF16) {
-    if (!policy.winograd || !convolution.has_winograd_kernel()) return {Method::kDirect};
-    return {Method::kDirect, Method::kWinograd};
-  }
+  const bool is_bf16 = s.inputs[0].type.dtype == DType::kBF16;
   // oneDNN 2.6.3 unfolds images to compute gradients of some odd numbers of channels: of 1 to 6
   // channels, 28x28, that took 4.6 times as long as in f32.
-  const bool unfolds = s.node.op == "conv2d_backward_weights" && !convolution.has_direct_kernel();
-  if (unfolds) return {Method::kInF32};
-  if (!policy.winograd || convolution.is_pointwise()) return {Method::kDirect};
-  return {Method::kDirect, Method::kInF32};
+  if (is_bf16 && s.node.op == "conv2d_backward_weights" && !convolution.has_direct_kernel()) {
+    return {Method::kInF32};
+  }
+  std::vector<Method> methods = {Method::kDirect};
+  if (!policy.winograd) return methods;
+  if (winograd_convolution_layouts(s)) methods.push_back(Method::kWinograd);
+  if (is_bf16 && !convolution.is_pointwise()) methods.push_back(Method::kInF32);
+  if (!is_bf16 && convolution.has_winograd_kernel()) methods.push_back(Method::kOneDnnWinograd);
+  return methods;
 }
 
 LayoutWish layouts(const Signature& signature, std::span<const std::optional<Layout>> inputs,
@@ -217,12 +222,14 @@ std::unique_ptr<Kernel> make(const Signature& signature, KernelPolicy& policy);
 LayoutWish layouts(const Signature& signature, Method method,
                    std::span<const std::optional<Layout>> inputs, KernelPolicy& policy) {
   if (method == Method::kInF32) return layouts(in_f32(signature), inputs, policy);
+  if (method == Method::kWinograd) return winograd_convolution_layouts(signature).value();
   return Convolution(signature).wish(algorithm_of(method), inputs);
 }
 
 std::unique_ptr<Kernel> make(const Signature& signature, Method method, KernelPolicy& policy) {
-  if (method != Method::kInF32) return Convolution(signature).make(algorithm_of(method));
-  return run_in_f32(signature, make(in_f32(signature), policy));
+  if (method == Method::kInF32) return run_in_f32(signature, make(in_f32(signature), policy));
+  if (method == Method::kWinograd) return make_winograd_convolution(signature);
+  return Convolution(signature).make(algorithm_of(method));
 }
 
 // Runs a method on zeros, which take as long as numbers do, in the layouts of its wish.

@@ -1,6 +1,7 @@
 #include "concord/ops/convolution.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/error.h"
@@ -18,13 +19,15 @@ struct Case {
   ops::Conv2dOptions options = {};
 };
 
-std::string check(const Case& c, bool bias, const KernelPolicy& policy, double tolerance) {
+std::string check(const Case& c, bool bias, const KernelPolicy& policy, double tolerance,
+                  bool any_threads = false) {
   KernelCheck check{.inputs = {{DType::kF32, c.x}, {DType::kF32, c.w}},
                     .build =
                         [&](GraphBuilder& b, const std::vector<ValueId>& x) {
                           ops::conv2d(b, x[0], x[1], c.options, bias ? x[2] : kNoValue);
                         },
                     .tolerance = tolerance,
+                    .any_threads = any_threads,
                     .policy = policy};
   if (bias) check.inputs.push_back({DType::kF32, {c.w[0]}});
   return check_free_and_row_major(check);
@@ -85,15 +88,17 @@ TEST(CpuKernel, ConvolutionInGroups) {
 
 // The choices that are open for a layer and its gradients, computed in f32 or in bf16, as the rules
 // write them down.
-KernelChoices open_choices(const Case& c, KernelPolicy policy, DType dtype) {
+KernelChoices open_choices(const Case& c, KernelPolicy policy, DType dtype, bool has_bias = true) {
   Graph graph;
   GraphBuilder b(graph);
   const ValueId x = b.input("x", {DType::kF32, c.x});
   const ValueId w = b.input("w", {DType::kF32, c.w});
-  const ValueId bias = b.input("bias", {DType::kF32, {c.w[0]}});
+  const ValueId bias = has_bias ? b.input("bias", {DType::kF32, {c.w[0]}}) : kNoValue;
   const ValueId y = ops::conv2d(b, x, w, c.options, bias);
   const ValueId loss = ops::sum_to_shape(b, y, Shape{});
-  backpropagate(b, loss, std::vector<ValueId>{x, w, bias});
+  std::vector<ValueId> sources = {x, w};
+  if (has_bias) sources.push_back(bias);
+  backpropagate(b, loss, sources);
   for (const Node& node : graph.nodes) {
     if (!node.op.starts_with("conv2d")) continue;
     const Op& op = find_op(node.op);
@@ -138,6 +143,43 @@ TEST(CpuKernel, ConvolutionWinograd) {
     policy.choices = opposite(policy.choices);
     EXPECT_EQ("", check(c, /*bias=*/true, policy, 2e-4));
   }
+}
+
+// Concord's own kernels, in f32 and in bf16; their bits do not depend on the number of threads.
+std::string check_own_winograd(const Case& c, bool bias) {
+  KernelPolicy policy{.measure = false};
+  policy.choices = open_choices(c, policy, DType::kF32, bias);
+  if (has_bf16()) policy.choices.merge(open_choices(c, policy, DType::kBF16, bias));
+  for (auto& [key, choice] : policy.choices) choice = "own winograd";
+  // oneDNN's layouts on other processors leave no choice: then this checks the direct algorithm.
+  return check(c, bias, policy, 3e-4, /*any_threads=*/!policy.choices.empty());
+}
+
+// Tiles that stick out of the images on one side or on both, blocks of rows of tiles that end
+// within samples, few tiles and many, more rows and columns of weights than a block has.
+TEST(CpuKernel, ConvolutionOwnWinograd) {
+  const Case cases[] = {
+      {{2, 16, 8, 8}, {16, 16, 3, 3}, {.padding = {1, 1}}},
+      {{3, 32, 13, 9}, {48, 32, 3, 3}},
+      {{5, 144, 4, 4}, {80, 144, 3, 3}, {.padding = {1, 1}}},
+      {{1, 48, 6, 31}, {16, 48, 3, 3}, {.padding = {2, 0}}},
+      {{2, 32, 1, 2}, {32, 32, 3, 3}, {.padding = {1, 4}}},
+      {{2, 16, 3, 520}, {16, 16, 3, 3}, {.padding = {0, 1}}},
+      {{9, 16, 17, 14}, {144, 16, 3, 3}, {.padding = {1, 1}}},
+  };
+  for (const Case& c : cases) {
+    for (const bool bias : {false, true}) EXPECT_EQ("", check_own_winograd(c, bias));
+  }
+}
+
+TEST(CpuKernel, ConvolutionOwnWinogradOnEveryInstructionSet) {
+  for (std::int64_t targets = hwy::SupportedTargets(); targets != 0; targets &= targets - 1) {
+    const std::int64_t target = targets & -targets;
+    hwy::SetSupportedTargetsForTest(target);
+    EXPECT_EQ("", check_own_winograd({{2, 32, 7, 9}, {16, 32, 3, 3}, {.padding = {1, 0}}}, true))
+        << hwy::TargetName(target);
+  }
+  hwy::SetSupportedTargetsForTest(0);
 }
 
 TEST(CpuKernel, ConvolutionOfBf16InF32) {

@@ -369,6 +369,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 #include "concord/base/parallel.h"
+#include "concord/kernels/cpu/convolution_roles.h"
 #include "concord/kernels/cpu/narrow_convolution.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/ops/window.h"
@@ -384,25 +385,6 @@ HWY_EXPORT(SumBiasBF16);
 HWY_EXPORT(PairPlanes);
 
 namespace {
-
-// The operands of the three ops: which of the inputs, then the outputs, is what.
-struct Roles {
-  explicit Roles(const Signature& s) : operands(s.inputs) {
-    operands.insert(operands.end(), s.outputs.begin(), s.outputs.end());
-    if (s.node.op == "conv2d") {
-      x = 0, w = 1, y = operands.size() - 1;
-    } else if (s.node.op == "conv2d_backward_data") {
-      y = 0, w = 1, x = 2;
-    } else {
-      x = 0, y = 1, w = 2;
-    }
-  }
-  const Shape& shape(std::size_t i) const { return operands[i].type.shape; }
-  bool is_image(std::size_t i) const { return i == x || i == y; }
-
-  std::vector<Operand> operands;
-  std::size_t x, w, y;  // or their gradients; what is left is the bias
-};
 
 Planes planes_of(const Shape& images) { return {images[1], images[2], images[3]}; }
 
@@ -525,7 +507,7 @@ class ConvolveBackwardWeights final : public Kernel {
 template <typename T>
 std::unique_ptr<Kernel> make_kernel(const Signature& signature) {
   if (std::is_same_v<T, BF16>) require_bf16();
-  const Roles roles(signature);
+  const ConvolutionRoles roles(signature);
   const Planes x = planes_of(roles.shape(roles.x)), y = planes_of(roles.shape(roles.y));
   const ops::Extent2d kernel = ops::spatial_size(roles.shape(roles.w));
   const ops::Extent2d padding = ops::Window2d::of(signature.node).padding;
@@ -555,7 +537,7 @@ std::unique_ptr<Kernel> make_kernel(const Signature& signature) {
 
 std::optional<LayoutWish> narrow_convolution_layouts(const Signature& signature) {
   constexpr std::int64_t kMostChannels = 16;
-  const Roles roles(signature);
+  const ConvolutionRoles roles(signature);
   const ops::Window2d window = ops::Window2d::of(signature.node);
   const std::int64_t in = roles.shape(roles.x)[1], out = roles.shape(roles.y)[1];
   const ops::Extent2d ones{1, 1};
@@ -564,23 +546,14 @@ std::optional<LayoutWish> narrow_convolution_layouts(const Signature& signature)
       in > kMostChannels || out > kMostChannels || (in % 8 == 0 && out % 8 == 0)) {
     return std::nullopt;
   }
-  LayoutWish wish;
-  for (std::size_t i = 0; i < roles.operands.size(); ++i) {
-    (i < signature.inputs.size() ? wish.inputs : wish.outputs)
-        .push_back(roles.is_image(i) ? sample_tiles(roles.shape(i)) : Layout());
-  }
-  return wish;
+  return roles.wish(signature, [&](std::size_t i) {
+    return roles.is_image(i) ? sample_tiles(roles.shape(i)) : Layout();
+  });
 }
 
 std::unique_ptr<Kernel> make_narrow_convolution(const Signature& signature) {
   const std::optional<LayoutWish> wish = narrow_convolution_layouts(signature);
-  if (!wish) return nullptr;
-  for (std::size_t i = 0; i < signature.inputs.size(); ++i) {
-    if (signature.inputs[i].layout != wish->inputs[i]) return nullptr;
-  }
-  for (std::size_t i = 0; i < signature.outputs.size(); ++i) {
-    if (signature.outputs[i].layout != wish->outputs[i]) return nullptr;
-  }
+  if (!wish || !fulfils(signature, *wish)) return nullptr;
   return with_float_type(signature.inputs[0].type.dtype,
                          [&](auto zero) { return make_kernel<decltype(zero)>(signature); });
 }
