@@ -19,7 +19,12 @@ namespace {
 V constant(double value) { return hn::Set(D(), static_cast<float>(value)); }
 V one_minus(V x) { return hn::Sub(constant(1), x); }
 
-V sigmoid(V x) { return hn::Div(constant(1), hn::Add(constant(1), exp(D(), hn::Neg(x)))); }
+// 1 / (1 + e^-x), which for negative x is e^x / (e^x + 1).
+V sigmoid(V x) {
+  const V e = exp_below_zero(D(), hn::Neg(hn::Abs(x)));
+  const V numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(D())), e, constant(1));
+  return hn::Div(numerator, hn::Add(constant(1), e));
+}
 
 // P(Z <= x) and the density of a standard normal Z at x. The tail is Abramowitz and Stegun 1964,
 // equation 7.1.26, whose absolute error is below 7.5e-8 here; e^(-x^2 / 2) serves both.

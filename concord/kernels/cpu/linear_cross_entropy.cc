@@ -27,8 +27,8 @@
 
 #include "concord/base/parallel.h"
 #include "concord/kernels/cpu/elementwise.h"
-#include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/operands.h"
+#include "concord/kernels/cpu/product.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/kernels/cpu/vector_loops-inl.h"
 
@@ -161,44 +161,31 @@ struct Sizes {
   std::int64_t block_rows, panel_classes, panels;
 };
 
-// y = a b + bias, or y += a b.
-onednn::Execution product(const onednn::MemoryDesc& a, const onednn::MemoryDesc& b,
-                          const std::optional<onednn::MemoryDesc>& bias,
-                          const onednn::MemoryDesc& y, bool add) {
-  const onednn::PrimitiveDesc desc = onednn::matmul(a, b, bias, y, add);
-  CONCORD_CHECK(desc, "oneDNN has no product of {} bytes", y.get_size());
-  return {desc, {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, bias ? DNNL_ARG_BIAS : 0, DNNL_ARG_DST}};
-}
-
 // Of a block of rows and a panel of classes: logits = x w^T + bias, dx += dlogits w, and dw =
-// dlogits^T x, or += from the second block on. Each runs on (left factor, right factor, bias or
-// null, product, scratchpad).
+// dlogits^T x, or += from the second block on.
 struct Products {
-  onednn::Execution logits, dx, first_dw, dw;
+  std::unique_ptr<Kernel> logits, dx, first_dw, dw;
 
   std::size_t scratchpad_bytes() const {
-    return std::max({logits.scratchpad_bytes(), dx.scratchpad_bytes(), first_dw.scratchpad_bytes(),
-                     dw.scratchpad_bytes()});
+    return std::max({logits->scratchpad_bytes(), dx->scratchpad_bytes(),
+                     first_dw->scratchpad_bytes(), dw->scratchpad_bytes()});
   }
 };
 
 Products make_products(const Sizes& sizes, std::int64_t width, bool has_bias) {
-  const std::int64_t rows = sizes.block_rows, features = sizes.features;
-  const auto f32 = [](std::int64_t m, std::int64_t n) {
-    return onednn::matrices({DType::kF32, {m, n}});
-  };
-  const auto factor = [&](std::int64_t m, std::int64_t n, bool transposed = false) {
-    return onednn::matrices({sizes.dtype, {m, n}}, transposed);
-  };
-  const onednn::MemoryDesc x = factor(rows, features), dw = f32(width, features);
-  const onednn::MemoryDesc dlogits_transposed = factor(rows, width, true);
-  std::optional<onednn::MemoryDesc> bias;
-  if (has_bias) bias = f32(1, width);
-  return {.logits = product(x, factor(width, features, true), bias, f32(rows, width), false),
-          .dx = product(factor(rows, width), factor(width, features), std::nullopt,
-                        f32(rows, features), true),
-          .first_dw = product(dlogits_transposed, x, std::nullopt, dw, false),
-          .dw = product(dlogits_transposed, x, std::nullopt, dw, true)};
+  const DType f32 = DType::kF32;
+  const TensorType x{sizes.dtype, {sizes.block_rows, sizes.features}};
+  const TensorType w{sizes.dtype, {width, sizes.features}};
+  const TensorType logits{f32, {sizes.block_rows, width}}, dlogits{sizes.dtype, logits.shape};
+  Product of_logits{.a = x, .b = w, .y = logits, .transpose_b = true};
+  if (has_bias) of_logits.bias = {f32, {width}};
+  Product of_dw{.a = dlogits, .b = x, .y = {f32, w.shape}, .transpose_a = true};
+  Products products{.logits = make_product(of_logits),
+                    .dx = make_product({.a = dlogits, .b = w, .y = {f32, x.shape}, .add = true}),
+                    .first_dw = make_product(of_dw)};
+  of_dw.add = true;
+  products.dw = make_product(of_dw);
+  return products;
 }
 
 // The operands of both ops: inputs x, w, labels, weight and, perhaps, bias, before them dL/dloss
@@ -349,9 +336,9 @@ class LinearCrossEntropy final : public Kernel {
             .largest = m.largest + kept * sizes_.block_rows,
             .products = p == sizes_.panels - 1 ? last_ : whole_};
   }
-  void multiply(onednn::Execution& product, T* a, T* b, float* bias, float* y,
-                const Memory& m) const {
+  void multiply(Kernel& product, T* a, T* b, float* bias, float* y, const Memory& m) const {
     const auto bytes = [](auto* data) { return reinterpret_cast<std::byte*>(data); };
+    if (bias == nullptr) return product.run(std::array{bytes(a), bytes(b), bytes(y), m.onednn});
     product.run(std::array{bytes(a), bytes(b), bytes(bias), bytes(y), m.onednn});
   }
   // Calls f(row of the block) for rows of a panel.
@@ -368,7 +355,7 @@ class LinearCrossEntropy final : public Kernel {
         for_type<T>(HWY_DYNAMIC_DISPATCH(AddToRow), HWY_DYNAMIC_DISPATCH(AddToRowBF16));
     for (std::int64_t i = 0; i < sizes_.panels; ++i) {
       const Panel p = panel(m, i);
-      multiply(p.products.logits, m.block_x, m.w + p.begin * sizes_.features,
+      multiply(*p.products.logits, m.block_x, m.w + p.begin * sizes_.features,
                has_bias_ ? m.bias + p.begin : nullptr, m.logits, m);
       for_each_row(block.count, p, [&](std::int64_t r) {
         add_to_row(m.logits + r * p.width, static_cast<std::size_t>(p.width),
@@ -393,9 +380,9 @@ class LinearCrossEntropy final : public Kernel {
     for (std::int64_t i = sizes_.panels - 1; i >= 0; --i) {
       const Panel p = panel(m, i);
       turn_into_gradients(m, block, p);
-      multiply(p.products.dx, m.dlogits, m.w + p.begin * features, nullptr, m.block_dx, m);
-      multiply(block.is_first ? p.products.first_dw : p.products.dw, m.dlogits, m.block_x, nullptr,
-               m.dw + p.begin * features, m);
+      multiply(*p.products.dx, m.dlogits, m.w + p.begin * features, nullptr, m.block_dx, m);
+      multiply(block.is_first ? *p.products.first_dw : *p.products.dw, m.dlogits, m.block_x,
+               nullptr, m.dw + p.begin * features, m);
       if (has_bias_) add_to_bias(m, block, p);
     }
     for (std::int64_t r = 0; r < block.count; ++r) {
