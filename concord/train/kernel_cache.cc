@@ -12,6 +12,11 @@ namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{64} << 20;
 
+// An entry of the file beside the choices. Raised when kernels gain a candidate: what was chosen
+// without it is measured anew.
+constexpr const char* kVersionKey = "version";
+constexpr const char* kVersion = "2";
+
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
@@ -45,7 +50,10 @@ KernelChoices parse_kernel_choices(const std::string& text, const std::string& s
 KernelChoices load_kernel_choices(const std::filesystem::path& path) {
   if (path.empty() || !file_exists(path)) return {};
   try {
-    return parse_kernel_choices(read_file(path, kMostBytes), path.string());
+    KernelChoices choices = parse_kernel_choices(read_file(path, kMostBytes), path.string());
+    const auto version = choices.extract(kVersionKey);
+    if (version.empty() || version.mapped() != kVersion) return {};
+    return choices;
   } catch (const Error& error) {
     log("kernels are measured anew: {}", error.what());
     return {};
@@ -62,6 +70,7 @@ void save_kernel_choices(const std::filesystem::path& path, const KernelChoices&
     const std::size_t before = all.size();
     all.insert(choices.begin(), choices.end());
     if (all.size() == before) return;
+    all[kVersionKey] = kVersion;
     std::error_code ignored;
     std::filesystem::create_directories(path.parent_path(), ignored);
     write_file_atomically(path, to_json(all));

@@ -15,7 +15,8 @@ namespace concord::train {
 // Empty when neither XDG_CACHE_HOME nor HOME is set: nothing is remembered then.
 std::filesystem::path kernel_cache_path();
 
-// A file that is missing gives no choices; one that is damaged gives none and says so in the log.
+// A file that is missing, or of a version with fewer kernels to choose from, gives no choices; one
+// that is damaged gives none and says so in the log.
 KernelChoices load_kernel_choices(const std::filesystem::path& path);
 
 // Adds the choices to those in the file. A failure is said in the log and costs only time later.
