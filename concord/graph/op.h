@@ -38,7 +38,6 @@ struct Bf16Form {
     kNever,    // it computes in f32
     kAlways,   // its inputs are cast to bf16
     kFollows,  // it computes in bf16 where its inputs come in bf16
-    kStarts,   // it takes what comes; its result is taken for bf16 by those that follow
   };
   Use use = Use::kNever;
   std::uint32_t inputs = 0;     // bit i: whether input i is bf16 then, bit 31 for all from 31 on

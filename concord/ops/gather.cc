@@ -36,8 +36,7 @@ const RegisterOp gather_op{{
           kNoValue};
     },
     .cost = moves_only,
-    // Only the rows that are taken are cast, not the table.
-    .bf16 = {.use = Bf16Form::Use::kStarts},
+    .bf16 = follows_bf16(),
 }};
 
 // Inputs: dy, indices. Output: dx, whose dim `dim` has attribute extent's indices: at each, the sum

@@ -55,7 +55,6 @@ class MixedPrecision {
     const Node& node = graph_.nodes[n];
     const Use use = form(n).use;
     in_bf16_[n] = use == Use::kAlways || (use == Use::kFollows && is_given_bf16(n));
-    if (use == Use::kStarts) types_[index(node.outputs[0])].dtype = DType::kBF16;
     if (!in_bf16_[n]) return;
     std::vector<TensorType> inputs;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -100,9 +99,7 @@ class MixedPrecision {
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       ValueId& input = node.inputs[i];
       const bool takes_bf16 = in_bf16_[n] && op.bf16.takes(i);
-      input = op.bf16.use == Use::kStarts
-                  ? rewriter_[input]
-                  : in_type(input, takes_bf16 ? DType::kBF16 : DType::kF32, node.name);
+      input = in_type(input, takes_bf16 ? DType::kBF16 : DType::kF32, node.name);
       inputs.push_back(rewriter_.graph().type(input));
     }
     if (in_bf16_[n] && op.bf16.chooses_output && !wanted_[index(node.outputs[0])]) {

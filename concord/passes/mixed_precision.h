@@ -9,7 +9,8 @@
 //               the cross-entropy of a linear layer are products too.
 //   followers   element-wise ops, norms, pooling: compute in bf16 where what comes from the
 //               microbatch is bf16; parameters among their operands are cast. One f32 operand, such
-//               as the target of a regression, keeps them in f32.
+//               as the target of a regression, keeps them in f32. So rows of a table of embeddings
+//               are f32, and all that blocks add to them.
 //   the others  losses and counts: compute in f32. A product whose result nobody takes in bf16
 //               writes it in f32, and a follower between the two stays in f32, so that logits and
 //               gradients of parameters, those of tied ones added up, are never rounded to bf16.
