@@ -7,6 +7,7 @@
 #include <jpeglib.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <openssl/crypto.h>
 #include <pcre2.h>
 #include <png.h>
 #include <toml++/toml.h>
@@ -128,6 +129,7 @@ std::vector<Library> libraries() {
       {"CLI11", CLI11_VERSION},
       {"xxHash", fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100)},
       {"zlib", zlibVersion()},
+      {"OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING)},
       {"PCRE2", fmt::format("{}.{}", PCRE2_MAJOR, PCRE2_MINOR)},
       {"libjpeg-turbo", fmt::format("{}.{}.{}", LIBJPEG_TURBO_VERSION_NUMBER / 1000000,
                                     LIBJPEG_TURBO_VERSION_NUMBER / 1000 % 1000,

@@ -1,0 +1,59 @@
+// TCP connections for the few bytes by which ranks find each other. Gradients travel through
+// transports (transport.h).
+//
+// Every wait has a deadline. Errors name the other end and what the system said. A socket is used
+// by one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "concord/base/deadline.h"
+
+namespace concord::net {
+
+// Owns a file descriptor. Child processes do not inherit it.
+class Socket {
+ public:
+  Socket() = default;
+  explicit Socket(int descriptor) : descriptor_(descriptor) {}
+  Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
+  ~Socket();
+
+  int descriptor() const { return descriptor_; }
+  bool is_open() const { return descriptor_ >= 0; }
+
+ private:
+  int descriptor_ = -1;
+};
+
+struct Endpoint {
+  std::string host;  // a name or a numeric address
+  std::uint16_t port = 0;
+};
+// "127.0.0.1:4711", "[::1]:4711"
+std::string to_string(const Endpoint& endpoint);
+
+// Listens on one address, never on all of them unless it is told so ("0.0.0.0", "::"). Port 0 takes
+// a free one. Throws Error where the address is not this machine's or the port is taken.
+Socket listen_on(const Endpoint& endpoint);
+// The numeric address and port of a socket's own end, and of the other.
+Endpoint local_endpoint(const Socket& socket);
+Endpoint remote_endpoint(const Socket& socket);
+
+// Tries every address of the host, again and again until the deadline: whoever listens there may
+// not have begun to. Throws Error that says what each address answered last.
+Socket connect_to(const Endpoint& endpoint, Deadline deadline);
+
+// All bytes, or Error: the deadline has passed, or the other end has closed.
+void send_all(const Socket& socket, std::span<const std::byte> bytes, Deadline deadline);
+void receive_all(const Socket& socket, std::span<std::byte> bytes, Deadline deadline);
+
+}  // namespace concord::net
