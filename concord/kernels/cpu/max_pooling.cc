@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "concord/kernels/cpu/max_pooling.cc"
@@ -27,6 +28,13 @@ struct MaxPooling {
   ops::Window2d window;
   T *x = nullptr, *y = nullptr;   // or their gradients
   std::uint8_t* index = nullptr;  // like y: the place of the maximum in its window
+
+  // Each pixel lies in one window, and windows hold nothing else.
+  bool tiles_x() const {
+    return window.stride == window.kernel && window.padding == ops::Extent2d{0, 0} &&
+           y_planes.height * window.kernel[0] == x_planes.height &&
+           y_planes.width * window.kernel[1] == x_planes.width;
+  }
 };
 
 // The taps of a window at this position that lie inside of the image.
@@ -94,9 +102,12 @@ HWY_INLINE void for_each_tap(const MaxPooling<T>& p, std::int64_t plane, std::in
   }
 }
 
+// Below p is a copy: bytes that are written, as an index is, might change whatever a reference
+// names.
+
 // The first of equal elements is the maximum.
 template <typename Taps, typename T>
-void pool_plane_by(const MaxPooling<T>& p, std::int64_t plane) {
+void pool_plane_by(const MaxPooling<T> p, std::int64_t plane) {
   const D d;
   const Places places;
   const bool keeps_index = p.index != nullptr;
@@ -122,11 +133,9 @@ void pool_plane_by(const MaxPooling<T>& p, std::int64_t plane) {
 
 // A pixel that several windows share sums what they send it.
 template <typename Taps, typename T>
-void pool_plane_backward_by(const MaxPooling<T>& p, std::int64_t plane) {
+void pool_plane_backward_by(const MaxPooling<T> p, std::int64_t plane) {
   const D d;
   const Places places;
-  const bool shared =
-      p.window.stride[0] < p.window.kernel[0] || p.window.stride[1] < p.window.kernel[1];
   std::fill_n(p.x + plane * p.x_planes.plane(), p.x_planes.plane(), T());
   for_each_window<Taps>(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
     const V gradient = load_vector(d, p.y + y);
@@ -134,7 +143,24 @@ void pool_plane_backward_by(const MaxPooling<T>& p, std::int64_t plane) {
     for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
       const auto here = hn::Eq(index, hn::Set(places, static_cast<std::int32_t>(place)));
       const V share = hn::IfThenElseZero(hn::RebindMask(d, here), gradient);
-      store_vector(d, shared ? hn::Add(load_vector(d, p.x + x), share) : share, p.x + x);
+      store_vector(d, hn::Add(load_vector(d, p.x + x), share), p.x + x);
+    });
+  });
+}
+
+// The same where each pixel has a window of its own: it gets all or nothing, whatever its type.
+template <typename Taps, typename T>
+void pool_tiles_backward_by(const MaxPooling<T> p, std::int64_t plane) {
+  using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
+  const hn::Rebind<Bits, D> bits;
+  const auto* gradients = reinterpret_cast<const Bits*>(p.y);
+  auto* pixels = reinterpret_cast<Bits*>(p.x);
+  for_each_window<Taps>(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
+    const auto gradient = hn::LoadU(bits, gradients + y);
+    const auto index = hn::PromoteTo(bits, hn::LoadU(Bytes(), p.index + y));
+    for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
+      const auto here = hn::Eq(index, hn::Set(bits, static_cast<Bits>(place)));
+      hn::StoreU(hn::IfThenElseZero(here, gradient), bits, pixels + x);
     });
   });
 }
@@ -145,8 +171,9 @@ void pool_plane(const MaxPooling<T>& p, std::int64_t plane) {
 }
 template <typename T>
 void pool_plane_backward(const MaxPooling<T>& p, std::int64_t plane) {
-  TwoTaps::hold_for(p) ? pool_plane_backward_by<TwoTaps>(p, plane)
-                       : pool_plane_backward_by<WindowTaps>(p, plane);
+  if (!p.tiles_x()) return pool_plane_backward_by<WindowTaps>(p, plane);
+  TwoTaps::hold_for(p) ? pool_tiles_backward_by<TwoTaps>(p, plane)
+                       : pool_tiles_backward_by<WindowTaps>(p, plane);
 }
 
 void MaxPoolPlane(const MaxPooling<float>& p, std::int64_t plane) { pool_plane(p, plane); }

@@ -40,15 +40,19 @@ TEST(CpuKernel, MaxPool) {
 }
 
 TEST(CpuKernel, MaxPoolOfNeighbouringSamples) {
-  const Shape shape{32, 3, 5, 6};
-  const Layout tiles(shape, {3 * 30 * 16, 30 * 16, 6 * 16, 16}, shape.dims(), {{0, 16}});
-  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, shape}},
-                               .build =
-                                   [](GraphBuilder& b, const std::vector<ValueId>& x) {
-                                     ops::max_pool2d(b, x[0], {.kernel = {2, 2}, .stride = {2, 2}});
-                                   },
-                               .tolerance = 1e-6,
-                               .offered = tiles}));
+  // Windows that leave a row over, and windows that leave nothing.
+  for (const Shape& shape : {Shape{32, 3, 5, 6}, Shape{32, 3, 4, 6}}) {
+    const std::int64_t row = shape[3] * 16, plane = shape[2] * row;
+    const Layout tiles(shape, {3 * plane, plane, row, 16}, shape.dims(), {{0, 16}});
+    EXPECT_EQ("",
+              check_kernels({.inputs = {{DType::kF32, shape}},
+                             .build =
+                                 [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                   ops::max_pool2d(b, x[0], {.kernel = {2, 2}, .stride = {2, 2}});
+                                 },
+                             .tolerance = 1e-6,
+                             .offered = tiles}));
+  }
 }
 
 // 256 places do not fit into a byte.
