@@ -55,6 +55,7 @@ nlohmann::json describe(const Config& config, train::Engine& engine) {
           {"gradient_bytes", program.sums_bytes},
           {"arena_bytes", program.arena_bytes},
           {"arena_lower_bound_bytes", program.arena_lower_bound},
+          {"workspace_bytes", engine.workspace_bytes()},
           {"program_steps",
            program.prologue.size() + program.microbatch.size() + program.update.size()}};
 }
@@ -78,7 +79,8 @@ void print_text(const nlohmann::json& info) {
       "work             {}FLOP a sample, {}FLOP a step\n"
       "states           {}\n"
       "gradient         {} for each sum that is kept\n"
-      "arena            {}; no plan could need less than {}\n",
+      "arena            {}; no plan could need less than {}\n"
+      "workspace        {}: arena and prologues, by turns of training and evaluation\n",
       info["model"].get<std::string>(), info["parameter_count"].get<std::int64_t>(),
       info["statistic_count"].get<std::int64_t>(),
       info["optimizer_state_count"].get<std::int64_t>(), info["batch"].get<std::int64_t>(),
@@ -86,7 +88,7 @@ void print_text(const nlohmann::json& info) {
       info["precision"].get<std::string>(), format_count(info["flops_per_sample"].get<double>()),
       format_count(info["flops_per_step"].get<double>()), bytes(info["state_bytes"]),
       bytes(info["gradient_bytes"]), bytes(info["arena_bytes"]),
-      bytes(info["arena_lower_bound_bytes"]));
+      bytes(info["arena_lower_bound_bytes"]), bytes(info["workspace_bytes"]));
 }
 
 void run_info(const InfoArguments& arguments) {

@@ -32,13 +32,14 @@ std::string find_nonfinite(const Value& value, const std::byte* bytes) {
   return "";
 }
 
+constexpr std::size_t whole_pages(std::size_t bytes) {
+  constexpr std::size_t kPage = 4096;
+  return (bytes + kPage - 1) / kPage * kPage;
+}
+
 }  // namespace
 
 void Executor::prepare(Program& program) {
-  if (program.arena_bytes > arena_->bytes()) {
-    *arena_ = Buffer();  // before the larger one is there
-    *arena_ = Buffer(program.arena_bytes);
-  }
   if (program.sums_bytes > 0 && sums_bytes_ == 0) {
     sums_bytes_ = program.sums_bytes;
     sums_ = LeafSums(sums_bytes_);
@@ -48,17 +49,20 @@ void Executor::prepare(Program& program) {
       operands_.resize(std::max(operands_.size(), step.operands.size()));
     }
   }
-  prologues_[&program] = {.memory = Buffer(program.prologue_bytes)};
-}
-
-std::size_t Executor::prologue_bytes() const {
-  std::size_t bytes = 0;
-  for (const auto& [program, prologue] : prologues_) bytes += prologue.memory.bytes();
-  return bytes;
+  prologues_[&program] = {.offset = prologue_bytes_};
+  prologue_bytes_ += whole_pages(program.prologue_bytes);
+  arena_bytes_ = std::max(arena_bytes_, whole_pages(program.arena_bytes));
+  Workspace& workspace = *workspace_;
+  if (arena_bytes_ + prologue_bytes_ > workspace.memory.bytes()) {
+    workspace.memory = Buffer();  // before the larger one is there
+    workspace.memory = Buffer(arena_bytes_ + prologue_bytes_);
+  }
+  workspace.user = nullptr;  // prologues may have moved
 }
 
 Executor::Bases Executor::bases(const Program& program) const {
-  return {states_.data(), sums_base_, prologues_.at(&program).memory.data(), arena_->data()};
+  std::byte* const arena = workspace_->memory.data();
+  return {states_.data(), sums_base_, arena + arena_bytes_ + prologues_.at(&program).offset, arena};
 }
 
 void Executor::run(const ProgramStep& step, const Bases& bases) {
@@ -78,12 +82,20 @@ void Executor::run(const Program& program, const std::vector<ProgramStep>& steps
   }
 }
 
+void Executor::take_turn() {
+  if (workspace_->user == this) return;
+  workspace_->user = this;
+  for (auto& [program, prologue] : prologues_) prologue.states_version = 0;
+}
+
 void Executor::begin_step() {
+  take_turn();
   ++step_;
   sums_.clear();
 }
 
 void Executor::run_prologue(Program& program) {
+  take_turn();
   Prologue& last = prologues_.at(&program);
   const bool same_inputs = last.step == step_ || !program.prologue_reads_step_inputs;
   if (last.states_version == states_.version() && same_inputs) return;

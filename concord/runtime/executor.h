@@ -8,9 +8,9 @@
 // A program without batch inputs, such as one that continues a text, is run by update() alone.
 //
 // Several programs may contribute to one step (the full microbatch and the shorter one that ends an
-// epoch); their sums have the same layouts. Programs share one arena, sized for the largest, also
-// those of several executors that take turns. Each keeps what its prologue computed, which is run
-// again when a state has changed since, and in a new step when it reads step inputs.
+// epoch); their sums have the same layouts. Programs share one arena, sized for the largest. Each
+// keeps what its prologue computed, which is run again when a state has changed since, and in a new
+// step when it reads step inputs. Executors that take turns share all this memory.
 // In the steady state nothing is allocated. Used by one thread.
 #pragma once
 
@@ -27,12 +27,21 @@
 
 namespace concord {
 
+class Executor;
+
+// What executors that take turns from step to step compute in: what one has kept is lost when
+// another begins.
+struct Workspace {
+  Buffer memory;
+  const Executor* user = nullptr;
+};
+
 class Executor {
  public:
-  // The programs must be compiled over `states`, which outlives the executor. Executors of one
-  // arena take turns from step to step.
-  explicit Executor(StateStore& states, std::shared_ptr<Buffer> arena = std::make_shared<Buffer>())
-      : states_(states), arena_(std::move(arena)), sums_(0) {}
+  // The programs must be compiled over `states`, which outlives the executor.
+  explicit Executor(StateStore& states,
+                    std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>())
+      : states_(states), workspace_(std::move(workspace)), sums_(0) {}
 
   // Makes room for a program; call for each one before its first use.
   void prepare(Program& program);
@@ -70,14 +79,14 @@ class Executor {
   // runs. What the program has computed, its sums included, is lost.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
 
-  std::size_t arena_bytes() const { return arena_->bytes(); }
-  std::size_t prologue_bytes() const;
+  // Of the memory that it shares with other executors.
+  std::size_t workspace_bytes() const { return workspace_->memory.bytes(); }
 
  private:
   // What a program's prologue computed, and from what.
   struct Prologue {
-    Buffer memory;
-    std::uint64_t states_version = 0;  // 0: it has not run
+    std::size_t offset = 0;            // behind the arena
+    std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
   using Bases = std::array<std::byte*, 4>;  // by region
@@ -86,13 +95,16 @@ class Executor {
   static std::byte* resolve(const Bases& bases, const Address& address) {
     return bases[static_cast<std::size_t>(address.region)] + address.offset;
   }
+  void take_turn();
   void run_prologue(Program& program);
   void run(const Program& program, const std::vector<ProgramStep>& steps,
            std::vector<double>* seconds);
   void run(const ProgramStep& step, const Bases& bases);
 
   StateStore& states_;
-  std::shared_ptr<Buffer> arena_;
+  std::shared_ptr<Workspace> workspace_;
+  std::size_t arena_bytes_ = 0;     // of the largest program
+  std::size_t prologue_bytes_ = 0;  // of all programs
   LeafSums sums_;
   std::size_t sums_bytes_ = 0;
   std::byte* sums_base_ = nullptr;

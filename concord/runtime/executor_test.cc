@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <limits>
 
 #include "concord/autodiff/backpropagate.h"
@@ -141,17 +142,35 @@ TEST(Executor, ASingleMicrobatchKeepsNothingOfStates) {
   }
 }
 
-// An evaluation between the steps of a training may use its memory.
-TEST(Executor, ExecutorsOfOneArenaTakeTurns) {
+// An evaluation between the steps of a training may use its memory. What the training has kept is
+// then lost: its next step runs the prologue again, though no state has changed.
+TEST(Executor, ExecutorsOfOneWorkspaceTakeTurns) {
   TestStep step(weighted_sum(4));
-  step.set_states(numbers(0, 4));
-  const auto arena = std::make_shared<Buffer>();
-  Executor one(step.states(), arena), other(step.states(), arena);
-  one.prepare(step.program());
-  const std::byte* memory = arena->data();
-  other.prepare(step.program());
-  EXPECT_EQ(arena->data(), memory);
-  EXPECT_EQ(one.arena_bytes(), step.program().arena_bytes);
+  Program& program = step.program();
+  step.set_states(numbers(0, 4));  // the last weight is 9.99
+  const auto workspace = std::make_shared<Workspace>();
+  Executor one(step.states(), workspace), other(step.states(), workspace);
+  one.prepare(program);
+  const std::byte* memory = workspace->memory.data();
+  other.prepare(program);
+  EXPECT_EQ(workspace->memory.data(), memory);
+  EXPECT_EQ(one.workspace_bytes(), workspace->memory.bytes());
+  const auto last_sum = [&](Executor& executor, float x) {
+    runs = 0;
+    executor.begin_step();
+    std::fill_n(executor.at<float>(program, *find_binding(program.batch_inputs, "x")), 4000, x);
+    executor.microbatch(program, /*first_of_leaf=*/true);
+    executor.finish_leaf();
+    executor.reduce();
+    return executor.at<float>(program, *find_binding(program.outputs, "sum"))[999];
+  };
+  EXPECT_FLOAT_EQ(last_sum(one, 1), 4 * 9.99f);
+  EXPECT_FLOAT_EQ(last_sum(one, 1), 4 * 9.99f);
+  EXPECT_EQ(runs, 0);
+  std::memset(workspace->memory.data(), 1, workspace->memory.bytes());
+  EXPECT_FLOAT_EQ(last_sum(other, 2), 8 * 9.99f);
+  EXPECT_FLOAT_EQ(last_sum(one, 3), 12 * 9.99f);
+  EXPECT_EQ(runs, 1);
 }
 
 // The weights lie in blocks of channels that three channels do not fill.

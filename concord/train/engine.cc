@@ -147,9 +147,9 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
   }
-  const auto arena = std::make_shared<Buffer>();
-  training_executor_ = std::make_unique<Executor>(*states_, arena);
-  other_executor_ = std::make_unique<Executor>(*states_, arena);
+  const auto workspace = std::make_shared<Workspace>();
+  training_executor_ = std::make_unique<Executor>(*states_, workspace);
+  other_executor_ = std::make_unique<Executor>(*states_, workspace);
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
                        : options_.use == EngineUse::kEvaluation ? evaluation_

@@ -134,11 +134,8 @@ class Engine {
   // (Executor::time_alone); attention and the linear cross-entropy are among them. For after a
   // step.
   double seconds_of_products_alone(int runs);
-  // Of the arena and of what the prologues of training and evaluation keep.
-  std::size_t arena_bytes() const {
-    return training_executor_->arena_bytes() + training_executor_->prologue_bytes() +
-           other_executor_->prologue_bytes();
-  }
+  // Of the memory in which training and evaluation take turns.
+  std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
 
  private:
   // A program, and its inputs and outputs looked up once; null where the model has none.

@@ -196,7 +196,7 @@ class Training {
                        .steps_per_epoch = job_.steps_per_epoch(),
                        .flops_per_step = engine.flops_per_step(),
                        .peak_flops_per_second = cpu::measure_peak_flops(),
-                       .arena_bytes = engine.arena_bytes(),
+                       .workspace_bytes = engine.workspace_bytes(),
                        .output_dir = config.output.dir});
   }
 

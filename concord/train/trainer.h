@@ -34,7 +34,7 @@ struct RunStart {
   std::int64_t steps_per_epoch = 0;
   double flops_per_step = 0;
   double peak_flops_per_second = 0;  // measured on this machine with these threads
-  std::size_t arena_bytes = 0;
+  std::size_t workspace_bytes = 0;   // of arena and prologues
   std::string output_dir;
 };
 
