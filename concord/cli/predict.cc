@@ -96,7 +96,7 @@ nlohmann::json to_json(const std::string& prompt, const train::Generation& gener
 }
 
 void write_now(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (!text.empty()) std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }
 
