@@ -62,6 +62,18 @@ struct TwoTaps {
   static constexpr std::int64_t begin = 0, end = 2;
 };
 
+// The windows along a dim that hold a pixel: [begin, end), none where that is empty.
+struct HoldingWindows {
+  template <typename T>
+  HoldingWindows(const MaxPooling<T>& pooling, std::size_t along, std::int64_t pixel) {
+    const std::int64_t kernel = pooling.window.kernel[along], stride = pooling.window.stride[along];
+    const std::int64_t at = pixel + pooling.window.padding[along];
+    begin = at < kernel ? 0 : (at - kernel) / stride + 1;
+    end = std::min(at / stride + 1, along == 0 ? pooling.y_planes.height : pooling.y_planes.width);
+  }
+  std::int64_t begin, end;
+};
+
 }  // namespace concord::cpu
 #endif
 
@@ -131,21 +143,36 @@ void pool_plane_by(const MaxPooling<T> p, std::int64_t plane) {
   });
 }
 
-// A pixel that several windows share sums what they send it.
-template <typename Taps, typename T>
-void pool_plane_backward_by(const MaxPooling<T> p, std::int64_t plane) {
+// Each pixel sums, in f32, what the windows that hold it send it.
+template <typename T>
+void pool_plane_backward_by_pixels(const MaxPooling<T> p, std::int64_t plane) {
   const D d;
   const Places places;
-  std::fill_n(p.x + plane * p.x_planes.plane(), p.x_planes.plane(), T());
-  for_each_window<Taps>(p, plane, [&](auto y, auto lane, const auto& rows, const auto& columns) {
-    const V gradient = load_vector(d, p.y + y);
-    const auto index = hn::PromoteTo(places, hn::LoadU(Bytes(), p.index + y));
-    for_each_tap(p, plane, lane, rows, columns, [&](std::int64_t x, std::int64_t place) {
-      const auto here = hn::Eq(index, hn::Set(places, static_cast<std::int32_t>(place)));
-      const V share = hn::IfThenElseZero(hn::RebindMask(d, here), gradient);
-      store_vector(d, hn::Add(load_vector(d, p.x + x), share), p.x + x);
-    });
-  });
+  const auto vector = static_cast<std::int64_t>(hn::Lanes(d));
+  const PixelPlanes &x = p.x_planes, &y = p.y_planes;
+  const auto [kernel, stride, padding, dilation] = p.window;
+  T* pixel = p.x + plane * x.plane();
+  for (std::int64_t h = 0; h < x.height; ++h) {
+    const HoldingWindows rows(p, 0, h);
+    for (std::int64_t w = 0; w < x.width; ++w) {
+      const HoldingWindows columns(p, 1, w);
+      for (std::int64_t lane = 0; lane < x.lanes; lane += vector, pixel += vector) {
+        V sum = hn::Zero(d);
+        for (std::int64_t i = rows.begin; i < rows.end; ++i) {
+          const std::int64_t row = (h + padding[0] - i * stride[0]) * kernel[1];
+          for (std::int64_t j = columns.begin; j < columns.end; ++j) {
+            const std::int64_t window = plane * y.plane() + (i * y.width + j) * y.lanes + lane;
+            const auto index = hn::PromoteTo(places, hn::LoadU(Bytes(), p.index + window));
+            const std::int64_t place = row + w + padding[1] - j * stride[1];
+            const auto here = hn::Eq(index, hn::Set(places, static_cast<std::int32_t>(place)));
+            const V gradient = load_vector(d, p.y + window);
+            sum = hn::Add(sum, hn::IfThenElseZero(hn::RebindMask(d, here), gradient));
+          }
+        }
+        store_vector(d, sum, pixel);
+      }
+    }
+  }
 }
 
 // The same where each pixel has a window of its own: it gets all or nothing, whatever its type.
@@ -171,7 +198,7 @@ void pool_plane(const MaxPooling<T>& p, std::int64_t plane) {
 }
 template <typename T>
 void pool_plane_backward(const MaxPooling<T>& p, std::int64_t plane) {
-  if (!p.tiles_x()) return pool_plane_backward_by<WindowTaps>(p, plane);
+  if (!p.tiles_x()) return pool_plane_backward_by_pixels(p, plane);
   TwoTaps::hold_for(p) ? pool_tiles_backward_by<TwoTaps>(p, plane)
                        : pool_tiles_backward_by<WindowTaps>(p, plane);
 }

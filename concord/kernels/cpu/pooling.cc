@@ -73,6 +73,17 @@ bool is_computed_in_f32(const Signature& s) {
   return has(DType::kBF16) && has(DType::kI32);
 }
 
+// Where windows overlap, oneDNN adds up what they send a pixel in bf16.
+bool adds_in_bf16(const Signature& s) {
+  if (s.outputs[0].type.dtype != DType::kBF16) return false;
+  const ops::Window2d window = ops::Window2d::of(s.node);
+  const ops::Extent2d windows = ops::spatial_size(s.inputs[0].type.shape);
+  const auto overlap = [&](std::size_t along) {
+    return window.stride[along] < window.kernel[along] && windows[along] > 1;
+  };
+  return overlap(0) || overlap(1);
+}
+
 std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy& policy) {
   if (auto kernel = is_max(s.node) ? make_max_pooling(s) : nullptr) return kernel;
   if (is_computed_in_f32(s)) return run_in_f32(s, make_forward(in_f32(s), policy));
@@ -91,7 +102,9 @@ std::unique_ptr<Kernel> make_forward(const Signature& s, KernelPolicy& policy) {
 
 std::unique_ptr<Kernel> make_backward(const Signature& s, KernelPolicy& policy) {
   if (auto kernel = is_max(s.node) ? make_max_pooling(s) : nullptr) return kernel;
-  if (is_computed_in_f32(s)) return run_in_f32(s, make_backward(in_f32(s), policy));
+  if (is_computed_in_f32(s) || adds_in_bf16(s)) {
+    return run_in_f32(s, make_backward(in_f32(s), policy));
+  }
   const onednn::PrimitiveDesc desc =
       onednn::pooling_backward(algorithm_of(s.node), onednn::describe(s.outputs[0]),
                                onednn::describe(s.inputs[0]), ops::Window2d::of(s.node));

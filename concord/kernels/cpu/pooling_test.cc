@@ -22,10 +22,6 @@ const Case kCases[] = {
     {{1, 1, 6, 6}, {.kernel = {3, 3}, .stride = {3, 3}}},
 };
 
-// Where windows overlap, oneDNN adds up gradients of bf16 in bf16: here up to nine, whose sums,
-// below 8, are rounded by at most 2^-6.
-constexpr double kOverlapping = 3e-2;
-
 TEST(CpuKernel, MaxPool) {
   for (const Case& c : kCases) {
     EXPECT_EQ("",
@@ -34,8 +30,7 @@ TEST(CpuKernel, MaxPool) {
                                             [&](GraphBuilder& b, const std::vector<ValueId>& x) {
                                               ops::max_pool2d(b, x[0], c.options);
                                             },
-                                        .tolerance = 1e-6,
-                                        .bf16_tolerance = kOverlapping}));
+                                        .tolerance = 1e-6}));
   }
 }
 
@@ -73,8 +68,7 @@ TEST(CpuKernel, MaxPoolTakesTheFirstOfEquals) {
                            [](GraphBuilder& b, const std::vector<ValueId>& x) {
                              ops::max_pool2d(b, x[0], {.kernel = {3, 3}, .padding = {1, 1}});
                            },
-                       .fixed = {{"x0", ref::Array(shape)}},
-                       .bf16_tolerance = kOverlapping}));
+                       .fixed = {{"x0", ref::Array(shape)}}}));
   }
 }
 
@@ -87,8 +81,7 @@ TEST(CpuKernel, AveragePool) {
                                               [&](GraphBuilder& b, const std::vector<ValueId>& x) {
                                                 ops::avg_pool2d(b, x[0], c.options, include);
                                               },
-                                          .tolerance = 1e-6,
-                                          .bf16_tolerance = kOverlapping}));
+                                          .tolerance = 1e-6}));
     }
   }
 }
