@@ -12,8 +12,10 @@ using testing::HasSubstr;
 
 class KernelCache : public testing::Test {
  protected:
-  std::filesystem::path path_ =
-      std::filesystem::path(testing::TempDir()) / "kernel_cache_test" / "kernels.json";
+  // Of each test: they may run at the same time.
+  std::filesystem::path path_ = std::filesystem::path(testing::TempDir()) / "kernel_cache_test" /
+                                testing::UnitTest::GetInstance()->current_test_info()->name() /
+                                "kernels.json";
   void TearDown() override { std::filesystem::remove_all(path_.parent_path()); }
 };
 
