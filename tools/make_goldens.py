@@ -4,10 +4,11 @@ same mathematics that shares nothing with Concord. Needed only to make the files
 running and testing Concord need no Python.
 
     tools/make_goldens.py [NAME...]     NAME: mlp, lenet, resnet_small, resnet18, gpt, gpt_rotary,
-                                        vit, bert; default: all
+                                        vit, bert, mlp_adagrad, mlp_rmsprop, mlp_muon; default: all
 
-Needs PyTorch and numpy (Debian: python3-torch, python3-numpy). Weights and batches are not stored:
-both sides compute them by the same formulas, which tests/golden/golden.h states in C++:
+Needs PyTorch and numpy (Debian: python3-torch, python3-numpy; for mlp_muon PyTorch 2.9). Weights
+and batches are not stored: both sides compute them by the same formulas, which
+tests/golden/golden.h states in C++:
 
 - random numbers: Philox4x32-10 with key = seed and counter = (block, step, stream), the stream
   being the FNV-1a hash of a name (concord/base/philox.h, concord/nn/initialize.h);
@@ -21,12 +22,14 @@ both sides compute them by the same formulas, which tests/golden/golden.h states
 Each file holds the losses in double precision (what Concord's are compared with) and in single
 precision (their difference shows how far rounding alone moves them), and the loss of one more
 batch in evaluation mode, which depends on the running statistics. "bf16_spread" holds, for each of
-several seeds, the largest relative difference of all these losses between f32 and PyTorch's bf16.
+several seeds, the largest relative difference of all these losses between f32 and PyTorch's bf16;
+nothing where what a file is for is the optimizer.
 """
 import argparse
 import json
 import math
 import pathlib
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,7 +37,6 @@ from torch import nn
 from torch.nn import functional as F
 
 SEED = 1
-SPREAD_SEEDS = range(1, 21)
 STEPS = 20
 
 
@@ -443,9 +445,17 @@ CONFIGURATIONS = {
     "bert": {"width": 48, "layers": 2, "heads": 4, "mlp": 80, "max_length": 80, "labelled": 10,
              **TEXT},
 }
+MLP = {"model": "mlp", **CONFIGURATIONS["mlp"]}
+OPTIMIZERS = {
+    "mlp_adagrad": {**MLP, "optimizer": "adagrad", "weight_decay": 0.01, "learning_rate": 0.005},
+    "mlp_rmsprop": {**MLP, "optimizer": "rmsprop", "weight_decay": 0.01, "learning_rate": 0.00002},
+    "mlp_muon": {**MLP, "optimizer": "muon", "weight_decay": 0.1, "momentum": 0.95,
+                 "learning_rate": 0.003},
+}
 
 
-def make_model(name, config):
+def make_model(config):
+    name = config["model"]
     if name.startswith("gpt"):
         return Gpt(config)
     if name == "vit":
@@ -462,22 +472,54 @@ def make_model(name, config):
     return model
 
 
-def make_optimizer(model, config):
-    if config.get("optimizer") == "adamw":
-        groups = [{"params": [p for p in model.parameters() if p.dim() >= 2]},
+class Muon:
+    """For hidden matrices; AdamW for all else."""
+
+    def __init__(self, model, config):
+        options = {"lr": config["learning_rate"], "weight_decay": config["weight_decay"]}
+        classifier = f"fc{model.last}.weight"
+        hidden = [p for name, p in model.named_parameters() if p.dim() == 2 and name != classifier]
+        others = [{"params": [model.get_parameter(classifier)]},
                   {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0}]
-        return torch.optim.AdamW(groups, lr=config["learning_rate"],
-                                 weight_decay=config["weight_decay"])
-    return torch.optim.SGD(model.parameters(), lr=config["learning_rate"],
-                           momentum=config["momentum"])
+        self.dtype = hidden[0].dtype
+        self.parts = [torch.optim.Muon(hidden, momentum=config["momentum"],
+                                       adjust_lr_fn="match_rms_adamw", **options),
+                      torch.optim.AdamW(others, **options)]
+
+    def zero_grad(self):
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self):
+        # PyTorch orthogonalizes in bf16, which would leave three digits to compare.
+        with mock.patch.object(torch, "bfloat16", self.dtype):
+            for part in self.parts:
+                part.step()
 
 
-def train(name, config, dtype):
+def make_optimizer(model, config):
+    name, rate = config.get("optimizer", "sgd"), config["learning_rate"]
+    if name == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=rate, momentum=config["momentum"])
+    if name == "muon":
+        return Muon(model, config)
+    options = {"lr": rate, "weight_decay": config["weight_decay"]}
+    groups = [{"params": [p for p in model.parameters() if p.dim() >= 2]},
+              {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0}]
+    if name == "adagrad":
+        return torch.optim.Adagrad(groups, **options)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(groups, momentum=config["momentum"], **options)
+    assert name == "adamw"
+    return torch.optim.AdamW(groups, **options)
+
+
+def train(config, dtype):
     """In bf16: PyTorch's own mixture with f32, in which the weights stay."""
     is_mixed = dtype == torch.bfloat16
     if is_mixed:
         dtype = torch.float32
-    model = make_model(name, config).to(dtype)
+    model = make_model(config).to(dtype)
     optimizer = make_optimizer(model, config)
 
     def loss_of(step):
@@ -511,30 +553,33 @@ def difference(run, other):
     return max(abs(a - b) / abs(a) for a, b in zip([*run[0], run[1]], [*other[0], other[1]]))
 
 
-def bf16_spread(name, config):
-    """How far bf16 moves PyTorch's losses, for each of SPREAD_SEEDS."""
+def bf16_spread(config, seeds):
+    """How far bf16 moves PyTorch's losses, for each of the seeds 1, 2, ..."""
     global SEED
     spread = []
-    for SEED in SPREAD_SEEDS:
-        runs = [train(name, config, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    for SEED in range(1, seeds + 1):
+        runs = [train(config, dtype) for dtype in (torch.float32, torch.bfloat16)]
         spread.append(float(f"{difference(*runs):.3g}"))
     SEED = 1
     return spread
 
 
 def main():
+    configurations = {**CONFIGURATIONS, **OPTIMIZERS}
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("names", nargs="*", choices=[*CONFIGURATIONS, []], metavar="NAME")
-    names = parser.parse_args().names or CONFIGURATIONS
+    parser.add_argument("names", nargs="*", choices=[*configurations, []], metavar="NAME")
+    names = parser.parse_args().names or configurations
     folder = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
     for name in names:
         config = {"model": name.split("_rotary")[0], "seed": SEED, "classes": 10, "momentum": 0.9,
-                  **CONFIGURATIONS[name]}
-        losses, evaluation = train(name, config, torch.float64)
-        losses32, evaluation32 = train(name, config, torch.float32)
+                  **configurations[name]}
+        losses, evaluation = train(config, torch.float64)
+        losses32, evaluation32 = train(config, torch.float32)
+        # One seed of resnet18 takes a minute.
+        seeds = 0 if name in OPTIMIZERS else 5 if name == "resnet18" else 20
         result = {**config, "losses": losses, "evaluation_loss": evaluation,
                   "losses_f32": losses32, "evaluation_loss_f32": evaluation32,
-                  "bf16_spread": bf16_spread(name, config)}
+                  "bf16_spread": bf16_spread(config, seeds)}
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()]
         (folder / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
         spread = max(abs(a - b) / abs(a) for a, b in zip(losses, losses32))

@@ -62,6 +62,10 @@ TEST(GoldenReference, GptWithRotaryPositionsTrainsAsInPytorch) {
 TEST(GoldenReference, VitTrainsAsInPytorch) { expect_losses("vit", 1e-9); }
 TEST(GoldenReference, BertTrainsAsInPytorch) { expect_losses("bert", 1e-9); }
 TEST(GoldenReference, ResidualNetworkTrainsAsInPytorch) { expect_losses("resnet_small", 1e-8); }
+TEST(GoldenReference, AdagradTrainsAsInPytorch) { expect_losses("mlp_adagrad", 1e-10); }
+TEST(GoldenReference, RmspropTrainsAsInPytorch) { expect_losses("mlp_rmsprop", 1e-10); }
+// PyTorch divides by a norm to which nothing is added.
+TEST(GoldenReference, MuonTrainsAsInPytorch) { expect_losses("mlp_muon", 1e-8); }
 
 }  // namespace
 }  // namespace concord::nn

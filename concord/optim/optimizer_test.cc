@@ -116,6 +116,7 @@ void check_adam(const OptimizerOptions& o) {
               }));
 }
 
+// Chen et al. 2023, program 1.
 void check_lion(const OptimizerOptions& o) {
   expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
                 const double sum = o.beta1 * memory.m + (1 - o.beta1) * g;
@@ -124,6 +125,7 @@ void check_lion(const OptimizerOptions& o) {
               }));
 }
 
+// PyTorch's, as train/golden_test.cc also shows.
 void check_rmsprop(const OptimizerOptions& o) {
   expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
                 if (o.decoupled) p *= 1 - kLearningRate * decay;
@@ -134,6 +136,7 @@ void check_rmsprop(const OptimizerOptions& o) {
               }));
 }
 
+// Duchi, Hazan, Singer 2011, figure 1, diagonal; also PyTorch's.
 void check_adagrad(const OptimizerOptions& o) {
   expect_near(evaluate_graph(o), loop(o, [&](double p, double g, double decay, auto& memory, int) {
                 if (o.decoupled) p *= 1 - kLearningRate * decay;
@@ -143,7 +146,8 @@ void check_adagrad(const OptimizerOptions& o) {
               }));
 }
 
-// Of a scalar, the norm is the absolute value. Only the first of the two scalars decays.
+// You, Gitman, Ginsburg 2017, algorithm 1, with the learning rate outside of the momentum. Of a
+// scalar, the norm is the absolute value. Only the first of the two scalars decays.
 void check_lars(const OptimizerOptions& o) {
   expect_near(evaluate_graph(o),
               loop(o, [&, i = 0](double p, double g, double decay, auto& memory, int) mutable {
@@ -156,6 +160,7 @@ void check_lars(const OptimizerOptions& o) {
               }));
 }
 
+// You et al. 2020, algorithm 2, phi being the identity.
 void check_lamb(const OptimizerOptions& o) {
   expect_near(evaluate_graph(o),
               loop(o, [&, i = 0](double p, double g, double decay, auto& memory, int t) mutable {

@@ -51,10 +51,19 @@ void expect_losses(const std::string& name, double tolerance, bool measure = fal
   }
 }
 
+// Of an even number the greater of the two in the middle.
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
 // How far bf16 moves the losses of a training, and PyTorch's: the largest relative difference from
 // those in f32. It is chance how the rounding errors of the first steps grow in the last; so
-// several seeds are trained from, and the middle one is to lie within what PyTorch's twenty spread
-// over.
+// several seeds are trained from, and the middle one is to lie within what PyTorch's spread over,
+// and not far above their middle. Measured, it was 0.3 to 1.34 times that. Of five seeds drawn from
+// PyTorch's own twenty the middle is above 1.5 times in at most one draw of 40; of mlp and lenet,
+// whose seeds differ most, in one of 6 and of 10.
 void expect_bf16_losses(const std::string& name, std::uint64_t seeds = 5) {
   if (!cpu::has_bf16()) GTEST_SKIP() << "the processor has no bf16";
   golden::Golden golden = golden::load(CONCORD_SOURCE_DIR, name);
@@ -67,8 +76,9 @@ void expect_bf16_losses(const std::string& name, std::uint64_t seeds = 5) {
       moved.back() = std::max(moved.back(), std::abs(f32[i] - bf16[i]) / std::abs(f32[i]));
     }
   }
-  std::ranges::nth_element(moved, moved.begin() + std::ssize(moved) / 2);
-  EXPECT_LE(moved[moved.size() / 2], std::ranges::max(golden.bf16_spread));
+  const double middle = median(moved);
+  EXPECT_LE(middle, std::ranges::max(golden.bf16_spread));
+  EXPECT_LE(middle, 1.5 * median(golden.bf16_spread));
   EXPECT_GT(std::ranges::min(moved), 0);
 }
 
@@ -79,6 +89,9 @@ TEST(GoldenEngine, GptTrainsAsInPytorch) { expect_losses("gpt", 1e-5); }
 TEST(GoldenEngine, GptWithRotaryPositionsTrainsAsInPytorch) { expect_losses("gpt_rotary", 1e-5); }
 TEST(GoldenEngine, VitTrainsAsInPytorch) { expect_losses("vit", 1e-5); }
 TEST(GoldenEngine, BertTrainsAsInPytorch) { expect_losses("bert", 1e-5); }
+TEST(GoldenEngine, AdagradTrainsAsInPytorch) { expect_losses("mlp_adagrad", 1e-5); }
+TEST(GoldenEngine, RmspropTrainsAsInPytorch) { expect_losses("mlp_rmsprop", 1e-5); }
+TEST(GoldenEngine, MuonTrainsAsInPytorch) { expect_losses("mlp_muon", 1e-5); }
 TEST(GoldenEngine, Resnet18TrainsAsInPytorch) { expect_losses("resnet18", 5e-5); }
 TEST(GoldenEngine, Resnet18TrainsAsInPytorchWithTheFastestKernels) {
   expect_losses("resnet18", 1e-4, /*measure=*/true);
