@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizers.json with the public package (pip install tokenizers): small
+"""Writes tests/golden/tokenizers.json with the public package (pip install 'tokenizers>=0.23', of
+which earlier versions decode normalized added tokens without the space before them): small
 tokenizers in the forms of GPT-2 and Llama, texts, and what the package makes of them.
 
 Run by hand when the file should change; the build and the tests need no Python.
@@ -22,6 +23,7 @@ TEXTS = [
     "\U0001f600\U0001f600 \U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea!?",
     "<s>the cat</s> and <|endoftext|>the mat<|endoftext|>", "\u00a0nbsp\u3000wide\u2028line\u0085x",
     "\u2581the\u2581\u2581cat", "<0x0A> <unk> a\x00b\x7f", "aaaaaaaaaaaaaaaaaaaaa that'S 'tis it'\u017f",
+    "<s> <s>a <s>the mat</s><s> the mat", "\u2581<s>the\u2581mat theother the other</s>sat sat",
 ]
 
 
@@ -72,6 +74,18 @@ def llama2_normalized(crossing):
     return result
 
 
+def with_added(tokenizer, added):
+    """With these added tokens alone: content, whether it is special, whether it is normalized."""
+    vocabulary = tokenizer["model"]["vocab"]
+    tokens = []
+    for content, special, normalized in added:
+        tokens.append({"id": vocabulary.setdefault(content, len(vocabulary)), "content": content,
+                       "single_word": False, "lstrip": False, "rstrip": False,
+                       "normalized": normalized, "special": special})
+    tokenizer["added_tokens"] = sorted(tokens, key=lambda token: token["id"])
+    return tokenizer
+
+
 def unsplit(tokenizer):
     tokenizer["pre_tokenizer"]["split"] = False
     return tokenizer
@@ -85,6 +99,9 @@ TOKENIZERS = {
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]), ignore_merges=True),
     "llama2": llama2_normalized(crossing=False),
     "llama2_merging_across_spaces": llama2_normalized(crossing=True),
+    "llama2_added": with_added(llama2_normalized(crossing=False), [
+        ("<unk>", True, True), ("<s>", True, True), ("</s>", True, False),
+        ("the mat", False, True), (" other", True, True), ("sat", False, False)]),
     "llama2_metaspace": unsplit(llama2(pre_tokenizers.Metaspace(prepend_scheme="first"))),
     "metaspace_unknown": llama2(pre_tokenizers.Metaspace(prepend_scheme="always"), fallback=False),
     "metaspace_unfused": llama2(pre_tokenizers.Metaspace(prepend_scheme="never"), fallback=False,
