@@ -214,9 +214,11 @@ std::vector<ConfigKey> make_keys() {
                          "masks, dropout"),
       CONCORD_CONFIG_KEY(train.threads, between(0, kMaximumThreads),
                          "compute threads of a rank; 0: every core the process may run on"),
-      CONCORD_CONFIG_KEY(train.precision, one_of({"f32", "bf16"}),
-                         "the number format of the computation; with `bf16`, which the processor "
-                         "must have, weights, statistics and sums stay f32"),
+      CONCORD_CONFIG_KEY(
+          train.precision, one_of({"f32", "bf16"}),
+          "the number format of the computation; with `bf16`, which the processor "
+          "must have, weights, statistics and sums stay f32. `predict --prompt` computes "
+          "in f32 always: casting the weights for each token would cost more than it saves"),
       CONCORD_CONFIG_KEY(
           train.recompute, one_of({"none", "selective", "full"}),
           "what the backward pass computes again in place of finding it kept, for "

@@ -48,7 +48,8 @@ Job open_evaluation(const Config& config, const data::Task& task, const KernelCh
 std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& task,
                                        std::int64_t samples, const KernelChoices& choices);
 
-// Reads texts with the model that has learned `task`; no data is opened. Its weights are zero.
+// Reads texts with the model that has learned `task`, in f32 whatever train.precision; no data is
+// opened. Its weights are zero.
 std::unique_ptr<Decoder> make_decoder(const Config& config, const data::Task& task,
                                       const KernelChoices& choices);
 
