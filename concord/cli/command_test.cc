@@ -390,6 +390,19 @@ TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {
   double shares = 0;
   for (const json& op : result["by_op"]) shares += op["share"].get<double>();
   EXPECT_NEAR(shares, 1, 1e-6);
+  EXPECT_FALSE(result.contains("efficiency"));
+}
+
+TEST_F(Command, BenchStepRunsProductsAlone) {
+  const std::string words = "bench step small.toml --steps 3 --alone 2";
+  const Outcome outcome = run(words + " --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const json result = outcome.last_line();
+  const double alone = result["products_alone_seconds"];
+  EXPECT_GT(alone, 0);
+  EXPECT_EQ(result["efficiency"], alone / result["step_seconds"].get<double>());
+  EXPECT_THAT(run(words).out, testing::ContainsRegex("\nefficiency +[0-9.]+ %: matrix products"));
+  EXPECT_EQ(run("bench step small.toml --alone 0").code, 2);
 }
 
 std::vector<const CLI::App*> all_commands(const CLI::App& app) {

@@ -357,14 +357,15 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
-double Engine::seconds_of_products_alone(int runs) {
+bool is_product(std::string_view op) {
   constexpr std::string_view kProducts[] = {"matmul", "conv2d", "attention",
                                             "linear_cross_entropy"};
-  const auto is_product = [&](std::string_view op) {
-    return std::ranges::any_of(kProducts, [&](std::string_view product) {
-      return op == product || op.starts_with(std::string(product) + "_backward");
-    });
-  };
+  return std::ranges::any_of(kProducts, [&](std::string_view product) {
+    return op == product || op.starts_with(std::string(product) + "_backward");
+  });
+}
+
+double Engine::seconds_of_products_alone(int runs) {
   const Program& program = training_program();
   double seconds = 0;
   const auto add = [&](const std::vector<ProgramStep>& steps, double times) {

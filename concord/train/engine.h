@@ -130,9 +130,8 @@ class Engine {
   double flops_per_step() const;
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
-  // Seconds of a training step's matrix products and convolutions, each run by itself, `runs` times
-  // (Executor::time_alone); attention and the linear cross-entropy are among them. For after a
-  // step.
+  // Seconds of a training step's products (is_product), each run by itself, `runs` times
+  // (Executor::time_alone). For after a step.
   double seconds_of_products_alone(int runs);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
@@ -177,6 +176,10 @@ class Engine {
 
 // The state that holds the moving average of a parameter; null where there is none.
 const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter);
+
+// Whether a step's efficiency counts the op among its products: matrix products, convolutions, and,
+// whole, with the softmax between their products, attention and the linear cross-entropy.
+bool is_product(std::string_view op);
 
 // Whether all numbers of a state are finite.
 bool is_finite(const StateStore& states, const StateStore::Entry& entry);

@@ -8,6 +8,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/philox.h"
+#include "concord/graph/op.h"
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/step.h"
 #include "concord/train/inference.h"
@@ -282,6 +283,17 @@ TEST(Engine, RejectsABatchThatMakesFewerLeaves) {
     EXPECT_NE(std::string(error.what()).find("makes only 9 leaves of 2 samples"), std::string::npos)
         << error.what();
   }
+}
+
+TEST(Engine, CountsProductsAndTheKernelsThatHoldSuch) {
+  std::vector<std::string> products;
+  for (const Op* op : all_ops()) {
+    if (is_product(op->name)) products.push_back(op->name);
+  }
+  EXPECT_EQ(products, (std::vector<std::string>{"attention", "attention_backward", "conv2d",
+                                                "conv2d_backward_data", "conv2d_backward_weights",
+                                                "linear_cross_entropy",
+                                                "linear_cross_entropy_backward", "matmul"}));
 }
 
 TEST(DefaultLeaves, DependOnBatchAndModelAlone) {
