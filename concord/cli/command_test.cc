@@ -206,7 +206,7 @@ TEST_F(Command, TrainPrintsOneJsonObjectAndEvalAgreesWithIt) {
 TEST_F(Command, AccuracyOfARegressionIsNull) {
   const Outcome trained =
       run("train small.toml --json --quiet --set model.loss=mse --set data.targets=2 "
-          "--set train.max_steps=2");
+          "--set data.classes=10 --set train.max_steps=2");
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_EQ(trained.err, "");
   EXPECT_TRUE(trained.last_line()["accuracy"].is_null());
@@ -215,11 +215,13 @@ TEST_F(Command, AccuracyOfARegressionIsNull) {
 TEST_F(Command, AccuracyOfABinaryCrossEntropyIsAFraction) {
   const Outcome trained =
       run("train small.toml --json --quiet --set model.loss=bce --set data.targets=2 "
-          "--set train.max_steps=2");
+          "--set data.classes=10 --set train.max_steps=2");
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_GT(trained.last_line()["accuracy"], 0);
   EXPECT_LT(trained.last_line()["accuracy"], 1);
-  EXPECT_THAT(run("eval small.toml --checkpoint run --set data.targets=2 --set model.loss=mse").err,
+  EXPECT_THAT(run("eval small.toml --checkpoint run --set data.targets=2 --set data.classes=10 "
+                  "--set model.loss=mse")
+                  .err,
               HasSubstr("the checkpoint's model was trained with \"bce\": set it so"));
 }
 

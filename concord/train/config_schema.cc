@@ -163,7 +163,7 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(data.normalize, one_of({"auto", "none", "given"}),
                          "features become (x - mean) / std: `auto` measures mean and std of each "
                          "channel or column on the training data, `given` takes data.mean and "
-                         "data.std, `none` leaves the features alone"),
+                         "data.std, `none` leaves the features alone. Tokens are not normalized"),
       CONCORD_CONFIG_KEY(data.mean, kAny,
                          "the mean of each channel or column; pixels are scaled to [0, 1] before"),
       CONCORD_CONFIG_KEY(data.std, kPositive,
@@ -190,7 +190,8 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(data.shape, kExtent,
                          "the extents of one sample; an image is [channels, "
                          "height, width]"),
-      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes"),
+      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent),
+                         "classes, where model.loss is cross_entropy"),
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
                          "numbers to be predicted of a sample, where model.loss compares numbers; "
                          "0: one"),
@@ -444,6 +445,10 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
     return problem("data.mask_token", data.mask_token,
                    fmt::format("it to be left out: {} fills no masks", model.name));
   }
+  if (data.normalize == "given" && (data.kind == "text" || data.tokens)) {
+    return problem("data.normalize", data.normalize,
+                   "it, data.mean and data.std to be left out: tokens are not normalized");
+  }
   if (data.normalize == "given" && data.mean.empty()) {
     return problem("data.normalize", data.normalize, "data.mean and data.std beside it");
   }
@@ -467,6 +472,11 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   if (data.targets > 0 && model.loss == "cross_entropy") {
     return problem("data.targets", data.targets,
                    "0, or a model.loss that compares numbers, which \"cross_entropy\" does not");
+  }
+  if (data.classes != DataConfig().classes && model.loss != "cross_entropy" && !data.tokens) {
+    return problem("data.classes", data.classes,
+                   fmt::format("it to be left out: model.loss = {} compares numbers (data.targets)",
+                               quote(model.loss)));
   }
   if ((train.leaves & (train.leaves - 1)) != 0) {
     return problem("train.leaves", train.leaves, "0 or a power of two");

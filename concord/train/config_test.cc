@@ -186,6 +186,12 @@ TEST(Config, ContradictionNamesTheKeyAndItsLine) {
       {"data.normalize", "data.normalize = 'given'"},
       {"data.normalize", "data.mean = [1]"},
       {"data.std", "data.normalize = 'given'\ndata.mean = [1]"},
+      {"data.normalize",
+       "data = {kind = 'text', normalize = 'given', mean = [0.5], std = [0.5]}\n"},
+      {"data.normalize",
+       "data = {kind = 'synthetic', tokens = true, shape = [8], "
+       "normalize = 'given', mean = [0.5], std = [0.5]}\n"},
+      {"data.classes", "data = {kind = 'synthetic', classes = 3}\nmodel.loss = 'bce'"},
       {"data.shape", "data.kind = 'synthetic'\ndata.shape = []"},
       {"data.shape", "data.kind = 'synthetic'\ndata.shape = [1048576, 1048576, 1048576]"},
       {"optimizer.nesterov", "optimizer.nesterov = true\noptimizer.momentum = 0"},
