@@ -267,9 +267,10 @@ void ConfigBuilder::set_usual_options() {
   set("optimizer.beta2", optimizer.beta2, usual.beta2);
   set("optimizer.epsilon", optimizer.epsilon, usual.epsilon);
   ModelConfig& model = config_.model;
-  constexpr std::int64_t kHeadWidth = 64;  // Vaswani et al. 2017
   if (model.name == "gpt" || model.name == "bert" || model.name == "vit") {
-    set("model.width", model.width, kHeadWidth * model.heads);
+    // Heads out of range are a problem of their own.
+    set("model.width", model.width,
+        kUsualHeadWidth * std::clamp<std::int64_t>(model.heads, 1, kMostHeads));
   }
   if (!usual.decoupled || optimizer.decoupled) return;
   fail("{}: optimizer.decoupled = false: expected true for {}{}", origin_["optimizer.decoupled"],

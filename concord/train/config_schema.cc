@@ -20,6 +20,7 @@ namespace {
 constexpr double kMaximumCount = 2147483647;
 constexpr double kMaximumBatch = 16777216;
 constexpr double kMaximumExtent = 1048576;
+static_assert(kUsualHeadWidth * kMostHeads == kMaximumExtent);
 constexpr double kMaximumThreads = 4096;
 constexpr double kMaximumPixels = 16384;
 constexpr double kMaximumSyntheticValues = 274877906944;  // 1 TiB of float
@@ -85,7 +86,7 @@ std::vector<ConfigKey> make_keys() {
                          "start as the identity (Goyal et al. 2017)"),
       CONCORD_CONFIG_KEY(model.layers, between(1, 1000),
                          "blocks of attention and feed-forward network"),
-      CONCORD_CONFIG_KEY(model.heads, between(1, 65536),
+      CONCORD_CONFIG_KEY(model.heads, between(1, kMostHeads),
                          "heads of attention; they divide model.width"),
       CONCORD_CONFIG_KEY(model.mlp, between(0, kMaximumExtent),
                          "units of each feed-forward network; 0: four times model.width"),
@@ -96,7 +97,7 @@ std::vector<ConfigKey> make_keys() {
                          "positions that the model knows, at least data.length; 0: as many as "
                          "that. bert_base knows 512"),
       CONCORD_CONFIG_KEY(
-          model.key_value_heads, between(0, 65536),
+          model.key_value_heads, between(0, kMostHeads),
           "heads of keys and values, which divide model.heads and are each shared by "
           "several of these (grouped-query attention); 0: as many"),
       CONCORD_CONFIG_KEY(model.positions, one_of({"learned", "rotary"}),

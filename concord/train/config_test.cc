@@ -304,6 +304,12 @@ TEST(Config, TheWidthOfTransformersFollowsTheirHeads) {
   EXPECT_EQ(width("model.name = 'vit'\nmodel.heads = 2"), 128);
   EXPECT_EQ(width("model.name = 'gpt'\nmodel.width = 48"), 48);
   EXPECT_EQ(width("model.name = 'resnet_small'"), 16);
+  EXPECT_EQ(width("model.name = 'gpt'\nmodel.heads = 16384"), 1048576);
+  for (const char* heads : {"0", "16385", "2147483647"}) {
+    EXPECT_EQ(error_of("model.name = 'gpt'\nmodel.heads = " + std::string(heads)),
+              "config.toml:2: model.heads = " + std::string(heads) +
+                  ": expected an integer from 1 to 16384");
+  }
 }
 
 TEST(ConfigOverride, StringNeedsNoQuotes) {

@@ -174,9 +174,10 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (task.sample_type == data::SampleType::kTokens) {
-    fail("{} holds a model of tokens, not of values: give it {}", checkpoint.directory.string(),
-         task.mask ? "a text with tokens to fill in (--fill)"
-                   : "the beginning of a text (--prompt)");
+    fail("{} holds a model of tokens, not of values: {}", checkpoint.directory.string(),
+         !task.tokenizer ? "nor can it be given text, for it has not learned from any (data.kind)"
+         : task.mask     ? "give it a text with tokens to fill in (--fill)"
+                         : "give it the beginning of a text (--prompt)");
   }
   const auto elements = static_cast<std::size_t>(task.sample.elements());
   const auto outputs = static_cast<std::size_t>(task.outputs);
