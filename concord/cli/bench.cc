@@ -58,12 +58,12 @@ void print_text(const train::StepBenchmark& result, DType precision, double peak
   fmt::print(
       "step             {} (median of {}; {} to {}, quartiles {} apart)\n"
       "samples          {}/s\n"
-      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({} threads)\n\n",
+      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({})\n\n",
       format_duration(result.step_seconds), result.steps, format_duration(result.fastest_seconds),
       format_duration(result.slowest_seconds), format_percent(result.spread),
       format_count(result.samples_per_second), format_count(result.flops_per_second),
       to_string(precision), format_percent(result.flops_per_second / peak), format_count(peak),
-      compute_threads());
+      counted(compute_threads(), "thread"));
   if (result.products_alone_seconds > 0) {
     fmt::print(
         "efficiency       {}: matrix products, convolutions and, whole, attention and linear\n"

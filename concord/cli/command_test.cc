@@ -324,11 +324,15 @@ TEST_F(Command, InfoCountsParametersWorkAndMemory) {
   EXPECT_EQ(info["parameter_count"], 16 * 8 + 8 + 8 * 3 + 3);
   EXPECT_EQ(info["parameters"].size(), 4U);
   EXPECT_EQ(info["batch"], 32);
+  EXPECT_EQ(info["loss"], "cross_entropy");
   // Forward, and backward for weights and (but for the first layer) for inputs.
   EXPECT_GE(info["flops_per_sample"], 2.0 * (2 * 16 * 8 + 3 * 8 * 3));
   EXPECT_GE(info["arena_bytes"], info["arena_lower_bound_bytes"]);
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
-  EXPECT_THAT(run("info small.toml --program").out, HasSubstr("\nmicrobatch "));
+  const std::string text = run("info small.toml --program --set train.leaves=1").out;
+  EXPECT_THAT(text, HasSubstr("\nbatch            32 in 1 leaf, computed 32 at a time in f32\n"));
+  EXPECT_THAT(text, HasSubstr("\nloss             cross_entropy\n"));
+  EXPECT_THAT(text, HasSubstr("\nmicrobatch "));
 }
 
 TEST_F(Command, Bf16IsRefusedWhereTheProcessorHasNone) {

@@ -114,8 +114,8 @@ std::string format_evaluation(const train::Progress& progress,
   if (evaluation.accuracy >= 0) {
     text += fmt::format(", accuracy {:.2f} %", 100 * evaluation.accuracy);
   }
-  return text +
-         fmt::format(", {} samples in {}", evaluation.samples, format_duration(evaluation.seconds));
+  return text + fmt::format(", {} in {}", counted(evaluation.samples, "sample"),
+                            format_duration(evaluation.seconds));
 }
 
 void ProgressObserver::started(const train::RunStart& run) {
