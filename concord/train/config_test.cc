@@ -238,6 +238,12 @@ TEST(Config, MalformedTomlNamesLineAndColumn) {
   EXPECT_THAT(error_of("[train]\nbatch = 1\nbatch = 2\n"), StartsWith("config.toml:3:"));
   EXPECT_THAT(error_of("[train]\nbatch = 1\nbatch = 2\n"), HasSubstr("batch"));
   EXPECT_THAT(error_of("[train]\n[train]\n"), StartsWith("config.toml:2:"));
+  EXPECT_THAT(error_of("[model]\r\nname = mlp  # small\r\n"),
+              testing::MatchesRegex(
+                  "config.toml:2:[0-9]+: not valid TOML: a string stands in quotes: \"mlp\""));
+  EXPECT_THAT(error_of("data.dir = /data/mnist-1"), HasSubstr("in quotes: \"/data/mnist-1\""));
+  EXPECT_THAT(error_of("train.winograd = true\ntrain.winograd = true"),
+              testing::Not(HasSubstr("in quotes")));
   EXPECT_THAT(error_of("train.seed = 9223372036854775808"), HasSubstr("not valid TOML"));
   EXPECT_THAT(error_of("output.dir = \"\xff\""), HasSubstr("not valid TOML"));
   EXPECT_THAT(error_of("model.hidden = " + std::string(100000, '[')), HasSubstr("not valid TOML"));
