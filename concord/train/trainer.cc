@@ -198,6 +198,25 @@ class Training {
                        .peak_flops_per_second = cpu::measure_peak_flops(),
                        .workspace_bytes = engine.workspace_bytes(),
                        .output_dir = config.output.dir});
+    say_what_falls_short();
+  }
+
+  // No errors, since a short run may be a trial; but hardly what is wanted.
+  void say_what_falls_short() {
+    const std::int64_t batch = job_.config.train.batch, samples = job_.train_set->size();
+    if (batch > samples) {
+      observer_.message(
+          fmt::format("train.batch = {}, but the training set has {} samples: each step takes "
+                      "these alone",
+                      batch, samples));
+    }
+    const std::int64_t warmup = job_.config.schedule.warmup_steps, steps = progress_.total_steps;
+    if (warmup > steps) {
+      observer_.message(fmt::format(
+          "schedule.warmup_steps = {}, but the run ends after step {}: the learning rate "
+          "does not reach optimizer.learning_rate",
+          warmup, steps));
+    }
   }
 
   bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
