@@ -102,12 +102,13 @@ std::vector<double> softmax(std::span<const float> logits) {
 }
 
 std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
-                                            const std::atomic<bool>* stop) {
+                                            const std::function<bool()>& stop) {
   const double start = now_seconds();
   StepResult sum;
   while (loader.has_next()) {
-    if (stop != nullptr && stop->load()) return std::nullopt;
-    const StepResult part = job.engine->evaluate(samples_of(loader.next()));
+    if (stop()) return std::nullopt;
+    const data::Batch& batch = loader.next();
+    const StepResult part = job.engine->evaluate(samples_of(batch), batch.step_count);
     sum.loss += part.loss;
     sum.correct += part.correct;
   }
