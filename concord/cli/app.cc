@@ -123,6 +123,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     log("{}\ntry \"{} --help\"", usage_message(*app, error), full_name(named_command(*app)));
     return 2;
+  } catch (const Exit& exit) {
+    return exit.code;
   } catch (const std::bad_alloc&) {
     log("out of memory; a smaller train.microbatch, and a smaller data.prefetch, need less");
     return 1;

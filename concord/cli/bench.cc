@@ -58,16 +58,18 @@ void print_text(const train::StepBenchmark& result, DType precision, double peak
   fmt::print(
       "step             {} (median of {}; {} to {}, quartiles {} apart)\n"
       "samples          {}/s\n"
-      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({} threads)\n\n",
+      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({})\n\n",
       format_duration(result.step_seconds), result.steps, format_duration(result.fastest_seconds),
       format_duration(result.slowest_seconds), format_percent(result.spread),
       format_count(result.samples_per_second), format_count(result.flops_per_second),
       to_string(precision), format_percent(result.flops_per_second / peak), format_count(peak),
-      compute_threads());
+      counted(compute_threads(), "thread"));
   if (result.products_alone_seconds > 0) {
-    fmt::print("efficiency       {}: the step's matrix products and convolutions take {} alone\n\n",
-               format_percent(result.products_alone_seconds / result.step_seconds),
-               format_duration(result.products_alone_seconds));
+    fmt::print(
+        "efficiency       {}: matrix products, convolutions and, whole, attention and linear\n"
+        "                 cross-entropy take {} alone\n\n",
+        format_percent(result.products_alone_seconds / result.step_seconds),
+        format_duration(result.products_alone_seconds));
   }
   double all = 0;
   for (const train::OpTime& time : result.by_op) all += time.seconds;
@@ -120,8 +122,8 @@ void add_bench(CLI::App& app) {
   command->add_flag("--by-layer", arguments->by_layer, "Tell the times of each layer apart");
   command
       ->add_option("--alone", arguments->runs_alone,
-                   "Run each matrix product and convolution by itself, this often; their sum over "
-                   "the step's time is its efficiency")
+                   "Run each matrix product and convolution, attention and linear cross-entropy by "
+                   "itself, this often; their sum over the step's time is its efficiency")
       ->type_name("N")
       ->check(CLI::Range(1, 1000000));
   add_json_flag(*command, arguments->json);

@@ -16,6 +16,12 @@
 
 namespace concord::cli {
 
+// Ends a command that has said all there is to say, with this exit code.
+struct Exit {
+  explicit Exit(int exit_code) : code(exit_code) {}
+  int code;
+};
+
 // The whole tree of commands; parsing runs the one that is named.
 std::unique_ptr<CLI::App> make_app();
 

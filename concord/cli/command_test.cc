@@ -206,7 +206,7 @@ TEST_F(Command, TrainPrintsOneJsonObjectAndEvalAgreesWithIt) {
 TEST_F(Command, AccuracyOfARegressionIsNull) {
   const Outcome trained =
       run("train small.toml --json --quiet --set model.loss=mse --set data.targets=2 "
-          "--set train.max_steps=2");
+          "--set data.classes=10 --set train.max_steps=2");
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_EQ(trained.err, "");
   EXPECT_TRUE(trained.last_line()["accuracy"].is_null());
@@ -215,11 +215,13 @@ TEST_F(Command, AccuracyOfARegressionIsNull) {
 TEST_F(Command, AccuracyOfABinaryCrossEntropyIsAFraction) {
   const Outcome trained =
       run("train small.toml --json --quiet --set model.loss=bce --set data.targets=2 "
-          "--set train.max_steps=2");
+          "--set data.classes=10 --set train.max_steps=2");
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_GT(trained.last_line()["accuracy"], 0);
   EXPECT_LT(trained.last_line()["accuracy"], 1);
-  EXPECT_THAT(run("eval small.toml --checkpoint run --set data.targets=2 --set model.loss=mse").err,
+  EXPECT_THAT(run("eval small.toml --checkpoint run --set data.targets=2 --set data.classes=10 "
+                  "--set model.loss=mse")
+                  .err,
               HasSubstr("the checkpoint's model was trained with \"bce\": set it so"));
 }
 
@@ -322,11 +324,15 @@ TEST_F(Command, InfoCountsParametersWorkAndMemory) {
   EXPECT_EQ(info["parameter_count"], 16 * 8 + 8 + 8 * 3 + 3);
   EXPECT_EQ(info["parameters"].size(), 4U);
   EXPECT_EQ(info["batch"], 32);
+  EXPECT_EQ(info["loss"], "cross_entropy");
   // Forward, and backward for weights and (but for the first layer) for inputs.
   EXPECT_GE(info["flops_per_sample"], 2.0 * (2 * 16 * 8 + 3 * 8 * 3));
   EXPECT_GE(info["arena_bytes"], info["arena_lower_bound_bytes"]);
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
-  EXPECT_THAT(run("info small.toml --program").out, HasSubstr("\nmicrobatch "));
+  const std::string text = run("info small.toml --program --set train.leaves=1").out;
+  EXPECT_THAT(text, HasSubstr("\nbatch            32 in 1 leaf, computed 32 at a time in f32\n"));
+  EXPECT_THAT(text, HasSubstr("\nloss             cross_entropy\n"));
+  EXPECT_THAT(text, HasSubstr("\nmicrobatch "));
 }
 
 TEST_F(Command, Bf16IsRefusedWhereTheProcessorHasNone) {
@@ -390,6 +396,19 @@ TEST_F(Command, BenchStepMeasuresTheStepAndItsOps) {
   double shares = 0;
   for (const json& op : result["by_op"]) shares += op["share"].get<double>();
   EXPECT_NEAR(shares, 1, 1e-6);
+  EXPECT_FALSE(result.contains("efficiency"));
+}
+
+TEST_F(Command, BenchStepRunsProductsAlone) {
+  const std::string words = "bench step small.toml --steps 3 --alone 2";
+  const Outcome outcome = run(words + " --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const json result = outcome.last_line();
+  const double alone = result["products_alone_seconds"];
+  EXPECT_GT(alone, 0);
+  EXPECT_EQ(result["efficiency"], alone / result["step_seconds"].get<double>());
+  EXPECT_THAT(run(words).out, testing::ContainsRegex("\nefficiency +[0-9.]+ %: matrix products"));
+  EXPECT_EQ(run("bench step small.toml --alone 0").code, 2);
 }
 
 std::vector<const CLI::App*> all_commands(const CLI::App& app) {

@@ -90,8 +90,8 @@ void print_text(const Machine& machine, const Speeds& speeds) {
   fmt::print("memory           {}\n", format_bytes(static_cast<double>(machine.memory_bytes)));
   fmt::print("instructions     {} in Concord's kernels, {} in oneDNN's\n",
              machine.vector_instructions, machine.onednn_instructions);
-  fmt::print("peak             {}FLOP/s of f32 FMA ({} threads)\n", format_count(speeds.flops),
-             compute_threads());
+  fmt::print("peak             {}FLOP/s of f32 FMA ({})\n", format_count(speeds.flops),
+             counted(compute_threads(), "thread"));
   fmt::print("memory speed     {}B/s (a = b + s c)\n", format_count(speeds.bandwidth));
   fmt::print("\nlibraries\n");
   for (const Library& library : libraries()) {

@@ -41,6 +41,7 @@ nlohmann::json describe(const Config& config, train::Engine& engine) {
   }
   const double flops = engine.flops_per_step();
   return {{"model", config.model.name},
+          {"loss", config.model.loss},
           {"parameters", std::move(parameters)},
           {"parameter_count", engine.parameter_count()},
           {"statistic_count", elements(states_of(engine, State::Role::kStatistic))},
@@ -74,18 +75,22 @@ void print_text(const nlohmann::json& info) {
   }
   fmt::print(
       "\n"
-      "model            {}: {} parameters, {} statistics, {} optimizer values\n"
-      "batch            {} in {} leaves, computed {} samples at a time in {}\n"
+      "model            {}: {}, {}, {}\n"
+      "loss             {}\n"
+      "batch            {} in {}, computed {} at a time in {}\n"
       "work             {}FLOP a sample, {}FLOP a step\n"
       "states           {}\n"
       "gradient         {} for each sum that is kept\n"
       "arena            {}; no plan could need less than {}\n"
       "workspace        {}: arena and prologues, by turns of training and evaluation\n",
-      info["model"].get<std::string>(), info["parameter_count"].get<std::int64_t>(),
-      info["statistic_count"].get<std::int64_t>(),
-      info["optimizer_state_count"].get<std::int64_t>(), info["batch"].get<std::int64_t>(),
-      info["leaves"].get<std::int64_t>(), info["microbatch"].get<std::int64_t>(),
-      info["precision"].get<std::string>(), format_count(info["flops_per_sample"].get<double>()),
+      info["model"].get<std::string>(),
+      counted(info["parameter_count"].get<std::int64_t>(), "parameter"),
+      counted(info["statistic_count"].get<std::int64_t>(), "statistic"),
+      counted(info["optimizer_state_count"].get<std::int64_t>(), "optimizer value"),
+      info["loss"].get<std::string>(), info["batch"].get<std::int64_t>(),
+      counted(info["leaves"].get<std::int64_t>(), "leaf", "leaves"),
+      info["microbatch"].get<std::int64_t>(), info["precision"].get<std::string>(),
+      format_count(info["flops_per_sample"].get<double>()),
       format_count(info["flops_per_step"].get<double>()), bytes(info["state_bytes"]),
       bytes(info["gradient_bytes"]), bytes(info["arena_bytes"]),
       bytes(info["arena_lower_bound_bytes"]), bytes(info["workspace_bytes"]));

@@ -118,7 +118,7 @@ void continue_text(const PredictArguments& arguments) {
   write_prompt();
   write_now("\n");
   const std::optional<double> speed = generation.tokens_per_second();
-  log("{} tokens after {} of the prompt{}", generation.tokens, generation.prompt_tokens,
+  log("{} after {} of the prompt{}", counted(generation.tokens, "token"), generation.prompt_tokens,
       speed ? fmt::format(", {:.0f} tokens/s", *speed) : "");
 }
 

@@ -114,18 +114,19 @@ std::string format_evaluation(const train::Progress& progress,
   if (evaluation.accuracy >= 0) {
     text += fmt::format(", accuracy {:.2f} %", 100 * evaluation.accuracy);
   }
-  return text +
-         fmt::format(", {} samples in {}", evaluation.samples, format_duration(evaluation.seconds));
+  return text + fmt::format(", {} in {}", counted(evaluation.samples, "sample"),
+                            format_duration(evaluation.seconds));
 }
 
 void ProgressObserver::started(const train::RunStart& run) {
   run_ = run;
   print_line(fmt::format("{}: {} parameters, {} training and {} test samples", run.model,
                          run.parameters, run.train_samples, run.test_samples));
-  print_line(
-      fmt::format("batch {}, leaves {}, microbatch {}, threads {}, {}, workspace {}, into {}",
-                  run.batch, run.leaves, run.microbatch, run.threads, to_string(run.precision),
-                  format_bytes(static_cast<double>(run.workspace_bytes)), run.output_dir));
+  const std::string ranks = run.ranks == 1 ? "" : fmt::format("ranks {} of ", run.ranks);
+  print_line(fmt::format(
+      "batch {}, leaves {}, microbatch {}, {}threads {}, {}, workspace {}, into {}", run.batch,
+      run.leaves, run.microbatch, ranks, run.threads, to_string(run.precision),
+      format_bytes(static_cast<double>(run.workspace_bytes)), run.output_dir));
   print_line(fmt::format("{} FLOP a step; measured peak {}FLOP/s", format_count(run.flops_per_step),
                          format_count(run.peak_flops_per_second)));
   if (run.first_step > 0) print_line(fmt::format("continuing after step {}", run.first_step));

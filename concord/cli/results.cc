@@ -23,8 +23,8 @@ nlohmann::json to_json(const train::Summary& summary) {
 }
 
 std::string format_summary(const train::Summary& summary) {
-  std::string text = fmt::format("step {}, {} whole epochs: loss {:.4g}", summary.step,
-                                 summary.epoch, summary.loss);
+  std::string text = fmt::format("step {}, {}: loss {:.4g}", summary.step,
+                                 counted(summary.epoch, "whole epoch"), summary.loss);
   if (summary.accuracy >= 0) text += fmt::format(", accuracy {:.2f} %", 100 * summary.accuracy);
   text +=
       fmt::format("\n{} samples/s, {} in all, at most {} of memory\nweights {}\n",

@@ -4,12 +4,18 @@
 
 #include <atomic>
 #include <csignal>
+#include <filesystem>
+#include <memory>
+#include <optional>
 #include <string_view>
 
 #include "concord/base/log.h"
 #include "concord/cli/command.h"
 #include "concord/cli/progress.h"
 #include "concord/cli/results.h"
+#include "concord/comm/shared_memory_communicator.h"
+#include "concord/net/launch.h"
+#include "concord/net/member.h"
 #include "concord/train/trainer.h"
 
 namespace concord::cli {
@@ -17,6 +23,7 @@ namespace {
 
 struct TrainArguments {
   ConfigArguments config;
+  int ranks = 1;
   bool resume = false;
   bool json = false;
   bool quiet = false;
@@ -56,17 +63,46 @@ class QuietObserver : public train::TrainObserver {
   void message(const std::string& text) override { log("{}", text); }
 };
 
+// The same command once for each rank; returns the exit code of all.
+int launch_ranks(const TrainArguments& arguments) {
+  const std::string own_path = std::filesystem::read_symlink("/proc/self/exe").string();
+  std::vector<std::string> command = {own_path, "train", arguments.config.file};
+  for (const std::string& text : arguments.config.overrides) {
+    command.insert(command.end(), {"--set", text});
+  }
+  if (arguments.resume) command.emplace_back("--resume");
+  if (arguments.quiet) command.emplace_back("--quiet");
+  if (arguments.json) command.emplace_back("--json");
+  return net::launch({.ranks = arguments.ranks, .command = command});
+}
+
+// The ranks of the job that the environment names; null where it names none.
+std::unique_ptr<comm::Communicator> join_ranks() {
+  const std::optional<net::Member> member = net::Member::from_environment();
+  if (!member) return nullptr;
+  constexpr double kTimeoutSeconds = 300;
+  net::StoreClient store(member->secret, member->store, Deadline::in(kTimeoutSeconds));
+  return comm::join_by_shared_memory({member->rank, member->size, kTimeoutSeconds}, store);
+}
+
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
+  if (arguments.ranks > 1) {
+    if (const int code = launch_ranks(arguments)) throw Exit(code);
+    return;
+  }
+  const std::unique_ptr<comm::Communicator> ranks = join_ranks();
+  const bool speaks = ranks == nullptr || ranks->is_first();
   for (const int signal : {SIGINT, SIGTERM}) {
     // A parent that had it ignored meant it.
     if (std::signal(signal, request_stop) == SIG_IGN) std::signal(signal, SIG_IGN);
   }
   std::signal(SIGPIPE, SIG_IGN);  // whoever read the progress is gone; training goes on
-  const train::TrainRequest request{.resume = arguments.resume, .stop = &stop_requested};
+  const train::TrainRequest request{
+      .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks.get()};
 
   train::Summary summary;
-  if (arguments.quiet) {
+  if (arguments.quiet || !speaks) {
     QuietObserver quiet;
     summary = train::train(config, request, quiet);
   } else {
@@ -74,6 +110,7 @@ void run_train(const TrainArguments& arguments) {
         {.terminal = isatty(STDERR_FILENO) == 1, .log_every = config.train.log_every});
     summary = train::train(config, request, progress);
   }
+  if (!speaks) return;
   if (summary.interrupted) {
     log("stopped after step {} and saved; to continue: {}", summary.step,
         resume_command(arguments.config));
@@ -91,6 +128,11 @@ void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train a model");
   const auto arguments = std::make_shared<TrainArguments>();
   arguments->config.add_to(*command);
+  command
+      ->add_option("--ranks", arguments->ranks,
+                   "Train on so many processes of this machine, each with its share of the cores")
+      ->type_name("N")
+      ->check(CLI::Range(1, 256));
   command->add_flag("--resume", arguments->resume,
                     "Continue from the newest intact checkpoint of output.dir");
   command->add_flag("--quiet", arguments->quiet, "Print no progress, only the result");
@@ -103,6 +145,7 @@ void add_train(CLI::App& app) {
       "Examples:\n"
       "  concord train run.toml\n"
       "  concord train run.toml --set train.epochs=3 --set optimizer.learning_rate=0.1\n"
+      "  concord train run.toml --ranks 4\n"
       "  concord train run.toml --resume\n"
       "  concord train run.toml --quiet --json");
   command->callback([arguments] { run_train(*arguments); });

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdint>
 
 namespace concord::cli {
 namespace {
@@ -52,6 +51,11 @@ std::string format_duration(double seconds) {
 
 std::string format_percent(double fraction) {
   return std::isfinite(fraction) ? fmt::format("{:.1f} %", 100 * fraction) : "-";
+}
+
+std::string counted(std::int64_t count, std::string_view word, std::string_view plural) {
+  if (count != 1 && !plural.empty()) word = plural;
+  return fmt::format("{} {}{}", count, word, count != 1 && plural.empty() ? "s" : "");
 }
 
 }  // namespace concord::cli

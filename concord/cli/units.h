@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace concord::cli {
 
@@ -15,5 +17,7 @@ std::string format_bytes(double bytes);
 std::string format_duration(double seconds);
 // "93.7 %".
 std::string format_percent(double fraction);
+// "1 thread", "2 threads"; a plural that is not the word and an s is given.
+std::string counted(std::int64_t count, std::string_view word, std::string_view plural = {});
 
 }  // namespace concord::cli

@@ -33,6 +33,13 @@ TEST(Units, DurationsChangeTheirUnit) {
   EXPECT_EQ(format_duration(-1), "-");
 }
 
+TEST(Units, OneThingIsNotSeveral) {
+  EXPECT_EQ(counted(0, "thread"), "0 threads");
+  EXPECT_EQ(counted(1, "thread"), "1 thread");
+  EXPECT_EQ(counted(1, "leaf", "leaves"), "1 leaf");
+  EXPECT_EQ(counted(4, "leaf", "leaves"), "4 leaves");
+}
+
 TEST(Units, PercentHasOneDigit) { EXPECT_EQ(format_percent(0.937), "93.7 %"); }
 
 }  // namespace

@@ -35,7 +35,16 @@ const LoaderOptions& checked(const LoaderOptions& options) {
   if (options.first_step < 0 || options.end_step < options.first_step) {
     fail("loader steps {} to {}: expected 0 <= first <= end", options.first_step, options.end_step);
   }
+  if (options.slice.begin < 0 || options.slice.end < options.slice.begin) {
+    fail("loader slice {} to {}: expected 0 <= begin <= end", options.slice.begin,
+         options.slice.end);
+  }
   return options;
+}
+
+// What `slice` has of a batch of `count`.
+Slice part_of(const Slice& slice, std::int64_t count) {
+  return {std::min(slice.begin, count), std::min(slice.end, count)};
 }
 
 }  // namespace
@@ -81,7 +90,8 @@ void Loader::stop() {
 }
 
 void Loader::allocate(Slot& slot) const {
-  const auto batch = static_cast<std::size_t>(sampler_.batch());
+  const Slice part = part_of(options_.slice, sampler_.batch());
+  const auto batch = static_cast<std::size_t>(part.end - part.begin);
   if (dataset_.sample_type() == SampleType::kTokens) {
     slot.tokens = Buffer(batch * elements_ * sizeof(std::int32_t));
   } else {
@@ -99,10 +109,12 @@ void Loader::allocate(Slot& slot) const {
 // Prepares a free slot for the samples of `step`.
 void Loader::open(Slot& slot, std::int64_t step) {
   const std::span<const std::int64_t> indices = sampler_.indices(step);
-  slot.indices.assign(indices.begin(), indices.end());
-  const std::size_t count = indices.size();
+  const Slice part = part_of(options_.slice, static_cast<std::int64_t>(indices.size()));
+  slot.indices.assign(indices.begin() + part.begin, indices.begin() + part.end);
+  const std::size_t count = slot.indices.size();
   Batch& batch = slot.batch;
   batch.step = step;
+  batch.step_count = static_cast<std::int64_t>(indices.size());
   batch.epoch = sampler_.epoch(step);
   batch.count = static_cast<std::int64_t>(count);
   if (dataset_.sample_type() == SampleType::kTokens) {
@@ -117,7 +129,9 @@ void Loader::open(Slot& slot, std::int64_t step) {
         slot.targets, count * static_cast<std::size_t>(dataset_.target_width()));
   }
   batch.indices = slot.indices;
-  slot.left.store((batch.count + chunk_ - 1) / chunk_, std::memory_order_relaxed);
+  // One chunk of nothing where there is nothing to read.
+  slot.left.store(std::max<std::int64_t>(1, (batch.count + chunk_ - 1) / chunk_),
+                  std::memory_order_relaxed);
 }
 
 void Loader::read_samples(const Chunk& chunk, std::span<float> raw) const {

@@ -15,6 +15,11 @@
 
 namespace concord::data {
 
+// Places of a batch: [begin, end).
+struct Slice {
+  std::int64_t begin = 0, end = 0;
+};
+
 class Sampler {
  public:
   // Throws Error unless 0 < size < 2^32 and batch > 0.

@@ -104,10 +104,6 @@ void transfer_all(const Socket& socket, std::span<Byte> bytes, short events, Dea
 
 }  // namespace
 
-Socket::~Socket() {
-  if (is_open()) close(descriptor_);
-}
-
 std::string to_string(const Endpoint& endpoint) {
   const bool is_v6 = endpoint.host.find(':') != std::string::npos;
   return fmt::format("{}{}{}:{}", is_v6 ? "[" : "", endpoint.host, is_v6 ? "]" : "", endpoint.port);

@@ -9,30 +9,13 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
 
 #include "concord/base/deadline.h"
+#include "concord/base/descriptor.h"
 
 namespace concord::net {
 
-// Owns a file descriptor. Child processes do not inherit it.
-class Socket {
- public:
-  Socket() = default;
-  explicit Socket(int descriptor) : descriptor_(descriptor) {}
-  Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  Socket& operator=(Socket&& other) noexcept {
-    std::swap(descriptor_, other.descriptor_);
-    return *this;
-  }
-  ~Socket();
-
-  int descriptor() const { return descriptor_; }
-  bool is_open() const { return descriptor_ >= 0; }
-
- private:
-  int descriptor_ = -1;
-};
+using Socket = Descriptor;
 
 struct Endpoint {
   std::string host;  // a name or a numeric address

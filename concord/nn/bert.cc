@@ -35,8 +35,10 @@ class Bert : Transformer {
  public:
   explicit Bert(const ModelCall& call) : Transformer(call, call.builder.shape(call.x)[1]) {
     if (length_ > options_.max_length) {
-      fail("samples of {} tokens; the model has positions for {} (model.max_length)", length_,
-           options_.max_length);
+      fail(
+          "samples of {} tokens; the model has positions for {}: set data.length to at most so "
+          "many, or, for bert, a larger model.max_length",
+          length_, options_.max_length);
     }
   }
 

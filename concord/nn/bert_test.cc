@@ -78,8 +78,9 @@ TEST(Bert, RefusesWhatDoesNotFit) {
   };
   StepOptions options = small_bert();
   options.model.max_length = 7;
-  EXPECT_NE(error(options).find("samples of 8 tokens; the model has positions for 7"),
-            std::string::npos);
+  EXPECT_NE(
+      error(options).find("samples of 8 tokens; the model has positions for 7: set data.length"),
+      std::string::npos);
   options = small_bert();
   options.labelled = 9;
   EXPECT_NE(error(options).find("9 labels of each sample"), std::string::npos) << error(options);

@@ -29,12 +29,16 @@ class Gpt : Transformer {
   explicit Gpt(const ModelCall& call) : Transformer(call, call.builder.shape(call.x)[1]) {
     const std::int64_t groups = key_value_heads(options_);
     if (options_.heads % groups != 0) {
-      fail("model.key_value_heads = {} does not divide the model.heads = {}", groups,
-           options_.heads);
+      fail(
+          "model.key_value_heads = {} does not divide the model.heads = {}: set it to a number "
+          "that does, or to 0 for as many",
+          groups, options_.heads);
     }
     if (is_rotary() && options_.width / options_.heads % 2 != 0) {
-      fail("rotary positions turn pairs of numbers, but model.width / model.heads = {} is odd",
-           options_.width / options_.heads);
+      fail(
+          "rotary positions turn pairs of numbers, but model.width / model.heads = {} is odd: set "
+          "model.width to an even multiple of the heads, or model.positions to \"learned\"",
+          options_.width / options_.heads);
     }
   }
 

@@ -207,7 +207,7 @@ TEST(Model, ErrorsSayWhatIsExpected) {
   EXPECT_THAT(error_of({.name = "cnn"}, {1, 2, 2}), HasSubstr("conv1"));
   EXPECT_THAT(error_of({.name = "vgg11"}, {3, 16, 16}), HasSubstr("max_pool2d"));
   EXPECT_THAT(error_of({.name = "vit_b_16"}, {3, 32, 40}),
-              testing::AllOf(HasSubstr("32 x 40 pixels"), HasSubstr("model.patch = 16")));
+              testing::AllOf(HasSubstr("32 x 40 pixels"), HasSubstr("a multiple of 16")));
   EXPECT_THAT(error_of({.name = "vit", .width = 32, .heads = 6}, {3, 32, 32}),
               HasSubstr("model.width = 32 does not fall into model.heads = 6"));
 }

@@ -30,8 +30,10 @@ ModelOptions with_sizes(ModelOptions options) {
 
 std::int64_t patches_of(const Shape& images, std::int64_t patch) {
   if (patch < 1 || images[2] % patch != 0 || images[3] % patch != 0) {
-    fail("images of {} x {} pixels do not fall into patches of model.patch = {} pixels on a side",
-         images[2], images[3], patch);
+    fail(
+        "images of {} x {} pixels do not fall into patches of {} x {}: expected a multiple of {} "
+        "on both sides, or, for vit, a model.patch that divides both",
+        images[2], images[3], patch, patch, patch);
   }
   return images[2] / patch * (images[3] / patch);
 }

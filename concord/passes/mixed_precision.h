@@ -14,6 +14,9 @@
 //   the others  losses and counts: compute in f32. A product whose result nobody takes in bf16
 //               writes it in f32, and a follower between the two stays in f32, so that logits and
 //               gradients of parameters, those of tied ones added up, are never rounded to bf16.
+//
+// A graph without microbatches, such as the one that continues a text, stays as it is: it would
+// cast every weight in each run.
 #pragma once
 
 #include "concord/graph/graph.h"

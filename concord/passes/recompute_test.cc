@@ -9,6 +9,7 @@
 #include "concord/autodiff/backpropagate.h"
 #include "concord/base/philox.h"
 #include "concord/graph/verifier.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/matmul.h"
@@ -100,13 +101,15 @@ nn::StepOptions network(const std::string& name) {
 
 constexpr std::int64_t kBatch = 16;
 
-std::unique_ptr<train::Engine> engine_of(const nn::StepOptions& options, Recompute recompute) {
+std::unique_ptr<train::Engine> engine_of(const nn::StepOptions& options, Recompute recompute,
+                                         DType precision = DType::kF32) {
   return std::make_unique<train::Engine>(train::model_graphs(options),
                                          train::EngineOptions{.batch = kBatch,
                                                               .leaves = 2,
                                                               .microbatch = 4,
                                                               .recompute = recompute,
                                                               .seed = 3,
+                                                              .precision = precision,
                                                               .policy = {.measure = false}});
 }
 
@@ -144,12 +147,12 @@ std::vector<double> train(train::Engine& engine, const nn::StepOptions& options)
 
 // Parameters, momenta and running statistics: so the gradients are the same as well, and statistics
 // move once.
-TEST(Recompute, ChangesNoBit) {
+void expect_no_bit_changes(DType precision) {
   for (const char* name : {"mlp", "resnet_small", "gpt"}) {
-    const auto kept = engine_of(network(name), Recompute::kNone);
+    const auto kept = engine_of(network(name), Recompute::kNone, precision);
     const std::vector<double> losses = train(*kept, network(name));
     for (const Recompute recompute : {Recompute::kSelective, Recompute::kFull}) {
-      const auto engine = engine_of(network(name), recompute);
+      const auto engine = engine_of(network(name), recompute, precision);
       EXPECT_EQ(train(*engine, network(name)), losses) << name;
       EXPECT_GT(engine->training_program().microbatch.size(),
                 kept->training_program().microbatch.size())
@@ -159,6 +162,13 @@ TEST(Recompute, ChangesNoBit) {
           << name;
     }
   }
+}
+
+TEST(Recompute, ChangesNoBit) { expect_no_bit_changes(DType::kF32); }
+
+TEST(Recompute, ChangesNoBitOfBf16) {
+  if (!cpu::has_bf16()) GTEST_SKIP() << "the processor has no bf16";
+  expect_no_bit_changes(DType::kBF16);
 }
 
 TEST(Recompute, TakesLessMemoryTheMoreItRecomputes) {

@@ -42,7 +42,7 @@ constexpr std::size_t whole_pages(std::size_t bytes) {
 void Executor::prepare(Program& program) {
   if (program.sums_bytes > 0 && sums_bytes_ == 0) {
     sums_bytes_ = program.sums_bytes;
-    sums_ = LeafSums(sums_bytes_);
+    sums_.emplace(sums_bytes_, *ranks_, sum_buffers_);
   }
   for (const auto* steps : {&program.prologue, &program.microbatch, &program.update}) {
     for (const ProgramStep& step : *steps) {
@@ -88,10 +88,10 @@ void Executor::take_turn() {
   for (auto& [program, prologue] : prologues_) prologue.states_version = 0;
 }
 
-void Executor::begin_step() {
+void Executor::begin_step(std::int64_t first_leaf) {
   take_turn();
   ++step_;
-  sums_.clear();
+  if (sums_) sums_->clear(first_leaf);
 }
 
 void Executor::run_prologue(Program& program) {
@@ -110,15 +110,21 @@ void Executor::microbatch(Program& program, bool first_of_leaf) {
   const bool summed = program.sums_bytes > 0;
   CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
                 "programs of one step sum the same values");
-  if (summed) sums_base_ = sums_.next();
+  if (summed) sums_base_ = sums_->next();
   const bool timed = timing_ != nullptr && timing_->program == &program;
   run(program, program.microbatch, timed ? &timing_->microbatch : nullptr);
-  if (summed) sums_.add(first_of_leaf);
+  if (summed) sums_->add(first_of_leaf);
 }
 
-void Executor::finish_leaf() { sums_.finish_leaf(); }
+void Executor::finish_leaf() {
+  if (sums_) sums_->finish_leaf();
+}
 
-void Executor::reduce() { sums_base_ = sums_.finish(); }
+// The sums are only read from here on (compile.cc: no value is computed over them).
+void Executor::reduce() {
+  CONCORD_CHECK(sums_.has_value(), "a step that sums nothing");
+  sums_base_ = const_cast<std::byte*>(sums_->finish());
+}
 
 bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
   const Bases bases = this->bases(program);
@@ -152,7 +158,7 @@ double Executor::time_alone(const Program& program, const ProgramStep& step, int
 
 std::string Executor::find_nonfinite(Program& program) {
   run_prologue(program);
-  if (program.sums_bytes > 0) sums_base_ = sums_.next();
+  if (program.sums_bytes > 0) sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   for (ProgramStep& step : program.microbatch) {
     run(step, bases);

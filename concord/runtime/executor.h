@@ -3,7 +3,7 @@
 //   executor.begin_step();
 //   executor.microbatch(program, first_of_leaf);    for each microbatch of each leaf, inputs set
 //   executor.finish_leaf();                         after each leaf
-//   executor.reduce(); executor.update(program);    sum over leaves; optimizer
+//   executor.reduce(); executor.update(program);    sum over the leaves of all ranks; optimizer
 //
 // A program without batch inputs, such as one that continues a text, is run by update() alone.
 //
@@ -17,9 +17,11 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "concord/comm/communicator.h"
 #include "concord/runtime/leaf_sums.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
@@ -41,7 +43,17 @@ class Executor {
   // The programs must be compiled over `states`, which outlives the executor.
   explicit Executor(StateStore& states,
                     std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>())
-      : states_(states), workspace_(std::move(workspace)), sums_(0) {}
+      : states_(states), workspace_(std::move(workspace)) {}
+
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  // Steps are computed together with other ranks, which outlive the executor. `sum_buffers`: what
+  // LeafSums needs. For before the first prepare().
+  void join(comm::Communicator& ranks, std::size_t sum_buffers) {
+    ranks_ = &ranks;
+    sum_buffers_ = sum_buffers;
+  }
 
   // Makes room for a program; call for each one before its first use.
   void prepare(Program& program);
@@ -54,10 +66,11 @@ class Executor {
     return reinterpret_cast<T*>(resolve(bases(program), binding.address));
   }
 
-  void begin_step();
+  // `first_leaf`: of this rank. Collective when it is called first.
+  void begin_step(std::int64_t first_leaf = 0);
   void microbatch(Program& program, bool first_of_leaf);
   void finish_leaf();
-  void reduce();
+  void reduce();  // collective
   // After reduce(): whether every sum of at most `largest` elements is finite. Loss, statistics,
   // and gradients of biases and norms are; large gradients would cost a trip through memory.
   bool sums_are_finite(const Program& program, std::int64_t largest) const;
@@ -105,7 +118,10 @@ class Executor {
   std::shared_ptr<Workspace> workspace_;
   std::size_t arena_bytes_ = 0;     // of the largest program
   std::size_t prologue_bytes_ = 0;  // of all programs
-  LeafSums sums_;
+  comm::Alone alone_;
+  comm::Communicator* ranks_ = &alone_;
+  std::size_t sum_buffers_ = 0;
+  std::optional<LeafSums> sums_;
   std::size_t sums_bytes_ = 0;
   std::byte* sums_base_ = nullptr;
   std::map<const Program*, Prologue> prologues_;

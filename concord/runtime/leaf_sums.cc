@@ -1,68 +1,77 @@
 #include "concord/runtime/leaf_sums.h"
 
+#include <algorithm>
+
 #include "concord/base/error.h"
-#include "concord/base/parallel.h"
 
 namespace concord {
 
-void LeafSums::clear() {
-  free_.clear();
-  for (std::size_t i = buffers_.size(); i-- > 0;) free_.push_back(i);
-  stack_.clear();
-  heights_.clear();
-  pending_ = kNone;
+std::size_t LeafSums::buffers_for(std::int64_t begin, std::int64_t end, bool parts) {
+  std::size_t most = 0;
+  for (std::int64_t leaf = begin; leaf < end; ++leaf) {
+    most = std::max(most, comm::subtrees_of(begin, leaf).size() + 1);
+  }
+  return most + (parts && most > 0 ? 1 : 0);
 }
 
-std::size_t LeafSums::take_buffer() {
+// What other ranks read is shared once.
+void LeafSums::share_buffers() {
+  std::byte* const memory = ranks_.share(buffers_ * bytes_);
+  for (std::size_t i = 0; i < buffers_; ++i) all_.push_back(memory + i * bytes_);
+  free_.reserve(buffers_);
+  stack_.reserve(buffers_);
+}
+
+void LeafSums::clear(std::int64_t first_leaf) {
+  if (ranks_.size() > 1 && all_.empty()) share_buffers();
+  free_.assign(all_.rbegin(), all_.rend());
+  stack_.clear();
+  next_leaf_ = first_leaf;
+  pending_ = nullptr;
+}
+
+std::byte* LeafSums::take_buffer() {
   if (free_.empty()) {
-    buffers_.emplace_back(bytes_);
-    free_.reserve(buffers_.size());
-    stack_.reserve(buffers_.size());
-    heights_.reserve(buffers_.size());
-    return buffers_.size() - 1;
+    CONCORD_CHECK(ranks_.size() == 1, "more buffers than leaves need");
+    all_.push_back(ranks_.share(bytes_));
+    free_.reserve(all_.size());
+    stack_.reserve(all_.size());
+    return all_.back();
   }
-  const std::size_t buffer = free_.back();
+  std::byte* const buffer = free_.back();
   free_.pop_back();
   return buffer;
 }
 
 std::byte* LeafSums::next() {
-  if (pending_ == kNone) pending_ = take_buffer();
-  return buffers_[pending_].data();
+  if (pending_ == nullptr) pending_ = take_buffer();
+  return pending_;
 }
 
 void LeafSums::add(bool first_of_leaf) {
-  CONCORD_CHECK(pending_ != kNone);
-  stack_.push_back(pending_);
-  heights_.push_back(0);
-  pending_ = kNone;
-  if (!first_of_leaf) join(stack_.size() - 2, stack_.size() - 1);
+  CONCORD_CHECK(pending_ != nullptr);
+  stack_.push_back({{0, next_leaf_}, pending_});
+  pending_ = nullptr;
+  if (!first_of_leaf) join_last_two();
 }
 
 void LeafSums::finish_leaf() {
-  while (stack_.size() >= 2 && heights_[heights_.size() - 2] == heights_.back()) {
-    join(stack_.size() - 2, stack_.size() - 1);
-    ++heights_.back();
+  ++next_leaf_;
+  while (stack_.size() >= 2 &&
+         comm::are_halves(stack_[stack_.size() - 2].node, stack_.back().node)) {
+    join_last_two();
+    stack_.back().node = comm::whole_of(stack_.back().node);
   }
 }
 
-std::byte* LeafSums::finish() {
-  CONCORD_CHECK(!stack_.empty(), "a step without leaves");
-  while (stack_.size() >= 2) join(stack_.size() - 2, stack_.size() - 1);
-  return buffers_[stack_[0]].data();
-}
+const std::byte* LeafSums::finish() { return ranks_.tree_sum(stack_, bytes_); }
 
-void LeafSums::join(std::size_t into, std::size_t from) {
-  CONCORD_CHECK(from + 1 == stack_.size());
-  auto* a = reinterpret_cast<float*>(buffers_[stack_[into]].data());
-  const auto* b = reinterpret_cast<const float*>(buffers_[stack_[from]].data());
-  parallel_for(static_cast<std::int64_t>(bytes_ / sizeof(float)), 1 << 14,
-               [=](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t i = begin; i < end; ++i) a[i] += b[i];
-               });
-  free_.push_back(stack_[from]);
+// The one before the last keeps its node.
+void LeafSums::join_last_two() {
+  const comm::Part last = stack_.back();
   stack_.pop_back();
-  heights_.pop_back();
+  comm::add_floats(stack_.back().data, last.data, bytes_);
+  free_.push_back(last.data);
 }
 
 }  // namespace concord

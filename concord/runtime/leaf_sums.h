@@ -1,48 +1,54 @@
-// LeafSums: adds up what the leaves of a step contribute, along the canonical binary tree.
+// LeafSums: adds up what the leaves of a step contribute, along the canonical binary tree
+// (comm/leaf_tree.h), this rank's and then those of all ranks.
 //
-// Leaves arrive in order. The sums of complete subtrees wait in a stack, as the ones of a binary
-// counter: leaf i completes one subtree for each trailing one of i, so at most log2(leaves) + 1
-// buffers are in use. Within a leaf, microbatches are added in order. The tree's shape depends on
-// the number of leaves alone, so the sum has the same bits however leaves are cut into microbatches
-// per call or spread over ranks.
+// A rank's leaves arrive in order. The sums of complete subtrees wait in a stack, as the ones of a
+// binary counter: a leaf completes one subtree for each trailing one of its index, so at most about
+// twice log2(leaves) buffers are in use, and log2(leaves) + 1 where the leaves are an aligned
+// block. Within a leaf, microbatches are added in order.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-#include "concord/tensor/buffer.h"
+#include "concord/comm/communicator.h"
 
 namespace concord {
 
 class LeafSums {
  public:
-  // `bytes`: of one contribution, all f32, a multiple of 64.
-  explicit LeafSums(std::size_t bytes) : bytes_(bytes) {}
+  // `bytes`: of one contribution, all f32, a multiple of 64. `buffers`: the most that are in use at
+  // once (buffers_for); a rank that is alone makes them as they are needed.
+  LeafSums(std::size_t bytes, comm::Communicator& ranks, std::size_t buffers)
+      : bytes_(bytes), ranks_(ranks), buffers_(buffers) {}
 
-  // Starts a step.
-  void clear();
+  // The most buffers that leaves [begin, end) use at once; `parts`: a leaf comes in several.
+  static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts);
+
+  // Starts a step, in which this rank's leaves are those from `first_leaf` on. Collective when it
+  // is called first.
+  void clear(std::int64_t first_leaf);
   // Where the next microbatch writes its contribution.
   std::byte* next();
   // The microbatch has written it. `first_of_leaf`: it begins a leaf; otherwise it continues one.
   void add(bool first_of_leaf);
   // The leaf is complete: subtrees that are now complete are joined.
   void finish_leaf();
-  // All leaves are in: joins what is left, from the right, and returns the sum, which stays valid
-  // until the next clear(). At least one leaf must have been added.
-  std::byte* finish();
+  // Collective. All leaves are in: returns the sum over those of all ranks, to be read until the
+  // next clear().
+  const std::byte* finish();
 
  private:
-  void join(std::size_t into, std::size_t from);
-  std::size_t take_buffer();
+  void share_buffers();
+  void join_last_two();
+  std::byte* take_buffer();
 
   std::size_t bytes_;
-  std::vector<Buffer> buffers_;
-  std::vector<std::size_t> free_;
-  std::vector<std::size_t>
-      stack_;                    // buffers of complete subtrees; the last may be a leaf in progress
-  std::vector<int> heights_;     // of those subtrees
-  std::size_t pending_ = kNone;  // buffer handed out by next()
-  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  comm::Communicator& ranks_;
+  std::size_t buffers_;
+  std::vector<std::byte*> free_, all_;
+  std::vector<comm::Part> stack_;  // the last may be a leaf in progress
+  std::int64_t next_leaf_ = 0;
+  std::byte* pending_ = nullptr;  // buffer handed out by next()
 };
 
 }  // namespace concord

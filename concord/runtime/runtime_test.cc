@@ -20,22 +20,24 @@ TEST(LeafSums, FollowTheCanonicalTreeForAnyNumberOfLeaves) {
     std::vector<float> leaves;
     for (std::size_t i = 0; i < count; ++i)
       leaves.push_back(std::ldexp(1.0f + 0.1f * i, i % 2 ? 0 : 23));
-    LeafSums sums(64);
+    comm::Alone alone;
+    LeafSums sums(64, alone, 0);
     for (int step = 0; step < 2; ++step) {
-      sums.clear();
+      sums.clear(0);
       for (const float leaf : leaves) {
         reinterpret_cast<float*>(sums.next())[0] = leaf;
         sums.add(true);
         sums.finish_leaf();
       }
-      EXPECT_EQ(reinterpret_cast<float*>(sums.finish())[0], tree(leaves, 0, count)) << count;
+      EXPECT_EQ(reinterpret_cast<const float*>(sums.finish())[0], tree(leaves, 0, count)) << count;
     }
   }
 }
 
 TEST(LeafSums, MicrobatchesOfALeafAreAddedInOrder) {
-  LeafSums sums(64);
-  sums.clear();
+  comm::Alone alone;
+  LeafSums sums(64, alone, 0);
+  sums.clear(0);
   float expected = 0;
   for (int m = 0; m < 5; ++m) {
     const float value = std::ldexp(1.1f, 3 * m);
@@ -44,7 +46,7 @@ TEST(LeafSums, MicrobatchesOfALeafAreAddedInOrder) {
     expected = m == 0 ? value : expected + value;
   }
   sums.finish_leaf();
-  EXPECT_EQ(reinterpret_cast<float*>(sums.finish())[0], expected);
+  EXPECT_EQ(reinterpret_cast<const float*>(sums.finish())[0], expected);
 }
 
 }  // namespace

@@ -8,8 +8,10 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "concord/base/error.h"
@@ -128,11 +130,46 @@ std::string describe(const toml::node& node) {
   return text ? " = " + shortened(*text) + type : type;
 }
 
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r";
+  const std::size_t begin = std::min(text.find_first_not_of(kSpace), text.size());
+  return text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
+}
+
+std::string line_of(std::string_view text, std::size_t number) {
+  std::istringstream lines{std::string(text)};
+  std::string line;
+  for (std::size_t i = 0; i < number; ++i) std::getline(lines, line);
+  return line;
+}
+
+// The value in a line, where it is one word that lacks quotes; else empty.
+std::string_view unquoted_word(std::string_view line) {
+  const std::size_t equals = line.find('=');
+  if (equals == std::string_view::npos) return {};
+  const std::string_view word =
+      trimmed(line.substr(equals + 1, line.find('#', equals) - equals - 1));
+  const auto begins_word = [](unsigned char c) { return std::isalpha(c) != 0 || c == '/'; };
+  const auto is_in_word = [&](unsigned char c) {
+    return begins_word(c) || std::isdigit(c) != 0 || c == '_' || c == '-' || c == '.';
+  };
+  constexpr std::string_view kValues[] = {"true", "false", "inf", "nan"};
+  const bool is_word = !word.empty() && begins_word(word[0]) &&
+                       std::ranges::all_of(word, is_in_word) &&
+                       std::ranges::count(kValues, word) == 0;
+  return is_word ? word : std::string_view();
+}
+
 toml::table parse_toml(std::string_view text, std::string_view where) {
   try {
     return toml::parse(text);
   } catch (const toml::parse_error& error) {
     const auto at = error.source().begin;
+    const std::string line = line_of(text, at.line);
+    if (const std::string_view word = unquoted_word(line); !word.empty()) {
+      fail("{}:{}:{}: not valid TOML: a string stands in quotes: {}", where, at.line, at.column,
+           shortened(quote(word)));
+    }
     // The description may quote what it met, line ends included.
     std::string reason(error.description());
     std::ranges::replace_if(reason, is_control, ' ');
@@ -222,10 +259,6 @@ void ConfigBuilder::apply_override(std::string_view text) {
   if (equals == std::string_view::npos) {
     fail("{}: expected section.key=value", where);
   }
-  const auto trimmed = [](std::string_view word) {
-    const std::size_t begin = std::min(word.find_first_not_of(' '), word.size());
-    return word.substr(begin, word.find_last_not_of(' ') + 1 - begin);
-  };
   const std::string_view name = trimmed(text.substr(0, equals));
   const std::string value(trimmed(text.substr(equals + 1)));
   const std::string_view section = name.substr(0, name.find('.'));
@@ -267,9 +300,10 @@ void ConfigBuilder::set_usual_options() {
   set("optimizer.beta2", optimizer.beta2, usual.beta2);
   set("optimizer.epsilon", optimizer.epsilon, usual.epsilon);
   ModelConfig& model = config_.model;
-  constexpr std::int64_t kHeadWidth = 64;  // Vaswani et al. 2017
   if (model.name == "gpt" || model.name == "bert" || model.name == "vit") {
-    set("model.width", model.width, kHeadWidth * model.heads);
+    // Heads out of range are a problem of their own.
+    set("model.width", model.width,
+        kUsualHeadWidth * std::clamp<std::int64_t>(model.heads, 1, kMostHeads));
   }
   if (!usual.decoupled || optimizer.decoupled) return;
   fail("{}: optimizer.decoupled = false: expected true for {}{}", origin_["optimizer.decoupled"],

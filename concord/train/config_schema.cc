@@ -20,6 +20,7 @@ namespace {
 constexpr double kMaximumCount = 2147483647;
 constexpr double kMaximumBatch = 16777216;
 constexpr double kMaximumExtent = 1048576;
+static_assert(kUsualHeadWidth * kMostHeads == kMaximumExtent);
 constexpr double kMaximumThreads = 4096;
 constexpr double kMaximumPixels = 16384;
 constexpr double kMaximumSyntheticValues = 274877906944;  // 1 TiB of float
@@ -85,7 +86,7 @@ std::vector<ConfigKey> make_keys() {
                          "start as the identity (Goyal et al. 2017)"),
       CONCORD_CONFIG_KEY(model.layers, between(1, 1000),
                          "blocks of attention and feed-forward network"),
-      CONCORD_CONFIG_KEY(model.heads, between(1, 65536),
+      CONCORD_CONFIG_KEY(model.heads, between(1, kMostHeads),
                          "heads of attention; they divide model.width"),
       CONCORD_CONFIG_KEY(model.mlp, between(0, kMaximumExtent),
                          "units of each feed-forward network; 0: four times model.width"),
@@ -96,7 +97,7 @@ std::vector<ConfigKey> make_keys() {
                          "positions that the model knows, at least data.length; 0: as many as "
                          "that. bert_base knows 512"),
       CONCORD_CONFIG_KEY(
-          model.key_value_heads, between(0, 65536),
+          model.key_value_heads, between(0, kMostHeads),
           "heads of keys and values, which divide model.heads and are each shared by "
           "several of these (grouped-query attention); 0: as many"),
       CONCORD_CONFIG_KEY(model.positions, one_of({"learned", "rotary"}),
@@ -163,7 +164,7 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(data.normalize, one_of({"auto", "none", "given"}),
                          "features become (x - mean) / std: `auto` measures mean and std of each "
                          "channel or column on the training data, `given` takes data.mean and "
-                         "data.std, `none` leaves the features alone"),
+                         "data.std, `none` leaves the features alone. Tokens are not normalized"),
       CONCORD_CONFIG_KEY(data.mean, kAny,
                          "the mean of each channel or column; pixels are scaled to [0, 1] before"),
       CONCORD_CONFIG_KEY(data.std, kPositive,
@@ -190,7 +191,8 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(data.shape, kExtent,
                          "the extents of one sample; an image is [channels, "
                          "height, width]"),
-      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent), "classes"),
+      CONCORD_CONFIG_KEY(data.classes, between(2, kMaximumExtent),
+                         "classes, where model.loss is cross_entropy"),
       CONCORD_CONFIG_KEY(data.targets, between(0, kMaximumExtent),
                          "numbers to be predicted of a sample, where model.loss compares numbers; "
                          "0: one"),
@@ -214,9 +216,11 @@ std::vector<ConfigKey> make_keys() {
                          "masks, dropout"),
       CONCORD_CONFIG_KEY(train.threads, between(0, kMaximumThreads),
                          "compute threads of a rank; 0: every core the process may run on"),
-      CONCORD_CONFIG_KEY(train.precision, one_of({"f32", "bf16"}),
-                         "the number format of the computation; with `bf16`, which the processor "
-                         "must have, weights, statistics and sums stay f32"),
+      CONCORD_CONFIG_KEY(
+          train.precision, one_of({"f32", "bf16"}),
+          "the number format of the computation; with `bf16`, which the processor "
+          "must have, weights, statistics and sums stay f32. `predict --prompt` computes "
+          "in f32 always: casting the weights for each token would cost more than it saves"),
       CONCORD_CONFIG_KEY(
           train.recompute, one_of({"none", "selective", "full"}),
           "what the backward pass computes again in place of finding it kept, for "
@@ -442,6 +446,10 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
     return problem("data.mask_token", data.mask_token,
                    fmt::format("it to be left out: {} fills no masks", model.name));
   }
+  if (data.normalize == "given" && (data.kind == "text" || data.tokens)) {
+    return problem("data.normalize", data.normalize,
+                   "it, data.mean and data.std to be left out: tokens are not normalized");
+  }
   if (data.normalize == "given" && data.mean.empty()) {
     return problem("data.normalize", data.normalize, "data.mean and data.std beside it");
   }
@@ -465,6 +473,11 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   if (data.targets > 0 && model.loss == "cross_entropy") {
     return problem("data.targets", data.targets,
                    "0, or a model.loss that compares numbers, which \"cross_entropy\" does not");
+  }
+  if (data.classes != DataConfig().classes && model.loss != "cross_entropy" && !data.tokens) {
+    return problem("data.classes", data.classes,
+                   fmt::format("it to be left out: model.loss = {} compares numbers (data.targets)",
+                               quote(model.loss)));
   }
   if ((train.leaves & (train.leaves - 1)) != 0) {
     return problem("train.leaves", train.leaves, "0 or a power of two");

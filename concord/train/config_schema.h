@@ -49,6 +49,11 @@ struct ConfigKey {
   std::optional<ConfigNeed> need = std::nullopt;
 };
 
+// Where model.width is not set, each head has so many numbers (Vaswani et al. 2017); the most heads
+// are those whose width is then the most that there may be.
+constexpr std::int64_t kUsualHeadWidth = 64;
+constexpr std::int64_t kMostHeads = 16384;
+
 struct ConfigSection {
   std::string_view name;     // "train"
   std::string_view meaning;  // Markdown

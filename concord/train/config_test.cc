@@ -186,6 +186,12 @@ TEST(Config, ContradictionNamesTheKeyAndItsLine) {
       {"data.normalize", "data.normalize = 'given'"},
       {"data.normalize", "data.mean = [1]"},
       {"data.std", "data.normalize = 'given'\ndata.mean = [1]"},
+      {"data.normalize",
+       "data = {kind = 'text', normalize = 'given', mean = [0.5], std = [0.5]}\n"},
+      {"data.normalize",
+       "data = {kind = 'synthetic', tokens = true, shape = [8], "
+       "normalize = 'given', mean = [0.5], std = [0.5]}\n"},
+      {"data.classes", "data = {kind = 'synthetic', classes = 3}\nmodel.loss = 'bce'"},
       {"data.shape", "data.kind = 'synthetic'\ndata.shape = []"},
       {"data.shape", "data.kind = 'synthetic'\ndata.shape = [1048576, 1048576, 1048576]"},
       {"optimizer.nesterov", "optimizer.nesterov = true\noptimizer.momentum = 0"},
@@ -232,6 +238,12 @@ TEST(Config, MalformedTomlNamesLineAndColumn) {
   EXPECT_THAT(error_of("[train]\nbatch = 1\nbatch = 2\n"), StartsWith("config.toml:3:"));
   EXPECT_THAT(error_of("[train]\nbatch = 1\nbatch = 2\n"), HasSubstr("batch"));
   EXPECT_THAT(error_of("[train]\n[train]\n"), StartsWith("config.toml:2:"));
+  EXPECT_THAT(error_of("[model]\r\nname = mlp  # small\r\n"),
+              testing::MatchesRegex(
+                  "config.toml:2:[0-9]+: not valid TOML: a string stands in quotes: \"mlp\""));
+  EXPECT_THAT(error_of("data.dir = /data/mnist-1"), HasSubstr("in quotes: \"/data/mnist-1\""));
+  EXPECT_THAT(error_of("train.winograd = true\ntrain.winograd = true"),
+              testing::Not(HasSubstr("in quotes")));
   EXPECT_THAT(error_of("train.seed = 9223372036854775808"), HasSubstr("not valid TOML"));
   EXPECT_THAT(error_of("output.dir = \"\xff\""), HasSubstr("not valid TOML"));
   EXPECT_THAT(error_of("model.hidden = " + std::string(100000, '[')), HasSubstr("not valid TOML"));
@@ -298,6 +310,12 @@ TEST(Config, TheWidthOfTransformersFollowsTheirHeads) {
   EXPECT_EQ(width("model.name = 'vit'\nmodel.heads = 2"), 128);
   EXPECT_EQ(width("model.name = 'gpt'\nmodel.width = 48"), 48);
   EXPECT_EQ(width("model.name = 'resnet_small'"), 16);
+  EXPECT_EQ(width("model.name = 'gpt'\nmodel.heads = 16384"), 1048576);
+  for (const char* heads : {"0", "16385", "2147483647"}) {
+    EXPECT_EQ(error_of("model.name = 'gpt'\nmodel.heads = " + std::string(heads)),
+              "config.toml:2: model.heads = " + std::string(heads) +
+                  ": expected an integer from 1 to 16384");
+  }
 }
 
 TEST(ConfigOverride, StringNeedsNoQuotes) {

@@ -37,7 +37,7 @@ std::int64_t parameters_of(const Graph& graph) {
   return count;
 }
 
-void check_divisions(const EngineOptions& options) {
+void check_divisions(const EngineOptions& options, int ranks) {
   if (options.batch < 1) fail("train.batch = {}: expected at least 1", options.batch);
   if (options.leaves < 1 || !std::has_single_bit(static_cast<std::uint64_t>(options.leaves)) ||
       options.leaves > options.batch) {
@@ -50,6 +50,12 @@ void check_divisions(const EngineOptions& options) {
         "train.leaves = {}: a batch of {} makes only {} leaves of {} samples each; expected a "
         "train.batch that makes {}, such as {}",
         options.leaves, options.batch, whole, leaf, options.leaves, leaf * options.leaves);
+  }
+  if (options.leaves < ranks) {
+    fail(
+        "{} ranks were asked for, who share the leaves of a step, and there are {} (train.leaves): "
+        "start at most {} ranks, or set train.leaves = {}",
+        ranks, options.leaves, options.leaves, std::bit_ceil(static_cast<unsigned>(ranks)));
   }
 }
 
@@ -109,7 +115,10 @@ void Engine::choose_divisions() {
                                      microbatch_flops(graph) / static_cast<double>(options_.batch),
                                      parameters_of(graph));
   }
-  check_divisions(options_);
+  const int ranks = options_.ranks->size(), rank = options_.ranks->rank();
+  check_divisions(options_, ranks);
+  first_leaf_ = options_.leaves * rank / ranks;
+  end_leaf_ = options_.leaves * (rank + 1) / ranks;
   if (options_.microbatch == 0) options_.microbatch = leaf_size();
   if (options_.microbatch < 1 || options_.microbatch > leaf_size()) {
     fail(
@@ -122,6 +131,7 @@ void Engine::choose_divisions() {
 Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     : graphs_(std::move(graphs)), options_(options) {
   if (options_.precision == DType::kBF16) cpu::require_bf16();
+  if (options_.ranks == nullptr) options_.ranks = &alone_;
   choose_divisions();
   set_compute_threads(compute_threads());  // as the environment has them, and all granted
   options_.policy.threads = compute_threads();
@@ -142,7 +152,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   }
   start_averages();
   auto compiled = std::make_unique<Compiled>(
-      compile(std::move(lowered), options_.policy, *states_, trains && microbatches() == 1));
+      compile(std::move(lowered), options_.policy, *states_, trains && has_single_microbatch()));
   compiled->program.passes = std::move(passes);
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
@@ -150,6 +160,11 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   const auto workspace = std::make_shared<Workspace>();
   training_executor_ = std::make_unique<Executor>(*states_, workspace);
   other_executor_ = std::make_unique<Executor>(*states_, workspace);
+  const std::int64_t parts = microbatches_per_leaf();
+  training_executor_->join(*options_.ranks,
+                           LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1));
+  other_executor_->join(*options_.ranks,
+                        LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false));
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
                        : options_.use == EngineUse::kEvaluation ? evaluation_
@@ -211,8 +226,14 @@ double Engine::flops_per_step() const {
          flops_of(program.prologue) + flops_of(program.update);
 }
 
-std::int64_t Engine::microbatches() const {
-  return options_.leaves * ((leaf_size() + options_.microbatch - 1) / options_.microbatch);
+std::int64_t Engine::microbatches_per_leaf() const {
+  return (leaf_size() + options_.microbatch - 1) / options_.microbatch;
+}
+
+std::int64_t Engine::microbatches() const { return options_.leaves * microbatches_per_leaf(); }
+
+data::Slice Engine::slice_of(std::int64_t count) const {
+  return {std::min(count, first_leaf_ * leaf_size()), std::min(count, end_leaf_ * leaf_size())};
 }
 
 // The first program chooses the layouts of the states.
@@ -231,7 +252,7 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
     lowering.layouts.leaf_sums = training_program().sums_layouts;
     compiled = std::make_unique<Compiled>(
         compile(lower(graphs_.training(samples), options_.policy, lowering), options_.policy,
-                *states_, microbatches() == 1));
+                *states_, has_single_microbatch()));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;
@@ -320,14 +341,16 @@ void Engine::begin_step(const StepBegin& begin) {
          options_.batch);
   }
   step_ = begin;
-  accumulated_ = 0;
-  training_executor_->begin_step();
+  accumulated_ = slice_of(begin.samples).begin;
+  options_.ranks->set_step(begin.step);
+  training_executor_->begin_step(first_leaf_);
 }
 
 void Engine::accumulate(const Samples& samples) {
+  if (samples.count == 0) return;  // the step ends before this rank's leaves
   CONCORD_CHECK(accumulated_ % leaf_size() == 0,
                 "only the last call of a step may bring a partial leaf");
-  CONCORD_CHECK(accumulated_ + samples.count <= step_.samples);
+  CONCORD_CHECK(accumulated_ + samples.count <= slice_of(step_.samples).end);
   const auto run = [&](std::int64_t offset, std::int64_t count, bool first_of_leaf,
                        bool last_of_leaf) {
     Compiled& compiled = training(count);
@@ -341,7 +364,8 @@ void Engine::accumulate(const Samples& samples) {
 }
 
 StepResult Engine::reduce() {
-  CONCORD_CHECK(accumulated_ == step_.samples, "{} of {} samples", accumulated_, step_.samples);
+  CONCORD_CHECK(accumulated_ == slice_of(step_.samples).end, "{} of {} samples", accumulated_,
+                step_.samples);
   constexpr std::int64_t kLargestWatched = 4096;
   training_executor_->reduce();
   const Compiled& compiled = training(options_.microbatch);
@@ -357,14 +381,15 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
-double Engine::seconds_of_products_alone(int runs) {
+bool is_product(std::string_view op) {
   constexpr std::string_view kProducts[] = {"matmul", "conv2d", "attention",
                                             "linear_cross_entropy"};
-  const auto is_product = [&](std::string_view op) {
-    return std::ranges::any_of(kProducts, [&](std::string_view product) {
-      return op == product || op.starts_with(std::string(product) + "_backward");
-    });
-  };
+  return std::ranges::any_of(kProducts, [&](std::string_view product) {
+    return op == product || op.starts_with(std::string(product) + "_backward");
+  });
+}
+
+double Engine::seconds_of_products_alone(int runs) {
   const Program& program = training_program();
   double seconds = 0;
   const auto add = [&](const std::vector<ProgramStep>& steps, double times) {
@@ -392,31 +417,36 @@ Engine::Culprit Engine::find_nonfinite(const Samples& samples) {
     return {fmt::format("\"{}\", as the step before left it", entry.name), /*is_state=*/true};
   }
   std::string found;
-  training_executor_->begin_step();
-  for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
+  training_executor_->begin_step(first_leaf_);
+  const std::int64_t first = slice_of(step_.samples).begin;
+  const auto look = [&](std::int64_t offset, std::int64_t count, bool, bool) {
     if (!found.empty()) return;
     Compiled& compiled = training(count);
     set_step_inputs(*training_executor_, compiled, batch_weight());
-    set_batch_inputs(*training_executor_, compiled, samples, offset, offset);
+    set_batch_inputs(*training_executor_, compiled, samples, offset, first + offset);
     found = training_executor_->find_nonfinite(compiled.program);
-  });
+  };
+  for_each_microbatch(first, samples.count, look);
   return {found};
 }
 
-StepResult Engine::evaluate(const Samples& samples) {
-  const Compiled* last = nullptr;
-  other_executor_->begin_step();
-  for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
+// Each microbatch counts as a leaf here.
+StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
+  if (batch_count == 0) return {};
+  const std::int64_t first = slice_of(batch_count).begin;
+  CONCORD_CHECK(first + samples.count == slice_of(batch_count).end);
+  other_executor_->begin_step(first_leaf_ * microbatches_per_leaf());
+  const auto run = [&](std::int64_t offset, std::int64_t count, bool, bool) {
     Compiled& compiled = other(evaluation_, graphs_.evaluation, count);
     set_step_inputs(*other_executor_, compiled, 1.0);
-    set_batch_inputs(*other_executor_, compiled, samples, offset, offset);
+    set_batch_inputs(*other_executor_, compiled, samples, offset, first + offset);
     other_executor_->microbatch(compiled.program, true);
     other_executor_->finish_leaf();
-    last = &compiled;
-  });
-  if (last == nullptr) return {};
+  };
+  for_each_microbatch(first, samples.count, run);
   other_executor_->reduce();
-  return results(*other_executor_, *last);
+  // The sums lie at the same places in the programs of all counts.
+  return results(*other_executor_, other(evaluation_, graphs_.evaluation, options_.microbatch));
 }
 
 std::int64_t Engine::predict(const Samples& samples, std::span<float> logits) {

@@ -1,6 +1,6 @@
-// Engine: computes the steps of one model on this machine. It compiles the model's graphs into
-// programs, holds the states, and cuts a batch into leaves and microbatches (docs/architecture.md,
-// idea 2).
+// Engine: computes the steps of one model, or a rank's share of them. It compiles the model's
+// graphs into programs, holds the states, and cuts a batch into leaves and microbatches
+// (docs/architecture.md, idea 2).
 //
 // A training step:
 //   engine.begin_step({.step = s, .samples = n, .learning_rate = r});
@@ -8,7 +8,8 @@
 //   StepResult result = engine.reduce();
 //   engine.update();                  or not: a step without update() leaves every state as it was
 //
-// The states after a step depend on the leaves alone, not on how many calls brought them.
+// The states after a step depend on the leaves alone, not on how many calls brought them or which
+// rank computed them. With several ranks, begin_step(), reduce() and evaluate() are collective.
 // Used by one thread; kernels run on base/parallel.h's threads.
 #pragma once
 
@@ -19,6 +20,8 @@
 #include <span>
 #include <string>
 
+#include "concord/comm/communicator.h"
+#include "concord/data/loader.h"
 #include "concord/graph/graph.h"
 #include "concord/kernels/kernel.h"
 #include "concord/nn/step.h"
@@ -53,6 +56,7 @@ struct EngineOptions {
   std::uint64_t seed = 0;
   DType precision = DType::kF32;  // of the computation: f32 or bf16; states are f32
   KernelPolicy policy;
+  comm::Communicator* ranks = nullptr;  // who share the leaves, and outlive the engine; null: alone
 };
 
 // How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
@@ -89,7 +93,7 @@ class Engine {
     double learning_rate = 0;
   };
   void begin_step(const StepBegin& begin);
-  // The next samples of the step: whole leaves, except that the last call brings what is left.
+  // The next samples of this rank: whole leaves, except that the last call brings what is left.
   void accumulate(const Samples& samples);
   StepResult reduce();
   void update();
@@ -107,9 +111,11 @@ class Engine {
   // they are now: after whoever writes these from outside.
   void start_averages();
 
-  // Sums over `samples` with the states as they are, and for the parameters their averages where
-  // there are some: loss is the sum, not the mean. predict() takes the same.
-  StepResult evaluate(const Samples& samples);
+  // Sums over a batch with the states as they are, and for the parameters their averages where
+  // there are some: loss is the sum, not the mean. `samples`: this rank's part of the `count` of
+  // the batch. predict() takes the same averages.
+  StepResult evaluate(const Samples& samples, std::int64_t count);
+  StepResult evaluate(const Samples& samples) { return evaluate(samples, samples.count); }
   // Writes the output "logits" for each sample, row after row; returns the width of a row.
   std::int64_t predict(const Samples& samples, std::span<float> logits);
 
@@ -117,6 +123,9 @@ class Engine {
   // mid-training.
   void prepare_training(std::int64_t samples);
   void prepare_evaluation(std::int64_t samples);
+
+  // Which samples of a batch of `count` this rank computes: [begin, end), those of its leaves.
+  data::Slice slice_of(std::int64_t count) const;
 
   StateStore& states() const { return *states_; }
   const KernelPolicy& policy() const { return options_.policy; }
@@ -130,9 +139,8 @@ class Engine {
   double flops_per_step() const;
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
-  // Seconds of a training step's matrix products and convolutions, each run by itself, `runs` times
-  // (Executor::time_alone); attention and the linear cross-entropy are among them. For after a
-  // step.
+  // Seconds of a training step's products (is_product), each run by itself, `runs` times
+  // (Executor::time_alone). For after a step.
   double seconds_of_products_alone(int runs);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
@@ -150,7 +158,11 @@ class Engine {
   using Programs = std::map<std::int64_t, std::unique_ptr<Compiled>>;  // by samples
 
   std::int64_t leaf_size() const;
-  std::int64_t microbatches() const;  // of a step
+  std::int64_t microbatches_per_leaf() const;
+  std::int64_t microbatches() const;    // of a step
+  bool has_single_microbatch() const {  // of this rank
+    return (end_leaf_ - first_leaf_) * microbatches_per_leaf() == 1;
+  }
   void choose_divisions();
   void read_averages(Graph& graph) const;
   LowerOptions lower_options(Recompute recompute) const;
@@ -167,6 +179,8 @@ class Engine {
 
   ModelGraphs graphs_;
   EngineOptions options_;
+  comm::Alone alone_;
+  std::int64_t first_leaf_ = 0, end_leaf_ = 0;  // of this rank
   std::unique_ptr<StateStore> states_;
   Programs training_, evaluation_, prediction_;
   std::unique_ptr<Executor> training_executor_;
@@ -177,6 +191,10 @@ class Engine {
 
 // The state that holds the moving average of a parameter; null where there is none.
 const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter);
+
+// Whether a step's efficiency counts the op among its products: matrix products, convolutions, and,
+// whole, with the softmax between their products, attention and the linear cross-entropy.
+bool is_product(std::string_view op);
 
 // Whether all numbers of a state are finite.
 bool is_finite(const StateStore& states, const StateStore::Entry& entry);

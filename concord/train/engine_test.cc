@@ -8,6 +8,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/philox.h"
+#include "concord/graph/op.h"
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/step.h"
 #include "concord/train/inference.h"
@@ -232,6 +233,39 @@ TEST(Engine, StepWithoutUpdateLeavesEveryStateAsItWas) {
   EXPECT_TRUE(std::equal(before.begin(), before.end(), engine->states().data()));
 }
 
+// What the activations of a narrow language model take, of one sample.
+double arena_of_gpt(std::int64_t length, int vocabulary, DType precision) {
+  nn::StepOptions options;
+  options.model = {.name = "gpt", .width = 16, .layers = 1, .heads = 2};
+  options.tokens = true;
+  options.sample = {length};
+  options.outputs = vocabulary;
+  const Engine engine(
+      model_graphs(options),
+      {.batch = 1, .leaves = 1, .precision = precision, .policy = {.measure = false}});
+  return static_cast<double>(engine.training_program().arena_bytes);
+}
+
+// The scores of every pair of positions would take four times as much, and most of it.
+TEST(Engine, MemoryOfAttentionGrowsAsTheLength) {
+  for (const DType precision : precisions()) {
+    EXPECT_LT(arena_of_gpt(2048, kClasses, precision),
+              2.1 * arena_of_gpt(1024, kClasses, precision))
+        << to_string(precision);
+  }
+}
+
+// Of 4096 tokens, those of a block have logits at a time (kernels/cpu/linear_cross_entropy.cc).
+TEST(Engine, LogitsOfALargeVocabularyAreNotKept) {
+  constexpr std::int64_t kTokens = 4096;
+  constexpr int kVocabulary = 1024;
+  for (const DType precision : precisions()) {
+    const double more = arena_of_gpt(kTokens, 4 * kVocabulary, precision) -
+                        arena_of_gpt(kTokens, kVocabulary, precision);
+    EXPECT_LT(more, 0.25 * kTokens * 3 * kVocabulary * sizeof(float)) << to_string(precision);
+  }
+}
+
 TEST(Engine, RejectsLeavesThatAreNoPowerOfTwo) {
   EXPECT_THROW(make_engine("mlp", 3), Error);
   EXPECT_THROW(make_engine("mlp", 32), Error);
@@ -249,6 +283,17 @@ TEST(Engine, RejectsABatchThatMakesFewerLeaves) {
     EXPECT_NE(std::string(error.what()).find("makes only 9 leaves of 2 samples"), std::string::npos)
         << error.what();
   }
+}
+
+TEST(Engine, CountsProductsAndTheKernelsThatHoldSuch) {
+  std::vector<std::string> products;
+  for (const Op* op : all_ops()) {
+    if (is_product(op->name)) products.push_back(op->name);
+  }
+  EXPECT_EQ(products, (std::vector<std::string>{"attention", "attention_backward", "conv2d",
+                                                "conv2d_backward_data", "conv2d_backward_weights",
+                                                "linear_cross_entropy",
+                                                "linear_cross_entropy_backward", "matmul"}));
 }
 
 TEST(DefaultLeaves, DependOnBatchAndModelAlone) {

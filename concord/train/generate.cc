@@ -63,8 +63,10 @@ Generation generate(const Config& config, const std::filesystem::path& path,
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (!task.tokenizer) {
-    fail("{} holds no language model, it has not learned from text: give it files (--input)",
-         checkpoint.directory.string());
+    fail("{} holds no language model, it has not learned from text: {}",
+         checkpoint.directory.string(),
+         task.sample_type == data::SampleType::kValues ? "give it files (--input)"
+                                                       : "train one with data.kind = \"text\"");
   }
   check_request(request, task);
   data::check_utf8(request.prompt, "the prompt");

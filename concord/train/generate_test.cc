@@ -51,6 +51,18 @@ class GenerateTest : public testing::Test {
     train(config_, {}, observer);
   }
 
+  // The same on data made in memory; `keys` are of [data] and what follows.
+  void learn_from_no_text(const std::string& keys) {
+    config_ = parse_config(
+        fmt::format("[output]\ndir = {}\ntensorboard = false\n[train]\nepochs = 1\nthreads = 1\n"
+                    "[data]\nkind = \"synthetic\"\nsamples = 32\n{}",
+                    quote((folder_ / "run").string()), keys),
+        "other.toml");
+    std::filesystem::remove_all(folder_ / "run");
+    TrainObserver observer;
+    train(config_, {}, observer);
+  }
+
   Generation generate(const GenerationRequest& request) {
     return train::generate(config_, folder_ / "run", request);
   }
@@ -128,15 +140,21 @@ TEST_F(GenerateTest, RefusesWhatItCannotContinue) {
   EXPECT_THAT(error({.prompt = "a", .temperature = -1}), HasSubstr("a temperature of -1"));
   EXPECT_THAT(error({.prompt = "a", .top_k = 0}), HasSubstr("expected 1 to 256, the vocabulary"));
   EXPECT_THAT(error({.prompt = "a", .top_k = 257}), HasSubstr("the 257 likeliest tokens"));
-  const Config other = parse_config(
-      fmt::format("[output]\ndir = {}\ntensorboard = false\n[data]\nkind = \"synthetic\"\n"
-                  "samples = 32\n[train]\nepochs = 1\nthreads = 1\n",
-                  quote((folder_ / "run").string())),
-      "other.toml");
-  std::filesystem::remove_all(folder_ / "run");
-  TrainObserver observer;
-  train(config_ = other, {}, observer);
+  learn_from_no_text("");
   EXPECT_THAT(error({.prompt = "a"}), HasSubstr("holds no language model"));
+  EXPECT_THAT(error({.prompt = "a"}), HasSubstr("give it files (--input)"));
+}
+
+TEST_F(GenerateTest, AModelOfTokensThatAreNoTextIsToldApart) {
+  learn_from_no_text(
+      "tokens = true\nshape = [8]\n[model]\nname = \"bert\"\nlayers = 1\nheads = 1\n");
+  EXPECT_THAT(error({.prompt = "a"}), HasSubstr("train one with data.kind = \"text\""));
+  try {
+    predict(config_, folder_ / "run", {});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("nor can it be given text"));
+  }
 }
 
 }  // namespace

@@ -102,12 +102,13 @@ std::vector<double> softmax(std::span<const float> logits) {
 }
 
 std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
-                                            const std::atomic<bool>* stop) {
+                                            const std::function<bool()>& stop) {
   const double start = now_seconds();
   StepResult sum;
   while (loader.has_next()) {
-    if (stop != nullptr && stop->load()) return std::nullopt;
-    const StepResult part = job.engine->evaluate(samples_of(loader.next()));
+    if (stop()) return std::nullopt;
+    const data::Batch& batch = loader.next();
+    const StepResult part = job.engine->evaluate(samples_of(batch), batch.step_count);
     sum.loss += part.loss;
     sum.correct += part.correct;
   }
@@ -174,9 +175,10 @@ std::vector<Prediction> predict(const Config& config, const std::filesystem::pat
   check_same_model(config_of(checkpoint), config);
   const data::Task task = task_of(checkpoint);
   if (task.sample_type == data::SampleType::kTokens) {
-    fail("{} holds a model of tokens, not of values: give it {}", checkpoint.directory.string(),
-         task.mask ? "a text with tokens to fill in (--fill)"
-                   : "the beginning of a text (--prompt)");
+    fail("{} holds a model of tokens, not of values: {}", checkpoint.directory.string(),
+         !task.tokenizer ? "nor can it be given text, for it has not learned from any (data.kind)"
+         : task.mask     ? "give it a text with tokens to fill in (--fill)"
+                         : "give it the beginning of a text (--prompt)");
   }
   const auto elements = static_cast<std::size_t>(task.sample.elements());
   const auto outputs = static_cast<std::size_t>(task.outputs);

@@ -2,7 +2,7 @@
 // taken from a checkpoint, and their hash.
 #pragma once
 
-#include <atomic>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,9 +15,10 @@
 namespace concord::train {
 
 // Loss and accuracy over the whole test set, every sample once, with the states as they are.
-// `loader` is a new one of the job's test set. nullopt when `stop` became true before the end.
-std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
-                                            const std::atomic<bool>* stop = nullptr);
+// `loader` is a new one of the job's test set. nullopt when `stop`, asked before each batch, said
+// so.
+std::optional<Evaluation> evaluate_test_set(
+    Job& job, data::Loader& loader, const std::function<bool()>& stop = [] { return false; });
 
 // Probabilities of classes.
 std::vector<double> softmax(std::span<const float> logits);

@@ -121,13 +121,14 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
-// With the compute threads set.
-KernelPolicy kernel_policy(const Config& config, const KernelChoices& choices) {
+// With the compute threads set. `complete`: nothing is to be chosen here.
+KernelPolicy kernel_policy(const Config& config, const KernelChoices& choices,
+                           bool complete = false) {
   set_compute_threads(static_cast<int>(config.train.threads));
   KernelPolicy policy{.winograd = config.train.winograd,
                       .measure = config.train.kernels == "measure",
                       .choices = choices};
-  if (policy.measure) policy.choices.merge(load_kernel_choices(kernel_cache_path()));
+  if (policy.measure && !complete) policy.choices.merge(load_kernel_choices(kernel_cache_path()));
   return policy;
 }
 
@@ -139,10 +140,11 @@ Recompute recompute_named(const std::string& name) {
 
 // The engine, with its compute threads set. `options.batch` and what follows it is the caller's.
 std::unique_ptr<Engine> make_engine(const Config& config, const data::Task& task,
-                                    EngineOptions options, const KernelChoices& choices) {
+                                    EngineOptions options, const KernelChoices& choices,
+                                    bool complete = false) {
   options.seed = static_cast<std::uint64_t>(config.train.seed);
   options.precision = config.train.precision == "bf16" ? DType::kBF16 : DType::kF32;
-  options.policy = kernel_policy(config, choices);
+  options.policy = kernel_policy(config, choices, complete);
   return std::make_unique<Engine>(model_graphs(step_options(config, task)), options);
 }
 
@@ -165,10 +167,11 @@ void save_measured_choices(const Engine& engine) {
   if (engine.policy().measure) save_kernel_choices(kernel_cache_path(), engine.policy().choices);
 }
 
-// Of samples of `set`, masked by `seed` where the task says so.
+// Of this rank's samples of `set`, masked by `seed` where the task says so.
 data::LoaderOptions loader_options(const Job& job, const data::Dataset& set, std::uint64_t seed) {
   data::LoaderOptions options{.threads = static_cast<int>(job.config.data.loader_threads),
-                              .prefetch = static_cast<int>(job.config.data.prefetch)};
+                              .prefetch = static_cast<int>(job.config.data.prefetch),
+                              .slice = job.engine->slice_of(job.config.train.batch)};
   if (job.task.mask) options.masking.emplace(set.classes(), *job.task.mask, seed);
   return options;
 }
@@ -236,17 +239,30 @@ Samples samples_of(const data::Batch& batch) {
           .targets = batch.targets};
 }
 
-Job open_job(const Config& config, const KernelChoices& choices) {
+Job open_job(const Config& config, const KernelChoices& choices, comm::Communicator* ranks) {
+  const bool follows = ranks != nullptr && !ranks->is_first();
   Job job;
   job.config = config;
   data::DataSets sets = data::open_data(data_options(config));
   job.task = std::move(sets.task);
   job.train_set = std::move(sets.train);
   job.test_set = std::move(sets.test);
-  job.engine = make_engine(config, job.task, batch_options(config, EngineUse::kTraining), choices);
+  const KernelChoices known =
+      follows ? parse_kernel_choices(ranks->broadcast(""), "rank 0's kernel choices") : choices;
+  EngineOptions options = batch_options(config, EngineUse::kTraining);
+  options.ranks = ranks;
+  job.engine = make_engine(config, job.task, options, known, follows);
   prepare(job, job.train_set->size(), &Engine::prepare_training);
   prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
-  save_measured_choices(*job.engine);
+  const KernelChoices& made = job.engine->policy().choices;
+  if (follows && made.size() != known.size()) {
+    fail(
+        "rank {} has kernels to choose that rank 0 has not: ranks need the same processor, oneDNN "
+        "and number of threads to compute the same bits",
+        ranks->rank());
+  }
+  if (ranks != nullptr && !follows) ranks->broadcast(to_json(made));
+  if (!follows) save_measured_choices(*job.engine);
   return job;
 }
 

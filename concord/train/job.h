@@ -26,7 +26,8 @@ struct Job {
   std::int64_t schedule_steps() const { return config.train.epochs * steps_per_epoch(); }
   std::int64_t total_steps() const;
   double learning_rate(std::int64_t step) const;
-  // Batches of the training set from `first_step` on, shuffled and augmented.
+  // Batches of the training set from `first_step` on, shuffled and augmented: of each what this
+  // rank computes.
   std::unique_ptr<data::Loader> train_loader(std::int64_t first_step, std::int64_t end_step) const;
 
   // Whether the loss counts what is predicted correctly.
@@ -37,8 +38,10 @@ struct Job {
 
 // Opens the data, sets the compute threads, and compiles the model with fresh weights. `choices`:
 // kernel choices that are part of the run (a resumed one's); they win over the machine's cache.
-// Throws Error.
-Job open_job(const Config& config, const KernelChoices& choices = {});
+// `ranks`: who train together, and outlive the job; null: this one alone. Collective: rank 0 makes
+// the kernel choices of all. Throws Error.
+Job open_job(const Config& config, const KernelChoices& choices = {},
+             comm::Communicator* ranks = nullptr);
 
 // For evaluating a model that has learned `task`: opens the test set alone, and compiles no
 // training program.
@@ -48,7 +51,8 @@ Job open_evaluation(const Config& config, const data::Task& task, const KernelCh
 std::unique_ptr<Engine> make_predictor(const Config& config, const data::Task& task,
                                        std::int64_t samples, const KernelChoices& choices);
 
-// Reads texts with the model that has learned `task`; no data is opened. Its weights are zero.
+// Reads texts with the model that has learned `task`, in f32 whatever train.precision; no data is
+// opened. Its weights are zero.
 std::unique_ptr<Decoder> make_decoder(const Config& config, const data::Task& task,
                                       const KernelChoices& choices);
 

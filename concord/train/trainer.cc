@@ -91,28 +91,45 @@ class Training {
   Training(const Config& config, const TrainRequest& request, TrainObserver& observer)
       : request_(request),
         observer_(observer),
-        lock_(config.output.dir),
-        checkpoint_(find_checkpoint(config)),
-        store_(RunFolder::checkpoints(config), static_cast<int>(config.output.keep_checkpoints),
-               checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt),
-        job_(open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices())),
-        folder_(config, checkpoint_ ? resume() : start()) {}
+        ranks_(request.ranks != nullptr ? *request.ranks : alone_) {
+    if (ranks_.is_first()) lock_.emplace(config.output.dir);
+    checkpoint_ = find_checkpoint(config);
+    if (ranks_.is_first()) {
+      store_.emplace(RunFolder::checkpoints(config),
+                     static_cast<int>(config.output.keep_checkpoints),
+                     checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt);
+    }
+    job_ = open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices(), &ranks_);
+    const std::int64_t first_step = checkpoint_ ? resume() : start();
+    if (ranks_.is_first()) folder_.emplace(config, first_step);
+  }
 
   Summary run() {
     announce();
-    Engine& engine = *job_.engine;
     start_ = now_seconds();
     const auto loader = job_.train_loader(progress_.step, progress_.total_steps);
     test_loader_ = job_.test_loader();
     loader->wait_until_ahead();
     speed_.resume(now_seconds());
-    while (loader->has_next() && !stop_requested()) {
-      const data::Batch& batch = next_batch(*loader);
+    try {
+      train_steps(*loader);
+    } catch (const comm::RankError& error) {
+      save_and_fail(error);
+    }
+    save_last();
+    return summarize();
+  }
+
+ private:
+  void train_steps(data::Loader& loader) {
+    Engine& engine = *job_.engine;
+    while (loader.has_next() && !stop_requested()) {
+      const data::Batch& batch = next_batch(loader);
       const Samples samples = samples_of(batch);
       progress_.epoch = batch.epoch + 1;
       progress_.learning_rate = job_.learning_rate(batch.step);
 
-      engine.begin_step({batch.step, batch.count, progress_.learning_rate});
+      engine.begin_step({batch.step, batch.step_count, progress_.learning_rate});
       engine.accumulate(samples);
       const StepResult result = engine.reduce();
       if (result.finite) {
@@ -122,13 +139,10 @@ class Training {
         handle_nonfinite(result, samples);
       }
 
-      finish_step(batch, result, loader->wait_seconds());
+      finish_step(batch, result, loader.wait_seconds());
     }
-    save_last();
-    return summarize();
   }
 
- private:
   std::optional<Checkpoint> find_checkpoint(const Config& config) const {
     if (!request_.resume) return std::nullopt;
     auto checkpoint = load_latest(RunFolder::checkpoints(config));
@@ -189,18 +203,41 @@ class Training {
                        .batch = engine.batch(),
                        .leaves = engine.leaves(),
                        .microbatch = engine.microbatch_size(),
+                       .ranks = ranks_.size(),
                        .threads = engine.policy().threads,
                        .precision = engine.precision(),
                        .first_step = progress_.step,
                        .total_steps = progress_.total_steps,
                        .steps_per_epoch = job_.steps_per_epoch(),
                        .flops_per_step = engine.flops_per_step(),
-                       .peak_flops_per_second = cpu::measure_peak_flops(),
+                       .peak_flops_per_second = cpu::measure_peak_flops() * ranks_.size(),
                        .workspace_bytes = engine.workspace_bytes(),
                        .output_dir = config.output.dir});
+    say_what_falls_short();
   }
 
-  bool stop_requested() const { return request_.stop != nullptr && request_.stop->load(); }
+  // No errors, since a short run may be a trial; but hardly what is wanted.
+  void say_what_falls_short() {
+    const std::int64_t batch = job_.config.train.batch, samples = job_.train_set->size();
+    if (batch > samples) {
+      observer_.message(
+          fmt::format("train.batch = {}, but the training set has {} samples: each step takes "
+                      "these alone",
+                      batch, samples));
+    }
+    const std::int64_t warmup = job_.config.schedule.warmup_steps, steps = progress_.total_steps;
+    if (warmup > steps) {
+      observer_.message(fmt::format(
+          "schedule.warmup_steps = {}, but the run ends after step {}: the learning rate "
+          "does not reach optimizer.learning_rate",
+          warmup, steps));
+    }
+  }
+
+  // Of any rank.
+  bool stop_requested() {
+    return ranks_.any_of(request_.stop != nullptr && request_.stop->load() ? 1 : 0) != 0;
+  }
 
   const data::Batch& next_batch(data::Loader& loader) {
     try {
@@ -212,6 +249,7 @@ class Training {
 
   // What was learned so far is saved when the data fails.
   [[noreturn]] void save_and_fail(const Error& error) {
+    if (!store_) fail("{}", error.what());  // rank 0 saves
     save_last();
     fail("{}. The weights of step {} are saved in {}; --resume continues from there", error.what(),
          progress_.step, RunFolder::checkpoints(job_.config).string());
@@ -225,7 +263,9 @@ class Training {
                     progress_.step + 1, result.loss,
                     culprit.description.empty() ? "the sum over leaves" : culprit.description);
     if (culprit.is_state) {
-      if (const auto saved = store_.wait()) report(*saved);
+      if (store_) {
+        if (const auto saved = store_->wait()) report(*saved);
+      }
       fail(
           "{}. The weights of the last checkpoint in {} may be good: start a new run from them "
           "(model.weights) with a lower optimizer.learning_rate",
@@ -253,15 +293,15 @@ class Training {
   }
 
   void finish_step(const data::Batch& batch, const StepResult& result, double wait_seconds) {
-    const auto samples = static_cast<double>(batch.count);
+    const auto samples = static_cast<double>(batch.step_count);
     ++progress_.step;
-    samples_ += batch.count;
+    samples_ += batch.step_count;
     window_.samples += samples;
     window_.loss += result.loss * samples;
     window_.correct += result.correct;
     progress_.loss = result.loss;
     progress_.accuracy = job_.has_accuracy() ? result.correct / samples : -1;
-    measure_speed(batch.count, wait_seconds);
+    measure_speed(batch.step_count, wait_seconds);
     observer_.stepped(progress_);
 
     const TrainConfig& config = job_.config.train;
@@ -270,8 +310,9 @@ class Training {
     if (last || evaluation_due(progress_.step)) evaluate();
     const std::int64_t every = config.checkpoint_every_steps;
     const std::int64_t period = every > 0 ? every : job_.steps_per_epoch();
+    if (!store_) return;
     if (progress_.step % period == 0 || is_best()) save();
-    if (const auto saved = store_.poll()) report(*saved);
+    if (const auto saved = store_->poll()) report(*saved);
   }
 
   bool evaluation_due(std::int64_t step) const {
@@ -305,15 +346,16 @@ class Training {
     Progress mean = progress_;
     mean.loss = window_.loss / window_.samples;
     if (job_.has_accuracy()) mean.accuracy = window_.correct / window_.samples;
-    record([&] { folder_.record_training(mean); });
+    record([&](RunFolder& folder) { folder.record_training(mean); });
     window_ = {};
   }
 
   // A record that cannot be written is lost, and the training is not.
   template <typename Write>
   void record(Write write) {
+    if (!folder_) return;
     try {
-      write();
+      write(*folder_);
       records_fail_ = false;
     } catch (const Error& error) {
       if (!std::exchange(records_fail_, true)) {
@@ -330,7 +372,7 @@ class Training {
     if (test_loader_ == nullptr) test_loader_ = job_.test_loader();
     std::optional<Evaluation> evaluation;
     try {
-      evaluation = evaluate_test_set(job_, *test_loader_, request_.stop);
+      evaluation = evaluate_test_set(job_, *test_loader_, [this] { return stop_requested(); });
     } catch (const Error& error) {
       save_and_fail(error);
     }
@@ -339,7 +381,7 @@ class Training {
     if (evaluation) {
       evaluation_ = evaluation;
       evaluated_step_ = progress_.step;
-      record([&] { folder_.record_evaluation(progress_, *evaluation_); });
+      record([&](RunFolder& folder) { folder.record_evaluation(progress_, *evaluation_); });
       observer_.evaluated(progress_, *evaluation_);
     }
     const double end = now_seconds();
@@ -354,15 +396,15 @@ class Training {
   // Whether the model was just evaluated and did better than those of all checkpoints.
   bool is_best() {
     if (!evaluation_ || evaluated_step_ != progress_.step) return false;
-    if (const auto before = store_.wait()) report(*before);
-    const std::optional<double> best = store_.best_score();
+    if (const auto before = store_->wait()) report(*before);
+    const std::optional<double> best = store_->best_score();
     return !best || score() > *best;
   }
 
   void save() {
-    if (const auto before = store_.wait()) report(*before);
+    if (const auto before = store_->wait()) report(*before);
     Engine& engine = *job_.engine;
-    Snapshot snapshot = store_.take_snapshot();
+    Snapshot snapshot = store_->take_snapshot();
     snapshot.info = {};
     snapshot.info.step = progress_.step;
     snapshot.info.epoch = progress_.step / job_.steps_per_epoch();
@@ -378,7 +420,7 @@ class Training {
                            {"threads", engine.policy().threads},
                            {"kernel_choices", engine.policy().choices}};
     copy_state(engine, snapshot);
-    store_.save(std::move(snapshot));
+    store_->save(std::move(snapshot));
     saved_step_ = progress_.step;
   }
 
@@ -389,11 +431,12 @@ class Training {
 
   // Makes sure that the newest weights are saved.
   void save_last() {
-    std::optional<SaveResult> result = store_.wait();
+    if (!store_) return;
+    std::optional<SaveResult> result = store_->wait();
     if (saved_step_ != progress_.step) {
       if (result) report(*result);
       save();
-      result = store_.wait();
+      result = store_->wait();
     }
     if (result && !result->error.empty()) fail("{}", result->error);
   }
@@ -421,6 +464,11 @@ class Training {
       fail("the loss on the test set is {}; the weights of step {} are saved in {}",
            evaluation.loss, progress_.step, RunFolder::checkpoints(job_.config).string());
     }
+    const std::string hash = hash_of_weights(*job_.engine);
+    if (const std::string first = ranks_.broadcast(hash); first != hash) {
+      fail("the weights of rank {} are {} and those of rank 0 {}: they must be the same",
+           ranks_.rank(), hash, first);
+    }
     return {.step = progress_.step,
             .epoch = progress_.step / job_.steps_per_epoch(),
             .loss = evaluation.loss,
@@ -430,13 +478,15 @@ class Training {
                 seconds - pause_ > 0 ? static_cast<double>(samples_) / (seconds - pause_) : 0,
             .seconds = seconds,
             .peak_rss_bytes = peak_rss_bytes(),
-            .weights_hash = hash_of_weights(*job_.engine),
+            .weights_hash = hash,
             .skipped_steps = skipped_steps_,
             .interrupted = interrupted};
   }
 
   const TrainRequest& request_;
   TrainObserver& observer_;
+  comm::Alone alone_;
+  comm::Communicator& ranks_;
   // What resume() sets, before what calls it.
   Progress progress_;
   std::int64_t saved_step_ = -1;
@@ -446,11 +496,11 @@ class Training {
 
   std::int64_t skipped_steps_ = 0;
   int skipped_in_a_row_ = 0;
-  RunLock lock_;
+  std::optional<RunLock> lock_;           // of rank 0, as are store_ and folder_
   std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
-  CheckpointStore store_;                 // refuses a folder that holds another run
+  std::optional<CheckpointStore> store_;  // refuses a folder that holds another run
   Job job_;
-  RunFolder folder_;                           // last: the first to change what is there
+  std::optional<RunFolder> folder_;            // last: the first to change what is there
   std::unique_ptr<data::Loader> test_loader_;  // reads ahead for the next evaluation
   std::optional<Evaluation> evaluation_;       // the last one
   std::int64_t evaluated_step_ = -1;
@@ -472,7 +522,14 @@ std::size_t peak_rss_bytes() {
 }
 
 Summary train(const Config& config, const TrainRequest& request, TrainObserver& observer) {
-  return Training(config, request, observer).run();
+  try {
+    return Training(config, request, observer).run();
+  } catch (const std::exception& error) {
+    if (request.ranks != nullptr) {
+      request.ranks->abort(fmt::format("rank {}: {}", request.ranks->rank(), error.what()));
+    }
+    throw;
+  }
 }
 
 }  // namespace concord::train

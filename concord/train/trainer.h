@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "concord/comm/communicator.h"
 #include "concord/tensor/dtype.h"
 #include "concord/train/config.h"
 
@@ -27,13 +28,14 @@ struct RunStart {
   std::int64_t batch = 0;
   std::int64_t leaves = 0;
   std::int64_t microbatch = 0;
-  int threads = 0;
+  int ranks = 1;
+  int threads = 0;  // of each rank
   DType precision = DType::kF32;
   std::int64_t first_step = 0;  // 0, or where a resumed run continues
   std::int64_t total_steps = 0;
   std::int64_t steps_per_epoch = 0;
   double flops_per_step = 0;
-  double peak_flops_per_second = 0;  // measured on this machine with these threads
+  double peak_flops_per_second = 0;  // measured with these threads, of all ranks
   std::size_t workspace_bytes = 0;   // of arena and prologues
   std::string output_dir;
 };
@@ -89,6 +91,9 @@ struct TrainRequest {
   bool resume = false;  // continue from the newest intact checkpoint of output.dir
   // When it becomes true, the step in progress is finished, a checkpoint saved, and the run ends.
   const std::atomic<bool>* stop = nullptr;
+  // Who train together; null: this process alone. Each rank makes the same call; rank 0 keeps the
+  // run folder.
+  comm::Communicator* ranks = nullptr;
 };
 
 Summary train(const Config& config, const TrainRequest& request, TrainObserver& observer);

@@ -118,6 +118,24 @@ TEST_F(TrainerTest, SameConfigurationTwiceGivesTheSameBits) {
   EXPECT_NE(first.weights_hash, run(config("c", {"train.seed=2"})).weights_hash);
 }
 
+TEST_F(TrainerTest, SaysWhatTheDataAndTheLengthOfTheRunFallShortOf) {
+  const auto messages = [&](int batch, int warmup) {
+    Observer observer;
+    train(config(fmt::format("{}", batch),
+                 {"schedule.name=linear", "train.epochs=1", fmt::format("train.batch={}", batch),
+                  fmt::format("schedule.warmup_steps={}", warmup)}),
+          {}, observer);
+    return observer.messages;
+  };
+  EXPECT_TRUE(messages(84, 1).empty());
+  const std::vector<std::string> said = messages(85, 2);
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_NE(said[0].find("train.batch = 85, but the training set has 84 samples"),
+            std::string::npos);
+  EXPECT_NE(said[1].find("schedule.warmup_steps = 2, but the run ends after step 1:"),
+            std::string::npos);
+}
+
 TEST_F(TrainerTest, StopAndResumeMidEpochGivesTheSameBits) {
   const Summary unbroken = run(config("a"));
   const Summary stopped = run(config("b"), 3);

@@ -20,6 +20,8 @@ const Case kCases[] = {
     {{1, 64, 5, 5}, {.kernel = {5, 5}}},
     {{3, 6, 9, 9}, {.kernel = {2, 2}, .stride = {3, 3}}},  // windows leave gaps
     {{1, 1, 6, 6}, {.kernel = {3, 3}, .stride = {3, 3}}},
+    {{2, 16, 6, 6}, {.kernel = {3, 3}, .stride = {3, 3}}},
+    {{2, 16, 9, 9}, {.kernel = {2, 2}, .stride = {3, 3}}},  // windows leave gaps
 };
 
 TEST(CpuKernel, MaxPool) {

@@ -1,0 +1,199 @@
+// Training by several processes, as a user starts it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "concord/base/file.h"
+
+namespace concord::cli {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::Not;
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+
+  json result() const {
+    std::string line, last;
+    for (std::istringstream lines(out); std::getline(lines, line);) last = line;
+    return json::parse(last);
+  }
+};
+
+// A folder of its own, with small.toml: batch norm and dropout, and epochs whose last batch is
+// shorter, by so much that later ranks have nothing of it.
+class Ranks : public testing::Test {
+ protected:
+  Ranks() : folder_(std::filesystem::path(testing::TempDir()) / "concord_ranks_XXXXXX") {
+    std::string name = folder_.string();
+    folder_ = mkdtemp(name.data());
+    write_file_atomically(folder_ / "small.toml", R"(
+[model]
+hidden = [24, 24]
+dropout = 0.2
+batch_norm = true
+[data]
+kind = "synthetic"
+shape = [1, 6, 6]
+samples = 300
+classes = 3
+[train]
+batch = 64
+leaves = 8
+epochs = 4
+threads = 1
+[optimizer]
+clip_norm = 0.5
+[output]
+dir = "run"
+)");
+  }
+  ~Ranks() override { std::filesystem::remove_all(folder_); }
+
+  std::string shell(const std::string& words) const {
+    return "cd '" + folder_.string() + "' && exec '" CONCORD_COMMAND "' " + words +
+           " >out 2>err </dev/null";
+  }
+  Outcome outcome(int status) const {
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_ / "out"),
+            read_file(folder_ / "err")};
+  }
+  Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
+
+  pid_t start(const std::string& words) const {
+    const pid_t child = fork();
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
+      _exit(127);
+    }
+    return child;
+  }
+  Outcome end_of(pid_t child) const {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return outcome(status);
+  }
+  void wait_for(const std::string& word) const {
+    for (int waited = 0; waited < 3000; ++waited) {
+      if (std::filesystem::exists(folder_ / "err") &&
+          read_file(folder_ / "err").find(word) != std::string::npos) {
+        return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    FAIL() << "never said: " << word;
+  }
+
+  std::filesystem::path folder_;
+};
+
+// The processes that `parent` has started, in the order in which it has.
+std::vector<pid_t> children_of(pid_t parent) {
+  std::istringstream text(read_file("/proc/" + std::to_string(parent) + "/task/" +
+                                    std::to_string(parent) + "/children"));
+  std::vector<pid_t> children;
+  for (pid_t child; text >> child;) children.push_back(child);
+  return children;
+}
+
+TEST_F(Ranks, AnyNumberOfThemComputesTheSameBits) {
+  const Outcome alone = run("train small.toml --json");
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  const std::string metrics = read_file(folder_ / "run/metrics.jsonl");
+  for (const int ranks : {2, 3, 4, 8}) {
+    const std::string dir = "run" + std::to_string(ranks);
+    const Outcome outcome = run("train small.toml --json --ranks " + std::to_string(ranks) +
+                                " --set output.dir=" + dir);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    for (const char* key : {"weights_hash", "loss", "accuracy", "train_loss", "step"}) {
+      EXPECT_EQ(outcome.result()[key], alone.result()[key]) << ranks << " ranks: " << key;
+    }
+    EXPECT_THAT(outcome.err, HasSubstr("ranks " + std::to_string(ranks) + " of threads 1"));
+  }
+  const Outcome other =
+      run("train small.toml --json --ranks 2 --set train.seed=2 --set output.dir=r");
+  EXPECT_NE(other.result()["weights_hash"], alone.result()["weights_hash"]);
+}
+
+TEST_F(Ranks, ARunIsResumedByAnotherNumberOfThem) {
+  const Outcome whole = run("train small.toml --json --set output.dir=whole");
+  run("train small.toml --set train.max_steps=7 --ranks 4");
+  const Outcome resumed = run("train small.toml --json --resume --ranks 2");
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(resumed.result()["weights_hash"], whole.result()["weights_hash"]);
+}
+
+TEST_F(Ranks, MoreThanThereAreLeavesAreRefused) {
+  const Outcome outcome = run("train small.toml --ranks 3 --set train.leaves=2");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("there are 2 (train.leaves): start at most 2 ranks"));
+}
+
+constexpr const char* kLong = "train small.toml --set train.epochs=100000 --set train.log_every=1 ";
+
+TEST_F(Ranks, AStopIsTakenByAllOfThemAfterTheSameStep) {
+  const pid_t launcher = start(std::string(kLong) + "--ranks 3 --json");
+  wait_for("step 5");
+  kill(launcher, SIGTERM);
+  const Outcome outcome = end_of(launcher);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.result()["interrupted"].get<bool>());
+  EXPECT_THAT(outcome.err, HasSubstr("to continue"));
+}
+
+TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
+  const pid_t launcher = start(std::string(kLong) + "--ranks 3");
+  wait_for("step 5");
+  const std::vector<pid_t> ranks = children_of(launcher);
+  ASSERT_EQ(ranks.size(), 3U);
+  kill(ranks[1], SIGKILL);
+  const Outcome outcome = end_of(launcher);
+  EXPECT_EQ(outcome.code, 128 + SIGKILL);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") was ended by signal 9"));
+  EXPECT_THAT(outcome.err,
+              HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") has ended before the"));
+  EXPECT_THAT(outcome.err, HasSubstr("are saved in"));
+  for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoints"));
+}
+
+TEST_F(Ranks, NoneOutlivesTheProcessThatStartedThem) {
+  const pid_t launcher = start(std::string(kLong) + "--ranks 2");
+  wait_for("step 5");
+  const std::vector<pid_t> ranks = children_of(launcher);
+  kill(launcher, SIGKILL);
+  end_of(launcher);
+  for (const pid_t rank : ranks) {
+    for (int waited = 0; waited < 500 && kill(rank, 0) == 0; ++waited) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+  }
+}
+
+TEST_F(Ranks, AnEnvironmentThatMakesNoSenseIsRefused) {
+  setenv("CONCORD_RANK", "3", 1);
+  setenv("CONCORD_RANKS", "2", 1);
+  const Outcome outcome = run("train small.toml");
+  unsetenv("CONCORD_RANK");
+  unsetenv("CONCORD_RANKS");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("CONCORD_RANK = \"3\" in the environment: expected 0 to 1"));
+}
+
+}  // namespace
+}  // namespace concord::cli
