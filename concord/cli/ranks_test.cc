@@ -168,13 +168,19 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
               HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") has ended before the"));
   EXPECT_THAT(outcome.err, HasSubstr("are saved in"));
   for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
-  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoints"));
+  // What was saved continues as if nothing had happened.
+  const std::string at = "--set train.max_steps=1500 --quiet --json ";
+  const Outcome resumed = run(std::string(kLong) + at + "--resume --ranks 2");
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  const Outcome whole = run(std::string(kLong) + at + "--set output.dir=whole");
+  EXPECT_EQ(resumed.result()["weights_hash"], whole.result()["weights_hash"]);
 }
 
 TEST_F(Ranks, NoneOutlivesTheProcessThatStartedThem) {
   const pid_t launcher = start(std::string(kLong) + "--ranks 2");
   wait_for("step 5");
   const std::vector<pid_t> ranks = children_of(launcher);
+  ASSERT_EQ(ranks.size(), 2U);
   kill(launcher, SIGKILL);
   end_of(launcher);
   for (const pid_t rank : ranks) {

@@ -4,7 +4,7 @@
 
 #include <atomic>
 #include <csignal>
-#include <filesystem>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -32,14 +32,37 @@ struct TrainArguments {
 std::atomic<bool> stop_requested = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
 
-// The first signal asks for a stop; the next one finds the default action, which ends the process.
-void request_stop(int) {
-  stop_requested.store(true);
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
-  constexpr std::string_view kSaid =
-      "\nconcord: finishing this step and saving; a second signal stops at once\n";
-  [[maybe_unused]] const auto written = write(STDERR_FILENO, kSaid.data(), kSaid.size());
+// Set before signals are handled.
+bool says_that_it_stops = true;
+int deaf_seconds = 0;  // after the first signal
+
+// The first signal asks for a stop; the next one takes the default action, which ends the process.
+void request_stop(int signal) {
+  static timespec first;
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  if (!stop_requested.exchange(true)) {
+    first = now;
+    if (!says_that_it_stops) return;
+    constexpr std::string_view kSaid =
+        "\nconcord: finishing this step and saving; a second signal stops at once\n";
+    [[maybe_unused]] const auto written = write(STDERR_FILENO, kSaid.data(), kSaid.size());
+  } else if (now.tv_sec - first.tv_sec >= deaf_seconds) {
+    std::signal(signal, SIG_DFL);
+    raise(signal);
+  }
+}
+
+void handle_signals(const std::optional<net::Member>& member) {
+  if (member) {
+    says_that_it_stops = member->rank == 0;
+    deaf_seconds = 2;  // it may be told twice, by who started it and by who told that one
+  }
+  for (const int signal : {SIGINT, SIGTERM}) {
+    // A parent that had it ignored meant it.
+    if (std::signal(signal, request_stop) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
+  std::signal(SIGPIPE, SIG_IGN);  // whoever read the progress is gone; training goes on
 }
 
 // As a word of a shell's command line.
@@ -52,9 +75,10 @@ std::string shell_word(const std::string& word) {
   return quoted + "'";
 }
 
-std::string resume_command(const ConfigArguments& arguments) {
+std::string resume_command(const ConfigArguments& arguments, int ranks) {
   std::string command = "concord train " + shell_word(arguments.file);
   for (const std::string& text : arguments.overrides) command += " --set " + shell_word(text);
+  if (ranks > 1) command += fmt::format(" --ranks {}", ranks);
   return command + " --resume";
 }
 
@@ -65,24 +89,31 @@ class QuietObserver : public train::TrainObserver {
 
 // The same command once for each rank; returns the exit code of all.
 int launch_ranks(const TrainArguments& arguments) {
-  const std::string own_path = std::filesystem::read_symlink("/proc/self/exe").string();
-  std::vector<std::string> command = {own_path, "train", arguments.config.file};
+  std::vector<std::string> command = {"/proc/self/exe", "train", arguments.config.file};
   for (const std::string& text : arguments.config.overrides) {
     command.insert(command.end(), {"--set", text});
   }
   if (arguments.resume) command.emplace_back("--resume");
   if (arguments.quiet) command.emplace_back("--quiet");
   if (arguments.json) command.emplace_back("--json");
+  std::signal(SIGPIPE, SIG_IGN);
   return net::launch({.ranks = arguments.ranks, .command = command});
 }
 
-// The ranks of the job that the environment names; null where it names none.
-std::unique_ptr<comm::Communicator> join_ranks() {
-  const std::optional<net::Member> member = net::Member::from_environment();
-  if (!member) return nullptr;
+std::unique_ptr<comm::Communicator> join_ranks(const net::Member& member) {
   constexpr double kTimeoutSeconds = 300;
-  net::StoreClient store(member->secret, member->store, Deadline::in(kTimeoutSeconds));
-  return comm::join_by_shared_memory({member->rank, member->size, kTimeoutSeconds}, store);
+  net::StoreClient store(member.secret, member.store, Deadline::in(kTimeoutSeconds));
+  return comm::join_by_shared_memory({member.rank, member.size, kTimeoutSeconds}, store);
+}
+
+// A rank that is not the first: it says only what went wrong with itself.
+void follow(const Config& config, const train::TrainRequest& request) {
+  train::TrainObserver silent;
+  try {
+    train::train(config, request, silent);
+  } catch (const comm::RankError&) {
+    throw Exit(1);
+  }
 }
 
 void run_train(const TrainArguments& arguments) {
@@ -91,18 +122,15 @@ void run_train(const TrainArguments& arguments) {
     if (const int code = launch_ranks(arguments)) throw Exit(code);
     return;
   }
-  const std::unique_ptr<comm::Communicator> ranks = join_ranks();
-  const bool speaks = ranks == nullptr || ranks->is_first();
-  for (const int signal : {SIGINT, SIGTERM}) {
-    // A parent that had it ignored meant it.
-    if (std::signal(signal, request_stop) == SIG_IGN) std::signal(signal, SIG_IGN);
-  }
-  std::signal(SIGPIPE, SIG_IGN);  // whoever read the progress is gone; training goes on
+  const std::optional<net::Member> member = net::Member::from_environment();
+  handle_signals(member);
+  const std::unique_ptr<comm::Communicator> ranks = member ? join_ranks(*member) : nullptr;
   const train::TrainRequest request{
       .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks.get()};
+  if (ranks != nullptr && !ranks->is_first()) return follow(config, request);
 
   train::Summary summary;
-  if (arguments.quiet || !speaks) {
+  if (arguments.quiet) {
     QuietObserver quiet;
     summary = train::train(config, request, quiet);
   } else {
@@ -110,10 +138,9 @@ void run_train(const TrainArguments& arguments) {
         {.terminal = isatty(STDERR_FILENO) == 1, .log_every = config.train.log_every});
     summary = train::train(config, request, progress);
   }
-  if (!speaks) return;
   if (summary.interrupted) {
     log("stopped after step {} and saved; to continue: {}", summary.step,
-        resume_command(arguments.config));
+        resume_command(arguments.config, ranks == nullptr ? 1 : ranks->size()));
   }
   if (arguments.json) {
     print_json(to_json(summary));

@@ -4,7 +4,8 @@
 // Collective calls are made by every rank, in the same order. Each ends, on every rank, in its
 // result or in a RankError that names the rank that did not take part, what was asked and in which
 // step: a rank that has ended, is stopped, calls something else, or gave up (abort). After an Error
-// a communicator is of no use. Used by one thread of the rank.
+// a communicator is of no use. Other Errors are of this rank alone, which then calls abort(). Used
+// by one thread of the rank.
 #pragma once
 
 #include <cstddef>

@@ -4,14 +4,18 @@
 
 namespace concord::comm {
 
+void join_halves(std::vector<Subtree>& nodes) {
+  while (nodes.size() >= 2 && are_halves(nodes[nodes.size() - 2], nodes.back())) {
+    nodes.pop_back();
+    nodes.back() = whole_of(nodes.back());
+  }
+}
+
 std::vector<Subtree> subtrees_of(std::int64_t begin, std::int64_t end) {
   std::vector<Subtree> nodes;
   for (std::int64_t leaf = begin; leaf < end; ++leaf) {
     nodes.push_back({0, leaf});
-    while (nodes.size() >= 2 && are_halves(nodes[nodes.size() - 2], nodes.back())) {
-      nodes.pop_back();
-      nodes.back() = whole_of(nodes.back());
-    }
+    join_halves(nodes);
   }
   return nodes;
 }

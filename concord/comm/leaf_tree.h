@@ -29,6 +29,9 @@ constexpr bool are_halves(const Subtree& left, const Subtree& right) {
 // The node of which `half` is one.
 constexpr Subtree whole_of(const Subtree& half) { return {half.height + 1, half.index / 2}; }
 
+// Joins the last two nodes as long as they are halves.
+void join_halves(std::vector<Subtree>& nodes);
+
 // What is left of leaves [begin, end) after joining halves: the fewest nodes that make them up, in
 // order; at most 2 log2(end - begin).
 std::vector<Subtree> subtrees_of(std::int64_t begin, std::int64_t end);

@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstring>
 #include <optional>
 
@@ -36,7 +38,7 @@ static_assert(Counter::is_always_lock_free, "processes share it");
 enum class Call : std::uint32_t { kNone, kShare, kTreeSum, kAnyOf };
 
 constexpr std::string_view name_of(Call call) {
-  constexpr std::string_view kNames[] = {"nothing", "share", "tree sum", "any of"};
+  constexpr std::string_view kNames[] = {"nothing", "sharing of memory", "sum", "agreement"};
   return kNames[static_cast<std::size_t>(call)];
 }
 
@@ -58,7 +60,7 @@ struct Message {
 
 struct alignas(128) RankState {
   Counter arrived, left;
-  std::int32_t process;
+  std::atomic<std::int32_t> process;
   cpu_set_t cores;  // that it may run on
   std::array<Message, 2> messages;
 };
@@ -102,17 +104,20 @@ class TileSum {
  public:
   void plan(std::span<const Join> joins, std::size_t sources) {
     additions_.clear();
-    scratch_of_.assign(sources, kNone);
     free_.clear();
     for (std::size_t i = kMostScratch; i-- > 0;) free_.push_back(i);
+    at_.clear();
+    for (std::size_t i = 0; i < sources; ++i) at_.push_back({false, i});
     for (const Join& join : joins) {
-      if (scratch_of_[join.into] == kNone) {
+      const Operand a = at_[join.into], b = at_[join.from];
+      if (b.is_scratch) free_.push_back(b.index);
+      Operand& sum = at_[join.into];
+      if (!a.is_scratch) {
         CONCORD_CHECK(!free_.empty(), "{} sources", sources);
-        scratch_of_[join.into] = free_.back();
+        sum = {true, free_.back()};
         free_.pop_back();
       }
-      if (scratch_of_[join.from] != kNone) free_.push_back(scratch_of_[join.from]);
-      additions_.push_back({join, scratch_of_[join.into]});
+      additions_.push_back({a, b, sum.index});
     }
   }
 
@@ -122,35 +127,38 @@ class TileSum {
     const std::int64_t tiles = (end - begin + kTile - 1) / kTile;
     parallel_for(tiles, 1, [&](std::int64_t first, std::int64_t last) {
       std::array<std::array<float, kTile>, kMostScratch> scratch;
-      std::array<const float*, kMostSources> at;
       for (std::int64_t tile = first; tile < last; ++tile) {
         const std::int64_t start = begin + tile * kTile;
         const std::int64_t count = std::min(kTile, end - start);
-        for (std::size_t i = 0; i < sources.size(); ++i) at[i] = sources[i] + start;
-        if (additions_.empty()) std::copy_n(at[0], count, sum + start);
+        const auto data = [&](const Operand& operand) {
+          return operand.is_scratch ? scratch[operand.index].data()
+                                    : sources[operand.index] + start;
+        };
+        if (additions_.empty()) std::copy_n(sources[0] + start, count, sum + start);
         for (const Addition& addition : additions_) {
           const bool is_last = &addition == &additions_.back();
-          const float *a = at[addition.join.into], *b = at[addition.join.from];
+          const float *a = data(addition.a), *b = data(addition.b);
           float* const to = is_last ? sum + start : scratch[addition.scratch].data();
           for (std::int64_t i = 0; i < count; ++i) to[i] = a[i] + b[i];
-          at[addition.join.into] = to;
         }
       }
     });
   }
 
-  static constexpr std::size_t kMostSources = 1024;
-
  private:
   static constexpr std::int64_t kTile = 1024;      // floats
   static constexpr std::size_t kMostScratch = 24;  // more than the levels of any tree
-  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  struct Operand {
+    bool is_scratch;
+    std::size_t index;
+  };
   struct Addition {
-    Join join;
+    Operand a, b;
     std::size_t scratch;  // where the sum goes, unless it is the last
   };
   std::vector<Addition> additions_;
-  std::vector<std::size_t> scratch_of_, free_;
+  std::vector<Operand> at_;  // where the sum at each source is by now
+  std::vector<std::size_t> free_;
 };
 
 class SharedMemoryCommunicator final : public Communicator {
@@ -160,7 +168,9 @@ class SharedMemoryCommunicator final : public Communicator {
         timeout_seconds_(options.timeout_seconds),
         memory_(std::move(control)),
         control_(*reinterpret_cast<Control*>(memory_.data())) {
-    state(rank()).process = getpid();
+    if (const std::int32_t other = state(rank()).process.exchange(getpid())) {
+      fail("processes {} and {} both say that they are rank {}", other, getpid(), rank());
+    }
     sched_getaffinity(0, sizeof(cpu_set_t), &state(rank()).cores);
     any_of(0);  // now each rank knows the others' processes and cores
     cpu_set_t cores = state(0).cores;
@@ -215,8 +225,7 @@ class SharedMemoryCommunicator final : public Communicator {
       }
     }
     const auto [begin, end] = piece_of(rank(), static_cast<std::int64_t>(bytes / sizeof(float)));
-    CONCORD_CHECK(!sources_.empty() && sources_.size() <= TileSum::kMostSources, "{} parts",
-                  sources_.size());
+    CONCORD_CHECK(!sources_.empty(), "a sum of nothing");
     tiles_.plan(joins_.of(nodes_), sources_.size());
     tiles_.run(sources_, reinterpret_cast<float*>(sum), begin, end);
     leave();
@@ -318,15 +327,24 @@ class SharedMemoryCommunicator final : public Communicator {
     }
   }
 
+  // Where the system does not let it be watched, a process that nobody has waited for counts as
+  // running.
+  static bool has_ended(pid_t process, const Descriptor& watched) {
+    if (process == getpid()) return false;  // a rank that is a thread of this process
+    pollfd entry{watched.descriptor(), POLLIN, 0};
+    if (watched.is_open()) return poll(&entry, 1, 0) == 1;
+    return kill(process, 0) != 0 && errno == ESRCH;
+  }
+
   // Throws where a call cannot end well.
   void look_for_trouble(int missing, Counter RankState::*counter, const Deadline& deadline) {
     check_aborted();
     const Call call = state(rank()).messages[ticket_ % 2].call;
     for (std::size_t r = 0; r < watched_.size(); ++r) {
-      pollfd entry{watched_[r].descriptor(), POLLIN, 0};
-      if (!watched_[r].is_open() || poll(&entry, 1, 0) == 0) continue;
       const RankState& other = state(static_cast<int>(r));
-      if (reached((other.*counter).load(std::memory_order_acquire), ticket_)) continue;
+      if (!has_ended(other.process, watched_[r]) ||
+          reached((other.*counter).load(std::memory_order_acquire), ticket_))
+        continue;
       give_up(fmt::format("rank {} (process {}) has ended before the {} of step {}", r,
                           other.process, name_of(call), step()));
     }
@@ -403,7 +421,14 @@ std::unique_ptr<Communicator> join_by_shared_memory(const SharedMemoryOptions& o
   constexpr std::string_view kKey = "shared memory";
   const Deadline deadline = Deadline::in(options.timeout_seconds);
   const auto control = [&] {
-    if (options.rank > 0) return net::SharedMemory::open(store.get(kKey, deadline));
+    if (options.rank > 0) {
+      net::SharedMemory opened = net::SharedMemory::open(store.get(kKey, deadline));
+      if (opened.bytes() != control_bytes(options.size)) {
+        fail("rank {} believes in {} ranks, and rank 0 in another number", options.rank,
+             options.size);
+      }
+      return opened;
+    }
     net::SharedMemory created(control_bytes(options.size));
     store.set(kKey, created.locator(), deadline);
     return created;

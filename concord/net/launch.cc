@@ -44,7 +44,9 @@ std::string list_of(const std::vector<int>& ranks) {
 class Lines {
  public:
   void add(int rank, const std::string& line) {
-    const auto same = std::ranges::find(waiting_, line, &Waiting::line);
+    const auto same = std::ranges::find_if(waiting_, [&](const Waiting& w) {
+      return w.line == line && std::ranges::count(w.ranks, rank) == 0;
+    });
     if (same == waiting_.end()) {
       waiting_.push_back({line, {rank}, Deadline::in(kHold)});
     } else {
@@ -87,6 +89,7 @@ struct Process {
 class Signals {
  public:
   Signals() {
+    std::signal(SIGCHLD, SIG_DFL);  // a parent may have had it ignored: nobody could be waited for
     sigset_t set;
     sigemptyset(&set);
     for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&set, signal);
@@ -115,20 +118,21 @@ class Signals {
   Descriptor descriptor_;
 };
 
-// The cores of rank r of n, of those that this process may use; all of them where there are fewer
-// cores than ranks.
+// The cores of a rank, of those that this process may use: equally many for each, since the number
+// of threads may change bits. Where there are fewer cores than ranks, some share one.
 cpu_set_t cores_of(int rank, int ranks) {
   cpu_set_t all, own;
   CPU_ZERO(&all);
   CPU_ZERO(&own);
-  if (sched_getaffinity(0, sizeof all, &all) != 0)
-    fail("sched_getaffinity: {}", std::strerror(errno));
-  const int cores = CPU_COUNT(&all);
-  if (cores < ranks) return all;
+  if (sched_getaffinity(0, sizeof all, &all) != 0) {
+    fail("sched_getaffinity failed: {}", std::strerror(errno));
+  }
+  const int cores = CPU_COUNT(&all), each = std::max(1, cores / ranks);
+  const int first = rank * each % cores;
   int index = 0;
   for (int core = 0; core < CPU_SETSIZE; ++core) {
     if (!CPU_ISSET(core, &all)) continue;
-    if (index * ranks / cores == rank) CPU_SET(core, &own);
+    if (index >= first && index < first + each) CPU_SET(core, &own);
     ++index;
   }
   return own;
@@ -144,9 +148,7 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 class Launch {
  public:
   explicit Launch(const LaunchOptions& options)
-      : options_(options), secret_(Secret::random()), server_(secret_, {"127.0.0.1", 0}) {
-    for (int rank = 0; rank < options.ranks; ++rank) start(rank);
-  }
+      : options_(options), secret_(Secret::random()), server_(secret_, {"127.0.0.1", 0}) {}
   // Only where starting or watching has failed are there processes left.
   ~Launch() {
     for (const Process& process : processes_) {
@@ -159,16 +161,14 @@ class Launch {
   Launch& operator=(const Launch&) = delete;
 
   int run() {
-    while (running() > 0 || has_output()) {
+    for (int rank = 0; rank < options_.ranks; ++rank) start(rank);
+    while (running() > 0) {
       wait();
       for (const int signal : signals_.take()) pass_on(signal);
+      for (Process& process : processes_) reap(process);
       for (Process& process : processes_) read_output(process);
       lines_.print(false);
-      for (Process& process : processes_) reap(process);
-      if (patience_ && patience_->has_passed()) {
-        patience_.reset();
-        pass_on(SIGKILL);
-      }
+      if (patience_ && !lost_patience_ && patience_->has_passed()) lose_patience();
     }
     lines_.print(true);
     return exit_code_;
@@ -201,6 +201,7 @@ class Launch {
       setpgid(0, 0);  // the terminal's Ctrl-C comes through the parent alone
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (getppid() != parent) _exit(1);
+      std::signal(SIGTTOU, SIG_IGN);  // rank 0 writes to a terminal that is not its own
       sched_setaffinity(0, sizeof cores, &cores);
       if (rank > 0) {
         dup2(write_end.descriptor(), STDOUT_FILENO);
@@ -214,9 +215,6 @@ class Launch {
   }
 
   std::ptrdiff_t running() const { return std::ranges::count(processes_, true, &Process::running); }
-  bool has_output() const {
-    return std::ranges::any_of(processes_, [](const Process& p) { return p.output.is_open(); });
-  }
 
   void wait() {
     std::vector<pollfd> entries = {{signals_.descriptor(), POLLIN, 0}};
@@ -224,9 +222,10 @@ class Launch {
       if (process.output.is_open()) entries.push_back({process.output.descriptor(), POLLIN, 0});
     }
     int limit = lines_.empty() ? -1 : 100;  // milliseconds
-    if (patience_)
-      limit = limit < 0 ? patience_->milliseconds_left()
-                        : std::min(limit, patience_->milliseconds_left());
+    if (patience_ && !lost_patience_) {
+      const int left = patience_->milliseconds_left();
+      limit = limit < 0 ? left : std::min(limit, left);
+    }
     poll(entries.data(), entries.size(), limit);
   }
 
@@ -255,16 +254,31 @@ class Launch {
     }
   }
 
+  void lose_patience() {
+    lost_patience_ = true;
+    for (const Process& process : processes_) {
+      if (process.running)
+        log("rank {} (process {}) does not end and is killed", process.rank, process.id);
+    }
+    pass_on(SIGKILL);
+  }
+
   void reap(Process& process) {
     int status = 0;
     if (!process.running || waitpid(process.id, &status, WNOHANG) != process.id) return;
     process.running = false;
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (code == 0) return;
-    if (exit_code_ == 0) {
-      exit_code_ = code;
+    const bool first_failure = status != 0 && exit_code_ == 0;
+    // Rank 0 may have much to save: the others have ended long before.
+    if (first_failure) patience_ = Deadline::in(options_.first_grace_seconds);
+    if (process.rank == 0 && (patience_ || first_failure)) {
       patience_ = Deadline::in(options_.grace_seconds);
     }
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (code == 0) return;
+    if (code == 127) log("rank {} cannot run {}", process.rank, options_.command[0]);
+    // Of several that are found at once: others end in errors where one was ended by a signal.
+    const bool is_cause = WIFSIGNALED(status) && !lost_patience_ && exit_code_ < 128;
+    if (exit_code_ == 0 || is_cause) exit_code_ = code;
     if (WIFSIGNALED(status)) {
       log("rank {} (process {}) was ended by signal {} ({})", process.rank, process.id,
           WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -277,7 +291,8 @@ class Launch {
   StoreServer server_;
   std::vector<Process> processes_;
   Lines lines_;
-  std::optional<Deadline> patience_;
+  std::optional<Deadline> patience_;  // with the others, once a rank has failed
+  bool lost_patience_ = false;
   int exit_code_ = 0;
 };
 

@@ -2,9 +2,9 @@
 //
 // Rank 0 has this process's terminal and standard streams. What the others write appears on
 // standard error line by line, equal lines of several ranks as one ("ranks 1-3: ..."). Each rank
-// may run on its share of the cores. SIGINT and SIGTERM are passed on to every rank. When one fails
-// the others get some seconds to end by themselves, then they are killed; so they are when this
-// process ends.
+// may run on its share of the cores, equally many for each. SIGINT and SIGTERM are passed on to
+// every rank. When one fails the others get time to end by themselves, and rank 0 to save; then
+// they are killed. So they are when this process ends.
 #pragma once
 
 #include <string>
@@ -15,7 +15,8 @@ namespace concord::net {
 struct LaunchOptions {
   int ranks = 1;
   std::vector<std::string> command;  // the program's path and its arguments
-  double grace_seconds = 20;         // for the others, once a rank has failed
+  double first_grace_seconds = 900;  // for rank 0, once a rank has failed
+  double grace_seconds = 20;         // for the others, once rank 0 has ended besides
 };
 
 // Returns when all ranks have ended: 0, or the exit code of the first that failed (128 and the

@@ -32,7 +32,8 @@ Endpoint endpoint(const char* name) {
   const std::size_t colon = text.rfind(':');
   int port = 0;
   if (colon != std::string::npos) {
-    std::from_chars(text.data() + colon + 1, text.data() + text.size(), port);
+    const char* const end = text.data() + text.size();
+    if (std::from_chars(text.data() + colon + 1, end, port).ptr != end) port = 0;
   }
   if (port < 1 || port > 65535) {
     fail("{} = {} in the environment: expected host:port", name, quote(text));

@@ -18,7 +18,7 @@ struct Member {
   Secret secret;
 
   // What this process is; nullopt where the environment names no job. Throws Error for variables
-  // that are missing or make no sense. The secret is taken out of the environment.
+  // that are missing or make no sense. Processes that this one starts do not inherit the secret.
   static std::optional<Member> from_environment();
   // As "NAME=value".
   std::vector<std::string> to_environment() const;

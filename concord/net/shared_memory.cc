@@ -17,7 +17,11 @@ namespace concord::net {
 SharedMemory::SharedMemory(std::size_t bytes)
     : descriptor_(memfd_create("concord", MFD_CLOEXEC)), bytes_(bytes) {
   if (!descriptor_.is_open()) fail("no shared memory: {}", std::strerror(errno));
-  if (const int error = posix_fallocate(descriptor_.descriptor(), 0, static_cast<off_t>(bytes))) {
+  int error = 0;
+  do {
+    error = posix_fallocate(descriptor_.descriptor(), 0, static_cast<off_t>(bytes));
+  } while (error == EINTR);
+  if (error != 0) {
     fail("{} bytes of shared memory were refused: {}", bytes, std::strerror(error));
   }
   map();
@@ -46,6 +50,7 @@ SharedMemory SharedMemory::open(std::string_view locator) {
     fail("the memory of process {} is not the one that was announced", fields[0]);
   }
   memory.map();
+  memory.descriptor_ = Descriptor();  // the mapping stays
   return memory;
 }
 

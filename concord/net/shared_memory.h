@@ -27,7 +27,7 @@ class SharedMemory {
   }
   ~SharedMemory();
 
-  // What another process needs to open it.
+  // What another process needs to open it; of memory that was not opened from another.
   std::string locator() const;
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }

@@ -29,7 +29,7 @@ constexpr std::string_view kGreeting = "CONCORD1";
 constexpr std::size_t kNonce = sizeof(Challenge::Nonce), kProof = sizeof(Challenge::Proof);
 constexpr std::size_t kLongestRequest = 5 + StoreClient::kLongestKey + StoreClient::kLongestValue;
 constexpr double kHandshakeSeconds = 5;
-constexpr std::size_t kMostStrangers = 64;  // connections that have proved nothing yet
+constexpr std::size_t kMostStrangers = 512;  // connections that have proved nothing yet
 
 template <typename T>
 void append(std::string& bytes, const T& value) {

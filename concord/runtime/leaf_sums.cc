@@ -8,8 +8,11 @@ namespace concord {
 
 std::size_t LeafSums::buffers_for(std::int64_t begin, std::int64_t end, bool parts) {
   std::size_t most = 0;
+  std::vector<comm::Subtree> stack;
   for (std::int64_t leaf = begin; leaf < end; ++leaf) {
-    most = std::max(most, comm::subtrees_of(begin, leaf).size() + 1);
+    stack.push_back({0, leaf});
+    most = std::max(most, stack.size());
+    comm::join_halves(stack);
   }
   return most + (parts && most > 0 ? 1 : 0);
 }

@@ -160,11 +160,13 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   const auto workspace = std::make_shared<Workspace>();
   training_executor_ = std::make_unique<Executor>(*states_, workspace);
   other_executor_ = std::make_unique<Executor>(*states_, workspace);
-  const std::int64_t parts = microbatches_per_leaf();
-  training_executor_->join(*options_.ranks,
-                           LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1));
-  other_executor_->join(*options_.ranks,
-                        LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false));
+  if (options_.ranks->size() > 1) {
+    const std::int64_t parts = microbatches_per_leaf();
+    training_executor_->join(*options_.ranks,
+                             LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1));
+    other_executor_->join(*options_.ranks,
+                          LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false));
+  }
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
                        : options_.use == EngineUse::kEvaluation ? evaluation_
@@ -342,7 +344,7 @@ void Engine::begin_step(const StepBegin& begin) {
   }
   step_ = begin;
   accumulated_ = slice_of(begin.samples).begin;
-  options_.ranks->set_step(begin.step);
+  options_.ranks->set_step(begin.step + 1);  // as they are counted in messages
   training_executor_->begin_step(first_leaf_);
 }
 
@@ -435,6 +437,8 @@ StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
   if (batch_count == 0) return {};
   const std::int64_t first = slice_of(batch_count).begin;
   CONCORD_CHECK(first + samples.count == slice_of(batch_count).end);
+  // The sums lie at the same places in the programs of all counts.
+  const Compiled& any = other(evaluation_, graphs_.evaluation, options_.microbatch);
   other_executor_->begin_step(first_leaf_ * microbatches_per_leaf());
   const auto run = [&](std::int64_t offset, std::int64_t count, bool, bool) {
     Compiled& compiled = other(evaluation_, graphs_.evaluation, count);
@@ -445,8 +449,7 @@ StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
   };
   for_each_microbatch(first, samples.count, run);
   other_executor_->reduce();
-  // The sums lie at the same places in the programs of all counts.
-  return results(*other_executor_, other(evaluation_, graphs_.evaluation, options_.microbatch));
+  return results(*other_executor_, any);
 }
 
 std::int64_t Engine::predict(const Samples& samples, std::span<float> logits) {

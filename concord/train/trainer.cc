@@ -92,6 +92,7 @@ class Training {
       : request_(request),
         observer_(observer),
         ranks_(request.ranks != nullptr ? *request.ranks : alone_) {
+    check_equal("configuration", to_toml(config));
     if (ranks_.is_first()) lock_.emplace(config.output.dir);
     checkpoint_ = find_checkpoint(config);
     if (ranks_.is_first()) {
@@ -101,6 +102,9 @@ class Training {
     }
     job_ = open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices(), &ranks_);
     const std::int64_t first_step = checkpoint_ ? resume() : start();
+    check_equal("data, step or number of threads",
+                fmt::format("{} {} {} {}", job_.train_set->size(), job_.test_set->size(),
+                            first_step, job_.engine->policy().threads));
     if (ranks_.is_first()) folder_.emplace(config, first_step);
   }
 
@@ -141,6 +145,14 @@ class Training {
 
       finish_step(batch, result, loader.wait_seconds());
     }
+  }
+
+  // Throws Error, on every rank, unless all of them say the same.
+  void check_equal(std::string_view what, const std::string& own) {
+    const bool differs = ranks_.broadcast(own) != own;
+    if (ranks_.any_of(differs ? 1 : 0) == 0) return;
+    if (differs) fail("rank {} has another {} than rank 0", ranks_.rank(), what);
+    fail("another rank has another {} than rank {}", what, ranks_.rank());
   }
 
   std::optional<Checkpoint> find_checkpoint(const Config& config) const {
@@ -249,7 +261,7 @@ class Training {
 
   // What was learned so far is saved when the data fails.
   [[noreturn]] void save_and_fail(const Error& error) {
-    if (!store_) fail("{}", error.what());  // rank 0 saves
+    if (!store_) throw;  // rank 0 saves
     save_last();
     fail("{}. The weights of step {} are saved in {}; --resume continues from there", error.what(),
          progress_.step, RunFolder::checkpoints(job_.config).string());
@@ -465,10 +477,7 @@ class Training {
            evaluation.loss, progress_.step, RunFolder::checkpoints(job_.config).string());
     }
     const std::string hash = hash_of_weights(*job_.engine);
-    if (const std::string first = ranks_.broadcast(hash); first != hash) {
-      fail("the weights of rank {} are {} and those of rank 0 {}: they must be the same",
-           ranks_.rank(), hash, first);
-    }
+    check_equal("hash of its weights", hash);
     return {.step = progress_.step,
             .epoch = progress_.step / job_.steps_per_epoch(),
             .loss = evaluation.loss,
