@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "concord/base/file.h"
+#include "concord/cli/command_test.h"
 #include "concord/cli/completion.h"
 #include "concord/kernels/cpu/instruction_set.h"
 
@@ -25,26 +26,11 @@ using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-struct Outcome {
-  int code = -1;
-  std::string out;
-  std::string err;
-
-  json last_line() const {
-    std::string line, last;
-    for (std::istringstream lines(out); std::getline(lines, line);) last = line;
-    return json::parse(last);
-  }
-};
-
-// Runs the command in a folder of its own, which holds `small.toml`: a few steps on data made in
-// memory.
-class Command : public testing::Test {
+// A few steps on data made in memory.
+class Command : public CommandTest {
  protected:
-  Command() : folder_(std::filesystem::path(testing::TempDir()) / "concord_command_XXXXXX") {
-    std::string name = folder_.string();
-    folder_ = mkdtemp(name.data());
-    write_file_atomically(folder_ / "small.toml", R"(
+  Command()
+      : CommandTest(R"(
 [model]
 hidden = [8]
 [data]
@@ -58,45 +44,7 @@ epochs = 2
 threads = 1
 [output]
 dir = "run"
-)");
-  }
-  ~Command() override { std::filesystem::remove_all(folder_); }
-
-  std::string shell(const std::string& words) const {
-    return "cd '" + folder_.string() + "' && exec '" CONCORD_COMMAND "' " + words +
-           " >out 2>err </dev/null";
-  }
-
-  Outcome outcome(int status) const {
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_ / "out"),
-            read_file(folder_ / "err")};
-  }
-
-  Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
-
-  // Starts the command, waits until it has said `word` on standard error, sends it a signal, and
-  // waits for its end.
-  Outcome run_and_signal(const std::string& words, const std::string& word, int signal) const {
-    const pid_t child = fork();
-    if (child == 0) {
-      execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
-      _exit(127);
-    }
-    int status = 0;
-    for (int waited = 0; waited < 6000; ++waited) {
-      if (waitpid(child, &status, WNOHANG) == child) return outcome(status);  // too early
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      if (std::filesystem::exists(folder_ / "err") &&
-          read_file(folder_ / "err").find(word) != std::string::npos) {
-        break;
-      }
-    }
-    kill(child, signal);
-    waitpid(child, &status, 0);
-    return outcome(status);
-  }
-
-  std::filesystem::path folder_;
+)") {}
 };
 
 TEST_F(Command, HelpNamesEveryCommandAndGoesToStandardOutput) {

@@ -1,46 +1,20 @@
 // Training by several processes, as a user starts it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <charconv>
-#include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
-
-#include "concord/base/file.h"
+#include "concord/cli/command_test.h"
 
 namespace concord::cli {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
-using testing::Not;
 
-struct Outcome {
-  int code = -1;
-  std::string out, err;
-
-  json result() const {
-    std::string line, last;
-    for (std::istringstream lines(out); std::getline(lines, line);) last = line;
-    return json::parse(last);
-  }
-};
-
-// A folder of its own, with small.toml: batch norm and dropout, and epochs whose last batch is
-// shorter, by so much that later ranks have nothing of it.
-class Ranks : public testing::Test {
+// Batch norm and dropout, and epochs whose last batch is shorter, by so much that later ranks have
+// nothing of it.
+class Ranks : public CommandTest {
  protected:
-  Ranks() : folder_(std::filesystem::path(testing::TempDir()) / "concord_ranks_XXXXXX") {
-    std::string name = folder_.string();
-    folder_ = mkdtemp(name.data());
-    write_file_atomically(folder_ / "small.toml", R"(
+  Ranks()
+      : CommandTest(R"(
 [model]
 hidden = [24, 24]
 dropout = 0.2
@@ -59,45 +33,7 @@ threads = 1
 clip_norm = 0.5
 [output]
 dir = "run"
-)");
-  }
-  ~Ranks() override { std::filesystem::remove_all(folder_); }
-
-  std::string shell(const std::string& words) const {
-    return "cd '" + folder_.string() + "' && exec '" CONCORD_COMMAND "' " + words +
-           " >out 2>err </dev/null";
-  }
-  Outcome outcome(int status) const {
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_ / "out"),
-            read_file(folder_ / "err")};
-  }
-  Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
-
-  pid_t start(const std::string& words) const {
-    const pid_t child = fork();
-    if (child == 0) {
-      execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
-      _exit(127);
-    }
-    return child;
-  }
-  Outcome end_of(pid_t child) const {
-    int status = 0;
-    waitpid(child, &status, 0);
-    return outcome(status);
-  }
-  void wait_for(const std::string& word) const {
-    for (int waited = 0; waited < 3000; ++waited) {
-      if (std::filesystem::exists(folder_ / "err") &&
-          read_file(folder_ / "err").find(word) != std::string::npos) {
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    FAIL() << "never said: " << word;
-  }
-
-  std::filesystem::path folder_;
+)") {}
 };
 
 // The processes that `parent` has started, in the order in which it has.
@@ -119,13 +55,13 @@ TEST_F(Ranks, AnyNumberOfThemComputesTheSameBits) {
                                 " --set output.dir=" + dir);
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     for (const char* key : {"weights_hash", "loss", "accuracy", "train_loss", "step"}) {
-      EXPECT_EQ(outcome.result()[key], alone.result()[key]) << ranks << " ranks: " << key;
+      EXPECT_EQ(outcome.last_line()[key], alone.last_line()[key]) << ranks << " ranks: " << key;
     }
     EXPECT_THAT(outcome.err, HasSubstr("ranks " + std::to_string(ranks) + " of threads 1"));
   }
   const Outcome other =
       run("train small.toml --json --ranks 2 --set train.seed=2 --set output.dir=r");
-  EXPECT_NE(other.result()["weights_hash"], alone.result()["weights_hash"]);
+  EXPECT_NE(other.last_line()["weights_hash"], alone.last_line()["weights_hash"]);
 }
 
 TEST_F(Ranks, ARunIsResumedByAnotherNumberOfThem) {
@@ -133,7 +69,7 @@ TEST_F(Ranks, ARunIsResumedByAnotherNumberOfThem) {
   run("train small.toml --set train.max_steps=7 --ranks 4");
   const Outcome resumed = run("train small.toml --json --resume --ranks 2");
   ASSERT_EQ(resumed.code, 0) << resumed.err;
-  EXPECT_EQ(resumed.result()["weights_hash"], whole.result()["weights_hash"]);
+  EXPECT_EQ(resumed.last_line()["weights_hash"], whole.last_line()["weights_hash"]);
 }
 
 TEST_F(Ranks, MoreThanThereAreLeavesAreRefused) {
@@ -145,18 +81,16 @@ TEST_F(Ranks, MoreThanThereAreLeavesAreRefused) {
 constexpr const char* kLong = "train small.toml --set train.epochs=100000 --set train.log_every=1 ";
 
 TEST_F(Ranks, AStopIsTakenByAllOfThemAfterTheSameStep) {
-  const pid_t launcher = start(std::string(kLong) + "--ranks 3 --json");
-  wait_for("step 5");
+  const pid_t launcher = start(std::string(kLong) + "--ranks 3 --json", "step 5");
   kill(launcher, SIGTERM);
   const Outcome outcome = end_of(launcher);
   EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_TRUE(outcome.result()["interrupted"].get<bool>());
+  EXPECT_TRUE(outcome.last_line()["interrupted"].get<bool>());
   EXPECT_THAT(outcome.err, HasSubstr("to continue"));
 }
 
 TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
-  const pid_t launcher = start(std::string(kLong) + "--ranks 3");
-  wait_for("step 5");
+  const pid_t launcher = start(std::string(kLong) + "--ranks 3", "step 5");
   const std::vector<pid_t> ranks = children_of(launcher);
   ASSERT_EQ(ranks.size(), 3U);
   kill(ranks[1], SIGKILL);
@@ -173,12 +107,11 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
   const Outcome resumed = run(std::string(kLong) + at + "--resume --ranks 2");
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   const Outcome whole = run(std::string(kLong) + at + "--set output.dir=whole");
-  EXPECT_EQ(resumed.result()["weights_hash"], whole.result()["weights_hash"]);
+  EXPECT_EQ(resumed.last_line()["weights_hash"], whole.last_line()["weights_hash"]);
 }
 
 TEST_F(Ranks, NoneOutlivesTheProcessThatStartedThem) {
-  const pid_t launcher = start(std::string(kLong) + "--ranks 2");
-  wait_for("step 5");
+  const pid_t launcher = start(std::string(kLong) + "--ranks 2", "step 5");
   const std::vector<pid_t> ranks = children_of(launcher);
   ASSERT_EQ(ranks.size(), 2U);
   kill(launcher, SIGKILL);

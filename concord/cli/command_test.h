@@ -1,0 +1,88 @@
+// Runs the command in a folder of its own, as a user does, for tests.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "concord/base/file.h"
+
+namespace concord::cli {
+
+struct Outcome {
+  int code = -1;  // -1 where a signal ended it
+  std::string out, err;
+
+  nlohmann::json last_line() const {
+    std::string line, last;
+    for (std::istringstream lines(out); std::getline(lines, line);) last = line;
+    return nlohmann::json::parse(last);
+  }
+};
+
+// The folder holds `small.toml`.
+class CommandTest : public testing::Test {
+ protected:
+  explicit CommandTest(const std::string& small_toml)
+      : folder_(std::filesystem::path(testing::TempDir()) / "concord_command_XXXXXX") {
+    std::string name = folder_.string();
+    folder_ = mkdtemp(name.data());
+    write_file_atomically(folder_ / "small.toml", small_toml);
+  }
+  ~CommandTest() override { std::filesystem::remove_all(folder_); }
+
+  std::string shell(const std::string& words) const {
+    return "cd '" + folder_.string() + "' && exec '" CONCORD_COMMAND "' " + words +
+           " >out 2>err </dev/null";
+  }
+
+  Outcome outcome(int status) const {
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_ / "out"),
+            read_file(folder_ / "err")};
+  }
+
+  Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
+
+  // Starts the command and waits until it has said `word` on standard error.
+  pid_t start(const std::string& words, const std::string& word) const {
+    const pid_t child = fork();
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
+      _exit(127);
+    }
+    for (int waited = 0; waited < 6000; ++waited) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      const bool has_ended = kill(child, 0) != 0;
+      if (has_ended || (std::filesystem::exists(folder_ / "err") &&
+                        read_file(folder_ / "err").find(word) != std::string::npos)) {
+        break;
+      }
+    }
+    return child;
+  }
+
+  Outcome end_of(pid_t child) const {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return outcome(status);
+  }
+
+  Outcome run_and_signal(const std::string& words, const std::string& word, int signal) const {
+    const pid_t child = start(words, word);
+    kill(child, signal);
+    return end_of(child);
+  }
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace concord::cli
