@@ -75,7 +75,9 @@ TEST_F(Ranks, ARunIsResumedByAnotherNumberOfThem) {
 TEST_F(Ranks, MoreThanThereAreLeavesAreRefused) {
   const Outcome outcome = run("train small.toml --ranks 3 --set train.leaves=2");
   EXPECT_EQ(outcome.code, 1);
-  EXPECT_THAT(outcome.err, HasSubstr("there are 2 (train.leaves): start at most 2 ranks"));
+  EXPECT_THAT(
+      outcome.err,
+      HasSubstr("3 ranks share the leaves of a step, but train.leaves = 2: start at most 2"));
 }
 
 constexpr const char* kLong = "train small.toml --set train.epochs=100000 --set train.log_every=1 ";

@@ -53,8 +53,8 @@ void check_divisions(const EngineOptions& options, int ranks) {
   }
   if (options.leaves < ranks) {
     fail(
-        "{} ranks were asked for, who share the leaves of a step, and there are {} (train.leaves): "
-        "start at most {} ranks, or set train.leaves = {}",
+        "{} ranks share the leaves of a step, but train.leaves = {}: start at most {}, or set "
+        "train.leaves = {}",
         ranks, options.leaves, options.leaves, std::bit_ceil(static_cast<unsigned>(ranks)));
   }
 }

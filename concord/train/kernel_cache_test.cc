@@ -1,5 +1,6 @@
 #include "concord/train/kernel_cache.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,9 +14,11 @@ using testing::HasSubstr;
 class KernelCache : public testing::Test {
  protected:
   // Of each test: they may run at the same time.
-  std::filesystem::path path_ = std::filesystem::path(testing::TempDir()) / "kernel_cache_test" /
-                                testing::UnitTest::GetInstance()->current_test_info()->name() /
-                                "kernels.json";
+  std::filesystem::path path_ =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("kernel_cache_{}",
+                  testing::UnitTest::GetInstance()->current_test_info()->name()) /
+      "kernels.json";
   void TearDown() override { std::filesystem::remove_all(path_.parent_path()); }
 };
 
