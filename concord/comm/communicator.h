@@ -3,9 +3,9 @@
 //
 // Collective calls are made by every rank, in the same order. Each ends, on every rank, in its
 // result or in a RankError that names the rank that did not take part, what was asked and in which
-// step: a rank that has ended, is stopped, calls something else, or gave up (abort). After an Error
-// a communicator is of no use. Other Errors are of this rank alone, which then calls abort(). Used
-// by one thread of the rank.
+// step: a rank that has ended, is stopped, calls something else, or gave up (abort). Any other
+// Error is of this rank alone, which then calls abort(). After either a communicator is of no use.
+// Used by one thread of the rank.
 #pragma once
 
 #include <cstddef>
@@ -58,8 +58,8 @@ class Communicator {
   // Collective. What rank 0 gives.
   virtual std::string broadcast(const std::string& value) = 0;
 
-  // Not collective: the calls that the other ranks are in, or make next, end in an Error that says
-  // this.
+  // Not collective: the calls that the other ranks are in, or make next, end in a RankError that
+  // says this.
   virtual void abort(std::string_view reason) = 0;
 
  protected:

@@ -4,18 +4,11 @@
 
 namespace concord::comm {
 
-void join_halves(std::vector<Subtree>& nodes) {
-  while (nodes.size() >= 2 && are_halves(nodes[nodes.size() - 2], nodes.back())) {
-    nodes.pop_back();
-    nodes.back() = whole_of(nodes.back());
-  }
-}
-
 std::vector<Subtree> subtrees_of(std::int64_t begin, std::int64_t end) {
   std::vector<Subtree> nodes;
   for (std::int64_t leaf = begin; leaf < end; ++leaf) {
     nodes.push_back({0, leaf});
-    join_halves(nodes);
+    join_halves(nodes, [&] { nodes.pop_back(); });
   }
   return nodes;
 }
@@ -24,7 +17,6 @@ void Joins::join_last_two() {
   const Entry right = stack_.back();
   stack_.pop_back();
   joins_.push_back({stack_.back().place, right.place});
-  stack_.back().node = whole_of(stack_.back().node);
 }
 
 std::span<const Join> Joins::of(std::span<const Subtree> nodes) {
@@ -36,9 +28,7 @@ std::span<const Join> Joins::of(std::span<const Subtree> nodes) {
     CONCORD_CHECK(node.index << node.height == next, "a gap before leaf {}", next);
     next = (node.index + 1) << node.height;
     stack_.push_back({node, i});
-    while (stack_.size() >= 2 && are_halves(stack_[stack_.size() - 2].node, stack_.back().node)) {
-      join_last_two();
-    }
+    join_halves(stack_, [this] { join_last_two(); });
   }
   while (stack_.size() >= 2) join_last_two();
   return joins_;

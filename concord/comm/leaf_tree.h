@@ -29,8 +29,20 @@ constexpr bool are_halves(const Subtree& left, const Subtree& right) {
 // The node of which `half` is one.
 constexpr Subtree whole_of(const Subtree& half) { return {half.height + 1, half.index / 2}; }
 
-// Joins the last two nodes as long as they are halves.
-void join_halves(std::vector<Subtree>& nodes);
+// The end of a stack of nodes, or of things with a `node`: as long as the last two are halves, the
+// last is taken off by join_last_two() and the one before becomes the whole.
+constexpr Subtree& node_of(Subtree& node) { return node; }
+template <typename Entry>
+constexpr Subtree& node_of(Entry& entry) {
+  return entry.node;
+}
+template <typename Entry, typename JoinLastTwo>
+void join_halves(std::vector<Entry>& stack, JoinLastTwo join_last_two) {
+  while (stack.size() >= 2 && are_halves(node_of(stack[stack.size() - 2]), node_of(stack.back()))) {
+    join_last_two();
+    node_of(stack.back()) = whole_of(node_of(stack.back()));
+  }
+}
 
 // What is left of leaves [begin, end) after joining halves: the fewest nodes that make them up, in
 // order; at most 2 log2(end - begin).

@@ -18,7 +18,7 @@
 
 #include "concord/base/deadline.h"
 #include "concord/base/error.h"
-#include "concord/base/parallel.h"
+#include "concord/comm/tile_sum.h"
 #include "concord/net/shared_memory.h"
 
 // Vocabulary. A collective call has a number, its ticket: 1, 2, ... Each rank keeps two counters
@@ -98,68 +98,6 @@ void relax() {
   asm volatile("yield");
 #endif
 }
-
-// Adds up sources along their joins, tile by tile: intermediate sums stay in the first cache.
-class TileSum {
- public:
-  void plan(std::span<const Join> joins, std::size_t sources) {
-    additions_.clear();
-    free_.clear();
-    for (std::size_t i = kMostScratch; i-- > 0;) free_.push_back(i);
-    at_.clear();
-    for (std::size_t i = 0; i < sources; ++i) at_.push_back({false, i});
-    for (const Join& join : joins) {
-      const Operand a = at_[join.into], b = at_[join.from];
-      if (b.is_scratch) free_.push_back(b.index);
-      Operand& sum = at_[join.into];
-      if (!a.is_scratch) {
-        CONCORD_CHECK(!free_.empty(), "{} sources", sources);
-        sum = {true, free_.back()};
-        free_.pop_back();
-      }
-      additions_.push_back({a, b, sum.index});
-    }
-  }
-
-  // sum[i] becomes the sum of sources[..][i] for i in [begin, end).
-  void run(std::span<const float* const> sources, float* sum, std::int64_t begin,
-           std::int64_t end) const {
-    const std::int64_t tiles = (end - begin + kTile - 1) / kTile;
-    parallel_for(tiles, 1, [&](std::int64_t first, std::int64_t last) {
-      std::array<std::array<float, kTile>, kMostScratch> scratch;
-      for (std::int64_t tile = first; tile < last; ++tile) {
-        const std::int64_t start = begin + tile * kTile;
-        const std::int64_t count = std::min(kTile, end - start);
-        const auto data = [&](const Operand& operand) {
-          return operand.is_scratch ? scratch[operand.index].data()
-                                    : sources[operand.index] + start;
-        };
-        if (additions_.empty()) std::copy_n(sources[0] + start, count, sum + start);
-        for (const Addition& addition : additions_) {
-          const bool is_last = &addition == &additions_.back();
-          const float *a = data(addition.a), *b = data(addition.b);
-          float* const to = is_last ? sum + start : scratch[addition.scratch].data();
-          for (std::int64_t i = 0; i < count; ++i) to[i] = a[i] + b[i];
-        }
-      }
-    });
-  }
-
- private:
-  static constexpr std::int64_t kTile = 1024;      // floats
-  static constexpr std::size_t kMostScratch = 24;  // more than the levels of any tree
-  struct Operand {
-    bool is_scratch;
-    std::size_t index;
-  };
-  struct Addition {
-    Operand a, b;
-    std::size_t scratch;  // where the sum goes, unless it is the last
-  };
-  std::vector<Addition> additions_;
-  std::vector<Operand> at_;  // where the sum at each source is by now
-  std::vector<std::size_t> free_;
-};
 
 class SharedMemoryCommunicator final : public Communicator {
  public:

@@ -12,7 +12,7 @@ std::size_t LeafSums::buffers_for(std::int64_t begin, std::int64_t end, bool par
   for (std::int64_t leaf = begin; leaf < end; ++leaf) {
     stack.push_back({0, leaf});
     most = std::max(most, stack.size());
-    comm::join_halves(stack);
+    comm::join_halves(stack, [&] { stack.pop_back(); });
   }
   return most + (parts && most > 0 ? 1 : 0);
 }
@@ -60,11 +60,7 @@ void LeafSums::add(bool first_of_leaf) {
 
 void LeafSums::finish_leaf() {
   ++next_leaf_;
-  while (stack_.size() >= 2 &&
-         comm::are_halves(stack_[stack_.size() - 2].node, stack_.back().node)) {
-    join_last_two();
-    stack_.back().node = comm::whole_of(stack_.back().node);
-  }
+  comm::join_halves(stack_, [this] { join_last_two(); });
 }
 
 const std::byte* LeafSums::finish() { return ranks_.tree_sum(stack_, bytes_); }
