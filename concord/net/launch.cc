@@ -239,7 +239,7 @@ class Launch {
     char bytes[4096];
     while (process.output.is_open()) {
       const ssize_t count = read(process.output.descriptor(), bytes, sizeof bytes);
-      if (count < 0) return;  // nothing more for now
+      if (count < 0) return;  // all that it has written is read
       if (count == 0) {
         process.output = Descriptor();
         if (!process.partial.empty()) lines_.add(process.rank, std::exchange(process.partial, ""));
@@ -267,18 +267,16 @@ class Launch {
     int status = 0;
     if (!process.running || waitpid(process.id, &status, WNOHANG) != process.id) return;
     process.running = false;
-    const bool first_failure = status != 0 && exit_code_ == 0;
-    // Rank 0 may have much to save: the others have ended long before.
-    if (first_failure) patience_ = Deadline::in(options_.first_grace_seconds);
-    if (process.rank == 0 && (patience_ || first_failure)) {
-      patience_ = Deadline::in(options_.grace_seconds);
-    }
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (code == 0) return;
-    if (code == 127) log("rank {} cannot run {}", process.rank, options_.command[0]);
     // Of several that are found at once: others end in errors where one was ended by a signal.
     const bool is_cause = WIFSIGNALED(status) && !lost_patience_ && exit_code_ < 128;
     if (exit_code_ == 0 || is_cause) exit_code_ = code;
+    // Rank 0 may have much to save, when the others have ended long before.
+    if (exit_code_ != 0 && (!patience_ || process.rank == 0)) {
+      patience_ = Deadline::in(processes_[0].running ? options_.first_grace_seconds
+                                                     : options_.grace_seconds);
+    }
+    if (code == 127) log("rank {} cannot run {}", process.rank, options_.command[0]);
     if (WIFSIGNALED(status)) {
       log("rank {} (process {}) was ended by signal {} ({})", process.rank, process.id,
           WTERMSIG(status), strsignal(WTERMSIG(status)));
