@@ -52,21 +52,24 @@ class CommandTest : public testing::Test {
 
   Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
 
-  // Starts the command and waits until it has said `word` on standard error.
+  // Starts the command and waits until it has said `word` on standard error; it must not end
+  // before.
   pid_t start(const std::string& words, const std::string& word) const {
     const pid_t child = fork();
     if (child == 0) {
       execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
       _exit(127);
     }
-    for (int waited = 0; waited < 6000; ++waited) {
+    siginfo_t end{};
+    for (int waited = 0; waited < 6000 && end.si_pid == 0; ++waited) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      const bool has_ended = kill(child, 0) != 0;
-      if (has_ended || (std::filesystem::exists(folder_ / "err") &&
-                        read_file(folder_ / "err").find(word) != std::string::npos)) {
-        break;
+      if (std::filesystem::exists(folder_ / "err") &&
+          read_file(folder_ / "err").find(word) != std::string::npos) {
+        return child;
       }
+      waitid(P_PID, static_cast<id_t>(child), &end, WEXITED | WNOHANG | WNOWAIT);
     }
+    ADD_FAILURE() << "never said: " << word;
     return child;
   }
 
