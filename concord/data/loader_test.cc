@@ -11,10 +11,11 @@
 #include "concord/data/synthetic.h"
 #include "concord/data/test_files.h"
 
+namespace concord {
+extern std::atomic<std::int64_t> heap_allocations;  // tests/heap_allocations.cc
+}
+
 namespace concord::data {
-
-extern std::atomic<std::int64_t> heap_allocations;  // in heap_allocations_test.cc
-
 namespace {
 
 using testing::HasSubstr;

@@ -1,22 +1,22 @@
-// Counts the heap allocations of the test program, for tests that allow none.
+// Counts the heap allocations of a test program, for tests that allow none.
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 
-namespace concord::data {
+namespace concord {
 
 std::atomic<std::int64_t> heap_allocations = 0;
 
-}  // namespace concord::data
+}  // namespace concord
 
 void* operator new(std::size_t size) {
-  concord::data::heap_allocations.fetch_add(1, std::memory_order_relaxed);
+  concord::heap_allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  concord::data::heap_allocations.fetch_add(1, std::memory_order_relaxed);
+  concord::heap_allocations.fetch_add(1, std::memory_order_relaxed);
   return std::malloc(size == 0 ? 1 : size);
 }
 void operator delete(void* memory) noexcept { std::free(memory); }

@@ -1,0 +1,28 @@
+#include "concord/net/rendezvous.h"
+
+#include "concord/net/transport.h"
+
+namespace concord::net {
+
+Rendezvous::Rendezvous(std::string_view name, int rank, StoreClient& store, Deadline deadline)
+    : name_(name),
+      rank_(rank),
+      store_(store),
+      deadline_(deadline),
+      count_(store.add(fmt::format("{} of rank {}", name, rank), 1, deadline)) {}
+
+void Rendezvous::announce(std::string_view value) { store_.set(key(rank_), value, deadline_); }
+
+std::string Rendezvous::of(int rank) {
+  try {
+    return store_.get(key(rank), deadline_);
+  } catch (const Error& error) {
+    throw PeerError(rank, fmt::format("rank {} did not come: {}", rank, error.what()));
+  }
+}
+
+std::string Rendezvous::key(int rank) const {
+  return fmt::format("{} {} of rank {}", name_, count_, rank);
+}
+
+}  // namespace concord::net
