@@ -1,9 +1,11 @@
-// A rank of a test, as a process: transport_rank TRANSPORT WHAT. Its place is in the environment, as
-// for any rank; under mpirun it is MPI's. Ends with 0 where all was as it should be.
+// A rank of a test, as a process: transport_rank TRANSPORT WHAT. Its place is in the environment,
+// as for any rank; under mpirun it is MPI's. Ends with 0 where all was as it should be.
 //   conformance   does what every transport must do (test_transports.h)
-//   wait          sends rank 0 a byte, and waits for one from it
+//   wait          sends rank 0 a byte, and waits to be killed
 //   lengths       rank 0 waits for 64 bytes from rank 1, which sends 65
 //   stop, die     rank 1 stops or kills itself, and the others wait for a byte from it
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <string>
@@ -16,8 +18,8 @@ namespace concord::net {
 namespace {
 
 void take_place_of_mpi() {
-  const char *const rank = std::getenv("OMPI_COMM_WORLD_RANK"),
-             *const size = std::getenv("OMPI_COMM_WORLD_SIZE");
+  const char *const rank = std::getenv("OMPI_COMM_WORLD_RANK"), *const size = std::getenv(
+                                                                    "OMPI_COMM_WORLD_SIZE");
   if (rank == nullptr || size == nullptr) return;
   setenv("CONCORD_RANK", rank, 1);
   setenv("CONCORD_RANKS", size, 1);
@@ -29,12 +31,12 @@ void run(Transport& transport, const std::string& what) {
     for (const auto& [name, body] : conformance()) body(transport);
   } else if (what == "wait") {
     transport.wait(transport.send(0, byte), Deadline::in(60));
-    transport.wait(transport.receive(0, byte), Deadline::in(60));
+    pause();
   } else if (what == "lengths") {
     Bytes message(transport.rank() == 0 ? 64 : 65);
-    transport.wait(transport.rank() == 0 ? transport.receive(1, message)
-                                         : transport.send(0, message),
-                   Deadline::in(5));
+    transport.wait(
+        transport.rank() == 0 ? transport.receive(1, message) : transport.send(0, message),
+        Deadline::in(5));
   } else if (what == "stop" || what == "die") {
     if (transport.rank() == 1) raise(what == "stop" ? SIGSTOP : SIGKILL);
     transport.wait(transport.receive(1, byte), Deadline::in(1));

@@ -17,13 +17,14 @@
 // How Gloo is used, and what of it has to be known.
 //
 // Gloo matches sends and receives by number, its "slot", and ends the process where more bytes come
-// than were expected. So a message travels as two: its length, always 8 bytes, and its bytes, under a
-// slot that contains the length. Where the two ends disagree, the lengths meet, and the bytes do not.
+// than were expected. So a message travels as two: its length, always 8 bytes, and its bytes, under
+// a slot that contains the length. Where the two ends disagree, the lengths meet, and the bytes do
+// not.
 //
 // Where a wait runs into a time limit of Gloo's, Gloo closes the connections with all ranks; and
 // where a connection breaks in the middle of a message, Gloo does not tell who waits for that
-// message. So Gloo is given no limits here: every wait is interrupted now and then, by a thread that
-// does nothing else, to look at the deadline and at the connection. The latter is known by its
+// message. So Gloo is given no limits here: every wait is interrupted now and then, by a thread
+// that does nothing else, to look at the deadline and at the connection. The latter is known by its
 // *canary*: a receive that nobody answers, which ends in an error with the connection.
 
 namespace concord::net {

@@ -1,9 +1,9 @@
-// A transport over TCP, by Gloo (https://github.com/facebookincubator/gloo). Messages move in a thread
-// of Gloo's own.
+// A transport over TCP, by Gloo (https://github.com/facebookincubator/gloo). Messages move in a
+// thread of Gloo's own.
 //
-// Each rank listens at one address of its machine until the others have connected, and tells them by
-// the store where. The first thing that comes through a connection is what the one who listens has
-// told the other in the store, which only those see who know the job's secret; nothing else is
+// Each rank listens at one address of its machine until the others have connected, and tells them
+// by the store where. The first thing that comes through a connection is what the one who listens
+// has told the other in the store, which only those see who know the job's secret; nothing else is
 // encrypted or signed: the network between the hosts of a job is trusted.
 #pragma once
 

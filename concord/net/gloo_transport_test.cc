@@ -24,16 +24,15 @@ using testing::HasSubstr;
 Deadline soon() { return Deadline::in(30); }
 
 struct Faults {
-  std::size_t longest_write = 1 << 16;  // bytes
-  double delay = 0;                     // seconds before each write
+  std::size_t longest_write = 1 << 16;        // bytes
+  double delay = 0;                           // seconds before each write
   std::size_t reset_after = ~std::size_t{0};  // bytes, of both directions together
 };
 
 // Takes one connection, and connects it with `to`.
 class Relay {
  public:
-  explicit Relay(const Faults& faults)
-      : faults_(faults), listener_(listen_on({"127.0.0.1", 0})) {}
+  explicit Relay(const Faults& faults) : faults_(faults), listener_(listen_on({"127.0.0.1", 0})) {}
   ~Relay() { thread_.join(); }
 
   std::uint16_t port() const { return local_endpoint(listener_).port; }
@@ -77,8 +76,8 @@ class Relay {
   std::thread thread_;
 };
 
-// The address of Gloo's that an announcement has for a rank: an address of a system's socket, behind
-// a byte of its length; 32 bytes follow.
+// The address of Gloo's that an announcement has for a rank: an address of a system's socket,
+// behind a byte of its length; 32 bytes follow.
 sockaddr_in* address_in(std::string& announcement, int rank) {
   std::size_t at = 0;
   for (int r = 0; r < rank; ++r) at += 1 + static_cast<unsigned char>(announcement[at]) + 32;
@@ -128,9 +127,8 @@ std::array<std::string, 2> run_with_relay(const Faults& faults, void (*body)(Tra
 }
 
 TEST(GlooTransport, DelaysAndShortWritesChangeNothing) {
-  const Faults all[] = {{.longest_write = 1000},
-                        {.longest_write = 7, .delay = 1e-6},
-                        {.delay = 2e-3}};
+  const Faults all[] = {
+      {.longest_write = 1000}, {.longest_write = 7, .delay = 1e-6}, {.delay = 2e-3}};
   for (const Faults& faults : all) {
     const auto outcomes = run_with_relay(faults, [](Transport& transport) {
       exchange(transport, {1 - transport.rank()}, {0, 1, 4096, 100'003, 5});

@@ -1,5 +1,6 @@
-// The few functions of MPI that the mpi transport calls, as a table. A shared object of its own hands
-// it out, libconcord_mpi.so, which is loaded where it is used: nothing else is linked with MPI.
+// The few functions of MPI that the mpi transport calls, as a table. A shared object of its own
+// hands it out, libconcord_mpi.so, which is loaded where it is used: nothing else is linked with
+// MPI.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,8 @@ struct MpiFunctions {
   const char* (*end)();
 };
 
-// `extern "C" const MpiFunctions* concord_mpi_functions_1()`; the number grows with each change here.
+// `extern "C" const MpiFunctions* concord_mpi_functions_1()`; the number grows with each change
+// here.
 using GetMpiFunctions = const MpiFunctions* (*)();
 inline constexpr const char* kMpiSymbol = "concord_mpi_functions_1";
 inline constexpr const char* kMpiPlugin = "libconcord_mpi.so";

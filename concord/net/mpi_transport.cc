@@ -31,8 +31,8 @@ fs::path own_folder() {
 std::vector<fs::path> plugin_folders() {
   const fs::path own = own_folder();
   // As built, as installed beside the library, and as installed with the command.
-  std::vector<fs::path> folders = {
-      own, own / "concord", own.parent_path() / CONCORD_LIBRARY_FOLDER / "concord"};
+  std::vector<fs::path> folders = {own, own / "concord",
+                                   own.parent_path() / CONCORD_LIBRARY_FOLDER / "concord"};
   if (const char* const given = std::getenv("CONCORD_PLUGINS")) {
     std::istringstream rest(given);
     for (std::string folder; std::getline(rest, folder, ':');) folders.emplace_back(folder);
@@ -57,9 +57,10 @@ const MpiFunctions& load_mpi() {
   }
   std::vector<std::string> names;
   for (const fs::path& folder : folders) names.push_back(folder.string());
-  fail("the transport mpi needs {}, which is not in {}: build Concord where MPI is installed "
-       "(Debian: libopenmpi-dev), or name its folder in CONCORD_PLUGINS",
-       kMpiPlugin, fmt::join(names, ", "));
+  fail(
+      "the transport mpi needs {}, which is not in {}: build Concord where MPI is installed "
+      "(Debian: libopenmpi-dev), or name its folder in CONCORD_PLUGINS",
+      kMpiPlugin, fmt::join(names, ", "));
 }
 
 class MpiTransport final : public Transport {
@@ -77,9 +78,10 @@ class MpiTransport final : public Transport {
       fail("MPI could not be started: {}", why);
     }
     if (mpi_rank != rank() || mpi_size != size()) {
-      fail("MPI says that this is rank {} of {}, and it is rank {} of {}: the transport mpi is for "
-           "ranks that are started by mpirun",
-           mpi_rank, mpi_size, rank(), size());
+      fail(
+          "MPI says that this is rank {} of {}, and it is rank {} of {}: the transport mpi is for "
+          "ranks that are started by mpirun",
+          mpi_rank, mpi_size, rank(), size());
     }
     is_well_ = true;
   }
@@ -111,7 +113,8 @@ class MpiTransport final : public Transport {
     if (!asked.is_send && bytes != asked.bytes) fail_by_size(slot, bytes);
   }
 
-  // MPI moves messages while it is asked whether they have come; the less often, the longer it takes.
+  // MPI moves messages while it is asked whether they have come; the less often, the longer it
+  // takes.
   static void pause(int tries) {
     constexpr int kSpins = 1000, kYields = 10000;
     if (tries < kSpins) return relax();

@@ -35,8 +35,8 @@ class Watch {
   Descriptor descriptor_;
 };
 
-// How often who waits looks again before sleeping: some tens of microseconds where `cores`, those of
-// all ranks, are enough that nobody else needs this one meanwhile.
+// How often who waits looks again before sleeping: some tens of microseconds where `cores`, those
+// of all ranks, are enough that nobody else needs this one meanwhile.
 int spins_before_sleep(const cpu_set_t& cores, int ranks);
 
 }  // namespace concord::net

@@ -11,9 +11,9 @@
 #include "concord/net/shared_memory.h"
 
 // Vocabulary. Each rank has an *inbox*, memory that all see: in it is a *ring* for each other rank
-// that sends to it. A *stream* is one end of a ring: what is to be written to it, or read from it, in
-// order. A message in a ring is its length, in 8 bytes, and its bytes, filled up to a multiple of 8;
-// so a length never wraps around.
+// that sends to it. A *stream* is one end of a ring: what is to be written to it, or read from it,
+// in order. A message in a ring is its length, in 8 bytes, and its bytes, filled up to a multiple
+// of 8; so a length never wraps around.
 
 namespace concord::net {
 namespace {
@@ -32,9 +32,9 @@ std::uint32_t ring_bytes(int size) {
   return std::bit_floor(std::min(kMost, kInbox / rings));
 }
 
-// Its counters are of bytes and wrap around, which the ring's length divides. Both ends also look at
-// each other's `is_asleep` (Inbox); the default order of atomic operations, in which all threads see
-// one sequence of them, makes sure that one of two sees what the other has done.
+// Its counters are of bytes and wrap around, which the ring's length divides. Both ends also look
+// at each other's `is_asleep` (Inbox); the default order of atomic operations, in which all threads
+// see one sequence of them, makes sure that one of two sees what the other has done.
 struct Ring {
   alignas(128) SharedCounter written;
   alignas(128) SharedCounter read;
@@ -155,8 +155,8 @@ class SharedMemoryTransport final : public Transport {
                                          r, peer(r).watch.process()));
         }
         if (deadline.has_passed()) {
-          throw PeerError(r, fmt::format("rank {} did not come within {:.3g} s", r,
-                                         deadline.seconds_given()));
+          throw PeerError(
+              r, fmt::format("rank {} did not come within {:.3g} s", r, deadline.seconds_given()));
         }
         sleep_on(is_open, 0, kLookAgain);
       }

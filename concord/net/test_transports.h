@@ -40,8 +40,8 @@ inline void exchange(Transport& transport, const std::vector<int>& others,
   for (const int other : others) {
     for (int index = 0; index < static_cast<int>(lengths.size()); ++index) {
       const std::size_t length = lengths[static_cast<std::size_t>(index)];
-      Letter& out = sent.emplace_back(Letter{
-          other, index, test_message(transport.rank(), other, index, length), {}});
+      Letter& out = sent.emplace_back(
+          Letter{other, index, test_message(transport.rank(), other, index, length), {}});
       out.request = transport.send(other, out.bytes);
       Letter& in = received.emplace_back(Letter{other, index, Bytes(length), {}});
       in.request = transport.receive(other, in.bytes);
@@ -53,8 +53,8 @@ inline void exchange(Transport& transport, const std::vector<int>& others,
     const Bytes expected =
         test_message(letter.peer, transport.rank(), letter.index, letter.bytes.size());
     if (letter.bytes != expected) {
-      fail("message {} from rank {} to rank {}, of {} bytes, is another", letter.index,
-           letter.peer, transport.rank(), letter.bytes.size());
+      fail("message {} from rank {} to rank {}, of {} bytes, is another", letter.index, letter.peer,
+           transport.rank(), letter.bytes.size());
     }
   }
   for (const Letter& letter : sent) transport.wait(letter.request, deadline);
@@ -78,7 +78,7 @@ inline void exchange_long_messages(Transport& transport) {
   const int size = transport.size(), rank = transport.rank();
   std::vector<int> beside = {(rank + 1) % size, (rank + size - 1) % size};
   if (size == 2) beside.pop_back();
-  if (size > 1) exchange(transport, beside, {5 * 1024 * 1024 + 3});
+  if (size > 1) exchange(transport, beside, {3 * 1024 * 1024 + 3});
 }
 
 // As many as can be under way, and one more.

@@ -16,8 +16,7 @@ Transport::Transport(int rank, int size) : rank_(rank), size_(size), entries_(kM
 }
 
 Request Transport::send(int to, std::span<const std::byte> message) {
-  return add(
-      {.peer = to, .is_send = true, .source = message.data(), .bytes = message.size()});
+  return add({.peer = to, .is_send = true, .source = message.data(), .bytes = message.size()});
 }
 
 Request Transport::receive(int from, std::span<std::byte> message) {
@@ -94,10 +93,10 @@ void Transport::fail_by_peer(std::uint32_t slot, std::string_view what) const {
 void Transport::check_deadline(std::uint32_t slot, const Deadline& deadline) const {
   if (!deadline.has_passed()) return;
   const Operation& asked = operation(slot);
-  throw PeerError(asked.peer, fmt::format("rank {} did not {} {} bytes {} rank {} within {:.3g} s",
-                                          asked.peer, asked.is_send ? "take" : "send", asked.bytes,
-                                          asked.is_send ? "from" : "to", rank_,
-                                          deadline.seconds_given()));
+  throw PeerError(asked.peer,
+                  fmt::format("rank {} did not {} {} bytes {} rank {} within {:.3g} s", asked.peer,
+                              asked.is_send ? "take" : "send", asked.bytes,
+                              asked.is_send ? "from" : "to", rank_, deadline.seconds_given()));
 }
 
 std::unique_ptr<Transport> make_transport(std::string_view name, const TransportOptions& options,

@@ -11,10 +11,10 @@
 // (gloo), so whoever expects one must not count on a rank that computes.
 //
 // Errors. wait() ends in a PeerError that names the rank at fault where one has ended, its
-// connection broke, or the deadline passed without what was awaited of it. It ends in an Error where
-// the two ranks do not agree on a message's length, and where the transport was interrupted. After
-// any of these nothing is written any more to what the callers have given, and every later call ends
-// in the same error. A destructor never waits for another rank for long.
+// connection broke, or the deadline passed without what was awaited of it. It ends in an Error
+// where the two ranks do not agree on a message's length, and where the transport was interrupted.
+// After any of these nothing is written any more to what the callers have given, and every later
+// call ends in the same error. A destructor never waits for another rank for long.
 //
 // Used by one thread at a time, but for interrupt().
 #pragma once

@@ -106,8 +106,9 @@ class Process {
 // tests/transport_rank.cc
 std::unique_ptr<Process> start_rank(const Job& job, const std::string& transport, int rank,
                                     int size, const std::string& what) {
-  return std::make_unique<Process>(std::vector<std::string>{CONCORD_TRANSPORT_RANK, transport, what},
-                                   job.member(rank, size).to_environment());
+  return std::make_unique<Process>(
+      std::vector<std::string>{CONCORD_TRANSPORT_RANK, transport, what},
+      job.member(rank, size).to_environment());
 }
 
 class Transports : public testing::TestWithParam<std::string> {};
@@ -201,8 +202,7 @@ TEST_P(Transports, AnInterruptedWaitSaysWhy) {
       transport.interrupt("and another reason");
     });
     const Request request = transport.receive(1 - transport.rank(), message);
-    EXPECT_THAT([&] { transport.wait(request, soon()); },
-                ThrowsMessage<Error>("rank 7 has ended"));
+    EXPECT_THAT([&] { transport.wait(request, soon()); }, ThrowsMessage<Error>("rank 7 has ended"));
     other.join();
     EXPECT_LT(now_seconds() - start, 5);
     transport.send(1 - transport.rank(), message);
@@ -318,10 +318,11 @@ class TransportMpi : public testing::Test {
   static Outcome run(int size, const std::string& what) {
     const Job job;
     const std::filesystem::path log = testing::TempDir() + fmt::format("mpirun_{}", getpid());
-    Process mpirun({"/bin/sh", "-c",
-                    fmt::format("exec {} --allow-run-as-root --oversubscribe -np {} {} mpi {} >{} 2>&1",
-                                CONCORD_MPIRUN, size, CONCORD_TRANSPORT_RANK, what, log.string())},
-                   job.member(0, size).to_environment());
+    Process mpirun(
+        {"/bin/sh", "-c",
+         fmt::format("exec {} --allow-run-as-root --oversubscribe -np {} {} mpi {} >{} 2>&1",
+                     CONCORD_MPIRUN, size, CONCORD_TRANSPORT_RANK, what, log.string())},
+        job.member(0, size).to_environment());
     const int code = mpirun.wait();
     const Outcome outcome{code, read_file(log)};
     std::filesystem::remove(log);

@@ -38,8 +38,9 @@ const char* start(int count, int* rank, int* size) {
   MPI_Initialized(&was_started);
   is_started_here = was_started == 0;
   // By one thread at a time, which need not be the one that starts.
-  const int error = is_started_here ? MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level)
-                                    : MPI_Query_thread(&level);
+  const int error = is_started_here
+                        ? MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level)
+                        : MPI_Query_thread(&level);
   if (error != MPI_SUCCESS) return describe(error);
   if (level < MPI_THREAD_SERIALIZED) return "it may be called by its first thread only";
   if (const int refused = MPI_Comm_dup(MPI_COMM_WORLD, &ranks)) return describe(refused);
@@ -51,14 +52,14 @@ const char* start(int count, int* rank, int* size) {
 
 const char* send(int operation, int to, const void* data, std::size_t bytes) {
   at(operation) = {};
-  return describe(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, to, 0, ranks,
-                            &at(operation).request));
+  return describe(
+      MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, to, 0, ranks, &at(operation).request));
 }
 
 const char* receive(int operation, int from, void* data, std::size_t bytes) {
   at(operation) = {.is_receive = true, .bytes = bytes};
-  return describe(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, 0, ranks,
-                            &at(operation).request));
+  return describe(
+      MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, 0, ranks, &at(operation).request));
 }
 
 const char* barrier(int operation) {
