@@ -55,7 +55,14 @@ std::vector<std::string> pieces(const train::Progress& progress, const train::Ru
     }
     result.push_back(speed);
   }
-  if (progress.data_wait_fraction > kDataWaitShown) {
+  const double compute = 1 - progress.communication_fraction - progress.data_wait_fraction;
+  if (run.ranks > 1) {
+    result.push_back(fmt::format("compute {:.0f} %", 100 * std::max(0.0, compute)));
+    result.push_back(fmt::format("communication {:.0f} % (hidden {:.0f} %)",
+                                 100 * progress.communication_fraction,
+                                 100 * progress.hidden_fraction));
+  }
+  if (run.ranks > 1 || progress.data_wait_fraction > kDataWaitShown) {
     result.push_back(fmt::format("data wait {:.0f} %", 100 * progress.data_wait_fraction));
   }
   return result;

@@ -73,6 +73,17 @@ TEST(Progress, DataWaitIsShownAboveOnePercentAlone) {
   EXPECT_THAT(format_progress(slow, run(), 200), HasSubstr("data wait 25 %"));
 }
 
+TEST(Progress, WhereTheTimeOfSeveralRanksGoesIsShown) {
+  train::Progress several = progress();
+  several.communication_fraction = 0.05;
+  several.hidden_fraction = 0.4;
+  train::RunStart ranks = run();
+  EXPECT_THAT(format_log_line(several, ranks), Not(HasSubstr("communication")));
+  ranks.ranks = 2;
+  EXPECT_THAT(format_log_line(several, ranks),
+              HasSubstr("compute 94 %, communication 5 % (hidden 40 %), data wait 0 %"));
+}
+
 TEST(Progress, AccuracyIsLeftOutWhereItDoesNotApply) {
   train::Progress regression = progress();
   regression.accuracy = -1;

@@ -130,8 +130,9 @@ struct ScheduleConfig {
   bool operator==(const ScheduleConfig&) const = default;
 };
 
-// No key is defined yet.
 struct ParallelConfig {
+  std::vector<std::int64_t> leaves;
+  std::int64_t bucket_bytes = std::int64_t{8} << 20;
   bool operator==(const ParallelConfig&) const = default;
 };
 
@@ -139,6 +140,8 @@ struct OutputConfig {
   std::string dir;
   std::int64_t keep_checkpoints = 2;
   bool tensorboard = true;
+  std::int64_t trace_steps = 0;
+  std::int64_t trace_after = 10;
   bool operator==(const OutputConfig&) const = default;
 };
 

@@ -312,12 +312,26 @@ std::vector<ConfigKey> make_keys() {
           (ConfigLimit{.minimum = 0, .maximum = 1, .open_minimum = true, .open_maximum = true}),
           "p, the share of the steps after which one_cycle is at its peak"),
 
+      CONCORD_CONFIG_KEY(
+          parallel.leaves, between(1, kMaximumBatch),
+          "the leaves of each rank, one number for each, train.leaves together: fewer "
+          "for a slower one; results do not depend on it. Empty: equally many"),
+      CONCORD_CONFIG_KEY(
+          parallel.bucket_bytes, between(1, 1099511627776),
+          "gradients that ranks sum together, as soon as backpropagation has computed "
+          "them; results do not depend on it"),
+
       CONCORD_CONFIG_KEY(output.dir, kAny,
                          "the folder for checkpoints, weights and metrics; empty: `runs/` and the "
                          "configuration file's name without its ending"),
       CONCORD_CONFIG_KEY(output.keep_checkpoints, kPositiveCount,
                          "newest checkpoints that are kept, beside the best"),
       CONCORD_CONFIG_KEY(output.tensorboard, kAny, "writes TensorBoard event files"),
+      CONCORD_CONFIG_KEY(
+          output.trace_steps, between(0, 1000),
+          "steps of which all ops and collectives of all ranks are written, with their "
+          "times, into trace.json, which Perfetto and Chrome show; 0: none"),
+      CONCORD_CONFIG_KEY(output.trace_after, kCount, "steps of this run before the first of those"),
   };
 }
 
@@ -348,7 +362,7 @@ constexpr std::array kSections = {
         "- inverse_time: η / (1 + d·(s - w))\n"
         "- one_cycle (w = 0), with u = s / S: η·(i + (1 - i)·(1 - cos(π·u / p)) / 2) for u < p, "
         "then η·(f + (1 - f)·(1 + cos(π·(u - p) / (1 - p))) / 2)"},
-    ConfigSection{"parallel", "Reserved for the mesh of ranks. It has no keys yet."},
+    ConfigSection{"parallel", "How several ranks share the work (docs/parallel.md)."},
     ConfigSection{"output", "Where results go."},
 };
 
@@ -553,7 +567,8 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.log_every",
                                         "train.eval_every_epochs",
                                         "train.checkpoint_every_steps"};
-  return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
+  return name.starts_with("output.") || name.starts_with("parallel.") ||
+         std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {
