@@ -11,17 +11,15 @@
 // Used by one thread at a time, but for abort().
 #pragma once
 
-#include <sched.h>
-
 #include <array>
-#include <atomic>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "concord/base/deadline.h"
-#include "concord/base/descriptor.h"
 #include "concord/comm/operation.h"
+#include "concord/net/futex.h"
+#include "concord/net/neighbour.h"
 #include "concord/net/shared_memory.h"
 
 namespace concord::comm {
@@ -79,13 +77,11 @@ class Meeting {
   void check_aborted() const;
 
  private:
-  using Counter = std::atomic<std::uint32_t>;
-  static_assert(Counter::is_always_lock_free, "processes share it");
+  using Counter = net::SharedCounter;
 
   struct alignas(128) Rank {
     Counter arrived, left;
-    std::atomic<std::int32_t> process;
-    cpu_set_t cores;  // that it may run on
+    net::Neighbour self;
     std::array<Message, 2> messages;
     alignas(64) std::array<std::array<std::byte, kStage>, 2> stages;
   };
@@ -98,7 +94,6 @@ class Meeting {
   Control& control() const { return *reinterpret_cast<Control*>(memory_.data()); }
   Rank& rank(int r) const { return control().ranks[static_cast<std::size_t>(r)]; }
   std::byte* stage(int r, std::uint32_t ticket) { return rank(r).stages[ticket % 2].data(); }
-  bool has_ended(int r) const;
   void wait_for_all(Counter Rank::*counter, bool patient);
   void look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline);
   void check_same_operation();
@@ -108,7 +103,7 @@ class Meeting {
   double timeout_seconds_;
   net::SharedMemory memory_;
   int spins_ = 0;
-  std::vector<Descriptor> watched_;  // the ranks' processes
+  std::vector<net::Watch> watches_;  // of the ranks; who has not come yet is unknown
   std::uint32_t ticket_ = 0;
 };
 
