@@ -10,7 +10,7 @@ install(DIRECTORY concord DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "cli" EXCLUDE
         # What is for the tests, and for kernels, which include the libraries behind them.
         PATTERN "test_*.h" EXCLUDE PATTERN "*_check.h" EXCLUDE PATTERN "fuzz_main.h" EXCLUDE
-        REGEX "/kernels/cpu$" EXCLUDE)
+        REGEX "/kernels/cpu$" EXCLUDE REGEX "/net/mpi$" EXCLUDE)
 install(FILES docs/concord.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/concord)

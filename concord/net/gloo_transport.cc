@@ -26,6 +26,9 @@
 // message. So Gloo is given no limits here: every wait is interrupted now and then, by a thread
 // that does nothing else, to look at the deadline and at the connection. The latter is known by its
 // *canary*: a receive that nobody answers, which ends in an error with the connection.
+//
+// What is not mended: where a connection is reset in the instant in which it is made, or by a
+// stranger who speaks like Gloo before a rank does, Gloo ends the process.
 
 namespace concord::net {
 namespace {

@@ -26,7 +26,7 @@ Deadline soon() { return Deadline::in(30); }
 struct Faults {
   std::size_t longest_write = 1 << 16;        // bytes
   double delay = 0;                           // seconds before each write
-  std::size_t reset_after = ~std::size_t{0};  // bytes, of both directions together
+  std::size_t reset_after = ~std::size_t{0};  // bytes, once both ends have said something
 };
 
 // Takes one connection, and connects it with `to`.
@@ -48,7 +48,8 @@ class Relay {
     ends[0] = Socket(accept(listener_.descriptor(), nullptr, nullptr));
     ends[1] = connect_to(to, soon());
     std::vector<std::byte> piece(faults_.longest_write);
-    for (std::size_t passed = 0; passed < faults_.reset_after;) {
+    std::array<std::size_t, 2> passed{};
+    while (passed[0] == 0 || passed[1] == 0 || passed[0] + passed[1] < faults_.reset_after) {
       std::array<pollfd, 2> entries = {pollfd{ends[0].descriptor(), POLLIN, 0},
                                        pollfd{ends[1].descriptor(), POLLIN, 0}};
       poll(entries.data(), entries.size(), 30'000);
@@ -62,7 +63,7 @@ class Relay {
         } catch (const Error&) {
           return;
         }
-        passed += static_cast<std::size_t>(size);
+        passed[from] += static_cast<std::size_t>(size);
       }
     }
     const linger at_once{1, 0};
@@ -76,12 +77,18 @@ class Relay {
   std::thread thread_;
 };
 
-// The address of Gloo's that an announcement has for a rank: an address of a system's socket,
-// behind a byte of its length; 32 bytes follow.
-sockaddr_in* address_in(std::string& announcement, int rank) {
+// Puts another in the place of the address that an announcement has for a rank, and returns its
+// port. It is one of a system's socket, behind a byte of its length; 32 bytes follow.
+std::uint16_t replace_address(std::string& announcement, int rank, const Endpoint& other) {
   std::size_t at = 0;
   for (int r = 0; r < rank; ++r) at += 1 + static_cast<unsigned char>(announcement[at]) + 32;
-  return reinterpret_cast<sockaddr_in*>(announcement.data() + at + 1);
+  sockaddr_in address;
+  std::memcpy(&address, &announcement[at + 1], sizeof address);
+  const std::uint16_t port = ntohs(address.sin_port);
+  address.sin_port = htons(other.port);
+  inet_pton(AF_INET, other.host.c_str(), &address.sin_addr);
+  std::memcpy(&announcement[at + 1], &address, sizeof address);
+  return port;
 }
 
 // Two ranks, each with a store of its own, between which their announcements are carried: so that
@@ -112,12 +119,8 @@ std::array<std::string, 2> run_with_relay(const Faults& faults, void (*body)(Tra
     StoreClient store(secret, stores[r].endpoint(), soon());
     announcements[r] = store.get(fmt::format("gloo 1 of rank {}", r), soon());
   }
-  sockaddr_in& listening = *address_in(announcements[0], 1);
-  sockaddr_in& other = *address_in(announcements[1], 0);
-  relay.start({"127.0.0.2", ntohs(listening.sin_port)});
-  listening.sin_port = htons(relay.port());
-  inet_pton(AF_INET, "127.0.0.1", &listening.sin_addr);
-  inet_pton(AF_INET, "127.0.0.3", &other.sin_addr);
+  relay.start({"127.0.0.2", replace_address(announcements[0], 1, {"127.0.0.1", relay.port()})});
+  replace_address(announcements[1], 0, {"127.0.0.3", 1});
   for (std::size_t r = 0; r < 2; ++r) {
     StoreClient store(secret, stores[r].endpoint(), soon());
     store.set(fmt::format("gloo 1 of rank {}", 1 - r), announcements[1 - r], soon());

@@ -63,7 +63,8 @@ void Transport::wait(Request request, Deadline deadline) {
 }
 
 void Transport::end_by_current_error() {
-  failure_ = std::current_exception();
+  // An interruption may show itself in other errors first.
+  failure_ = interrupted_ ? std::make_exception_ptr(Error(reason_)) : std::current_exception();
   stop();
   std::rethrow_exception(failure_);
 }

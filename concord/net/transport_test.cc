@@ -194,20 +194,21 @@ TEST_P(Transports, RefuseWhatMakesNoSense) {
 
 TEST_P(Transports, AnInterruptedWaitSaysWhy) {
   const auto outcomes = run_threads(GetParam(), 2, [](Transport& transport) {
+    if (transport.rank() == 1) return std::this_thread::sleep_for(std::chrono::milliseconds(400));
     Bytes message(1);
+    const Request request = transport.receive(1, message);
     const double start = now_seconds();
     std::thread other([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       transport.interrupt("rank 7 has ended");
       transport.interrupt("and another reason");
     });
-    const Request request = transport.receive(1 - transport.rank(), message);
     EXPECT_THAT([&] { transport.wait(request, soon()); }, ThrowsMessage<Error>("rank 7 has ended"));
     other.join();
-    EXPECT_LT(now_seconds() - start, 5);
-    transport.send(1 - transport.rank(), message);
+    EXPECT_LT(now_seconds() - start, 0.3);
+    transport.send(1, message);
   });
-  EXPECT_THAT(outcomes, Each("rank 7 has ended"));
+  EXPECT_EQ(outcomes[0], "rank 7 has ended");
 }
 
 TEST_P(Transports, ARankThatSendsNothingIsNamed) {
@@ -309,43 +310,47 @@ class TransportMpi : public testing::Test {
  protected:
   void SetUp() override {
     if (std::string(CONCORD_MPIRUN).empty()) GTEST_SKIP() << "MPI was not there to build with";
+    // MPI leaves memory behind, which the sanitizer of processes that use it would complain of.
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
   }
 
   struct Outcome {
     int code;
     std::string said;
   };
-  static Outcome run(int size, const std::string& what) {
-    const Job job;
+  static Outcome run(const std::string& command, const std::vector<std::string>& variables) {
     const std::filesystem::path log = testing::TempDir() + fmt::format("mpirun_{}", getpid());
-    Process mpirun(
-        {"/bin/sh", "-c",
-         fmt::format("exec {} --allow-run-as-root --oversubscribe -np {} {} mpi {} >{} 2>&1",
-                     CONCORD_MPIRUN, size, CONCORD_TRANSPORT_RANK, what, log.string())},
-        job.member(0, size).to_environment());
-    const int code = mpirun.wait();
+    Process shell({"/bin/sh", "-c", fmt::format("exec {} >{} 2>&1", command, log.string())},
+                  variables);
+    const int code = shell.wait();
     const Outcome outcome{code, read_file(log)};
     std::filesystem::remove(log);
     return outcome;
+  }
+  static Outcome run_ranks(int size, const std::string& what) {
+    const Job job;
+    return run(fmt::format("{} --allow-run-as-root --oversubscribe -np {} {} mpi {}",
+                           CONCORD_MPIRUN, size, CONCORD_TRANSPORT_RANK, what),
+               job.member(0, size).to_environment());
   }
 };
 
 TEST_F(TransportMpi, CarriesMessages) {
   for (const int size : {1, 2, 4, 8}) {
-    const Outcome outcome = run(size, "conformance");
+    const Outcome outcome = run_ranks(size, "conformance");
     EXPECT_EQ(outcome.code, 0) << size << ": " << outcome.said;
   }
 }
 
 TEST_F(TransportMpi, NamesMessagesOfAnotherLength) {
-  const Outcome outcome = run(2, "lengths");
+  const Outcome outcome = run_ranks(2, "lengths");
   EXPECT_NE(outcome.code, 0);
   EXPECT_THAT(outcome.said, HasSubstr("rank 1 sent 65 bytes where rank 0 expects 64"));
 }
 
 TEST_F(TransportMpi, NamesARankThatIsStoppedAndEnds) {
   const double start = now_seconds();
-  const Outcome outcome = run(3, "stop");
+  const Outcome outcome = run_ranks(3, "stop");
   EXPECT_NE(outcome.code, 0);
   EXPECT_THAT(outcome.said, HasSubstr("rank 1 did not send 1 bytes to rank 0 within 1 s"));
   EXPECT_LT(now_seconds() - start, 20);
@@ -353,16 +358,20 @@ TEST_F(TransportMpi, NamesARankThatIsStoppedAndEnds) {
 
 TEST_F(TransportMpi, EndsWhereARankIsKilled) {
   const double start = now_seconds();
-  EXPECT_NE(run(3, "die").code, 0);
+  const Outcome outcome = run_ranks(3, "die");
+  EXPECT_NE(outcome.code, 0);
+  EXPECT_THAT(outcome.said, HasSubstr("signal 9"));
   EXPECT_LT(now_seconds() - start, 20);
 }
 
-TEST_F(TransportMpi, RefusesProcessesThatMpiDoesNotKnow) {
+TEST_F(TransportMpi, RefusesProcessesThatItDidNotStart) {
   const Job job;
-  const auto first = start_rank(job, "mpi", 0, 2, "conformance"),
-             second = start_rank(job, "mpi", 1, 2, "conformance");
-  EXPECT_EQ(first->wait(), 1);
-  EXPECT_EQ(second->wait(), 1);
+  const auto other = start_rank(job, "mpi", 0, 2, "conformance");
+  const Outcome outcome = run(fmt::format("{} mpi conformance", CONCORD_TRANSPORT_RANK),
+                              job.member(1, 2).to_environment());
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.said, HasSubstr("MPI says that this is rank 0 of 1, and it is rank 1 of 2"));
+  EXPECT_EQ(other->wait(), 1);
 }
 
 }  // namespace
