@@ -87,9 +87,9 @@ class SharedMemoryTransport final : public Transport {
     SharedMemory own(inbox_bytes());
     reinterpret_cast<Inbox*>(own.data())->owner.introduce(rank());
     rendezvous.announce(own.locator());
-    for (int r = 0; r < size(); ++r) {
-      memory_.push_back(r == rank() ? std::move(own) : open(r, rendezvous));
-    }
+    for (int r = 0; r < rank(); ++r) memory_.push_back(open(r, rendezvous));
+    memory_.push_back(std::move(own));
+    for (int r = rank() + 1; r < size(); ++r) memory_.push_back(open(r, rendezvous));
     meet(deadline);
   }
 
