@@ -45,13 +45,8 @@ std::string_view nearest_key(std::string_view name) {
   return std::ranges::min_element(config_keys(), {}, distance)->name;
 }
 
-[[noreturn]] void fail_unknown_key(std::string_view where, std::string_view section,
-                                   std::string_view name) {
+[[noreturn]] void fail_unknown_key(std::string_view where, std::string_view name) {
   const std::string shown = shortened(quote(name));
-  const bool keyless = is_section(section) && std::ranges::none_of(config_keys(), [&](auto& key) {
-                         return key.name.starts_with(fmt::format("{}.", section));
-                       });
-  if (keyless) fail("{}: unknown key {}: section [{}] has no keys yet", where, shown, section);
   fail("{}: unknown key {}; did you mean {}?", where, shown, quote(nearest_key(name)));
 }
 
@@ -188,19 +183,18 @@ class ConfigBuilder {
 
  private:
   void set_usual_options();
-  void assign(const std::string& where, std::string_view section, std::string_view name,
-              const toml::node& node);
+  void assign(const std::string& where, std::string_view name, const toml::node& node);
 
   std::string file_name_;
   Config config_;
   std::map<std::string_view, std::string> origin_;  // key -> "run.toml:12"
 };
 
-void ConfigBuilder::assign(const std::string& where, std::string_view section,
-                           std::string_view name, const toml::node& node) {
+void ConfigBuilder::assign(const std::string& where, std::string_view name,
+                           const toml::node& node) {
   const auto keys = config_keys();
   const auto key = std::ranges::find(keys, name, &ConfigKey::name);
-  if (key == keys.end()) fail_unknown_key(where, section, name);
+  if (key == keys.end()) fail_unknown_key(where, name);
   std::optional<ConfigValue> value = convert_like(key->get(config_), node);
   if (!value) fail("{}: {}{}: expected {}", where, name, describe(node), expectation(*key));
   key->set(config_, std::move(*value));
@@ -238,13 +232,13 @@ void ConfigBuilder::read_file_text(std::string_view text) {
   for (const auto& [line, section, name, node] : entries) {
     const std::string where = fmt::format("{}:{}", file_name_, line);
     if (!section.empty()) {
-      assign(where, section, name, *node);
+      assign(where, name, *node);
     } else if (is_section(name)) {
       fail("{}: {}{}: expected a section, [{}]", where, name, describe(*node), name);
     } else if (node->is_table() || node->is_array_of_tables()) {
       fail_unknown_section(where, name);
     } else {
-      fail_unknown_key(where, section, name);
+      fail_unknown_key(where, name);
     }
   }
 }
@@ -276,15 +270,15 @@ void ConfigBuilder::apply_override(std::string_view text) {
   const bool wants_strings = holds(std::vector<std::string>());
   const bool bracketed = value.find_first_of(wants_string ? "\"'{" : "\"'[{") == 0;
   const toml::value<std::string> word(value);
-  if ((wants_string || wants_strings) && !bracketed) return assign(where, section, name, word);
+  if ((wants_string || wants_strings) && !bracketed) return assign(where, name, word);
   std::optional<toml::table> parsed;
   try {
     parsed = parse_toml("value = " + value, where);
   } catch (const Error&) {
     if (bracketed) throw;
-    return assign(where, section, name, word);
+    return assign(where, name, word);
   }
-  assign(where, section, name, *parsed->get("value"));
+  assign(where, name, *parsed->get("value"));
 }
 
 // What is not set becomes what is usual for the model and the optimizer.

@@ -130,8 +130,8 @@ struct ScheduleConfig {
   bool operator==(const ScheduleConfig&) const = default;
 };
 
-// No key is defined yet.
 struct ParallelConfig {
+  double timeout_seconds = 300;
   bool operator==(const ParallelConfig&) const = default;
 };
 

@@ -312,6 +312,12 @@ std::vector<ConfigKey> make_keys() {
           (ConfigLimit{.minimum = 0, .maximum = 1, .open_minimum = true, .open_maximum = true}),
           "p, the share of the steps after which one_cycle is at its peak"),
 
+      CONCORD_CONFIG_KEY(parallel.timeout_seconds,
+                         (ConfigLimit{.minimum = 0, .maximum = 1e6, .open_minimum = true}),
+                         "seconds for which ranks wait for one that does not come, or does not go "
+                         "on; then the job "
+                         "ends"),
+
       CONCORD_CONFIG_KEY(output.dir, kAny,
                          "the folder for checkpoints, weights and metrics; empty: `runs/` and the "
                          "configuration file's name without its ending"),
@@ -348,7 +354,7 @@ constexpr std::array kSections = {
         "- inverse_time: η / (1 + d·(s - w))\n"
         "- one_cycle (w = 0), with u = s / S: η·(i + (1 - i)·(1 - cos(π·u / p)) / 2) for u < p, "
         "then η·(f + (1 - f)·(1 + cos(π·(u - p) / (1 - p))) / 2)"},
-    ConfigSection{"parallel", "Reserved for the mesh of ranks. It has no keys yet."},
+    ConfigSection{"parallel", "How several ranks share the work (docs/parallel.md)."},
     ConfigSection{"output", "Where results go."},
 };
 
@@ -553,7 +559,8 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.log_every",
                                         "train.eval_every_epochs",
                                         "train.checkpoint_every_steps"};
-  return name.starts_with("output.") || std::ranges::find(kFree, name) != std::end(kFree);
+  return name.starts_with("output.") || name.starts_with("parallel.") ||
+         std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {

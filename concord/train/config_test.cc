@@ -121,12 +121,6 @@ TEST(Config, UnknownSectionNamesTheNearest) {
             "config.toml:1: train (array): expected a section, [train]");
 }
 
-TEST(Config, ParallelSectionHasNoKeysYet) {
-  EXPECT_NO_THROW(parse_config("[parallel]\n", "config.toml"));
-  EXPECT_EQ(error_of("[parallel]\nranks = 2"),
-            "config.toml:2: unknown key \"parallel.ranks\": section [parallel] has no keys yet");
-}
-
 TEST(Config, WrongTypeNamesKeyLineAndExpectation) {
   EXPECT_EQ(error_of("[train]\nbatch = \"x\""),
             "config.toml:2: train.batch = \"x\" (string): expected an integer from 1 to 16777216");
@@ -340,9 +334,6 @@ TEST(ConfigOverride, ErrorsShowTheOverride) {
             "--set trian.batch=0: unknown section \"trian\"; did you mean \"train\"?");
   EXPECT_EQ(override_error("batch=3"),
             "--set batch=3: unknown key \"batch\"; did you mean \"train.batch\"?");
-  EXPECT_EQ(override_error("parallel.ranks=3"),
-            "--set parallel.ranks=3: unknown key \"parallel.ranks\": section [parallel] has no "
-            "keys yet");
   EXPECT_EQ(override_error("train.batch"), "--set train.batch: expected section.key=value");
   EXPECT_THAT(override_error("model.hidden=[1,"), HasSubstr("not valid TOML"));
   EXPECT_THAT(override_error("data.dir=\"x"), HasSubstr("not valid TOML"));
