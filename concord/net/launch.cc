@@ -1,5 +1,6 @@
 #include "concord/net/launch.h"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -29,6 +30,24 @@ int rank_count(const LaunchOptions& options) {
   return ranks;
 }
 
+// Each rank is a pipe and a connection to the store. Takes as many as the system allows.
+int check_open_files(int ranks) {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t needed = 3 * static_cast<rlim_t>(ranks) + 64;
+  if (limit.rlim_cur < needed) {
+    limit.rlim_cur = std::min(needed, limit.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur < needed) {
+    fail(
+        "{} ranks need {} open files in the process that starts them, which may have {}: raise "
+        "the limit (ulimit -n), or start fewer ranks",
+        ranks, needed, limit.rlim_cur);
+  }
+  return ranks;
+}
+
 // Of the store. Agents find out which of this machine's addresses they reach.
 std::vector<Endpoint> places_for_store(const LaunchOptions& options) {
   if (!options.address.empty()) return {{options.address, 0}};
@@ -42,7 +61,7 @@ class Launch final : public RankListener {
  public:
   explicit Launch(const LaunchOptions& options)
       : options_(options),
-        size_(rank_count(options)),
+        size_(check_open_files(rank_count(options))),
         secret_(Secret::random()),
         server_(secret_, places_for_store(options)),
         console_(size_),

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "concord/base/error.h"
 #include "concord/base/file.h"
@@ -35,7 +36,7 @@ void move_logs(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
-RankLogs::RankLogs(int ranks) : ranks_(ranks) {
+RankLogs::RankLogs(int ranks) {
   std::error_code error;
   const fs::path parent = fs::temp_directory_path(error);
   std::string name = (parent / "concord-job-XXXXXX").string();
@@ -56,7 +57,7 @@ RankLogs::~RankLogs() {
 fs::path RankLogs::path_of(int rank) const { return folder_ / fmt::format("rank{}.log", rank); }
 
 void RankLogs::write(int rank, std::string_view text) {
-  if (folder_.empty()) return;
+  if (!complete_) return;
   try {
     OutputFile(path_of(rank), OutputFile::Mode::kAppend).write(text);
   } catch (const Error& error) {
@@ -66,24 +67,21 @@ void RankLogs::write(int rank, std::string_view text) {
 
 void RankLogs::give_up(std::string_view why) {
   log("{}: what each rank says is not kept in a file; set TMPDIR to a folder that has room", why);
-  std::error_code ignored;
-  if (!folder_.empty()) fs::remove_all(folder_, ignored);
-  folder_.clear();
+  complete_ = false;
 }
 
 fs::path RankLogs::keep(const fs::path& directory) {
-  fs::path kept = folder_;
+  if (!complete_) return "";
+  fs::path kept = std::exchange(folder_, "");
   std::error_code error;
-  if (!folder_.empty() && !directory.empty() && fs::is_directory(directory, error)) {
-    try {
-      move_logs(folder_, directory / "logs");
-      kept = directory / "logs";
-    } catch (const fs::filesystem_error& problem) {
-      log("the ranks' logs stay where they are: {}", problem.what());
-    }
+  if (directory.empty() || !fs::is_directory(directory, error)) return kept;
+  try {
+    move_logs(kept, directory / "logs");
+    return directory / "logs";
+  } catch (const fs::filesystem_error& problem) {
+    log("the ranks' logs stay where they are: {}", problem.what());
+    return kept;
   }
-  folder_.clear();
-  return kept;
 }
 
 }  // namespace concord::net

@@ -26,8 +26,8 @@ class RankLogs {
   std::filesystem::path path_of(int rank) const;
   void give_up(std::string_view why);
 
-  std::filesystem::path folder_;  // "" once there are none
-  int ranks_;
+  std::filesystem::path folder_;  // "" where there is none, or it is no longer this one's
+  bool complete_ = true;
 };
 
 }  // namespace concord::net

@@ -114,13 +114,18 @@ class StoreServer::Loop {
     CONCORD_CHECK(write(wake_.descriptor(), &one, sizeof one) == sizeof one);
   }
 
-  void close_unkept() {
+  // After wake(). False at the end.
+  bool go_on() {
+    std::uint64_t wakes = 0;
+    CONCORD_CHECK(::read(wake_.descriptor(), &wakes, sizeof wakes) == sizeof wakes);
+    if (ends_) return false;
     const std::lock_guard lock(mutex_);
     const auto is_kept = [&](const Socket& listener) {
       return std::ranges::count(kept_, to_string(local_endpoint(listener))) > 0;
     };
     // Of none at all something has changed their names on the way: then all stay.
     if (std::ranges::any_of(listeners_, is_kept)) std::erase_if(listeners_, std::not_fn(is_kept));
+    return true;
   }
 
   void run() {
@@ -139,7 +144,6 @@ class StoreServer::Loop {
         log("the rendezvous store ends: poll failed: {}", std::strerror(errno));
         return;
       }
-      if (ends_) return;
       auto entry = entries.begin() + 1 + std::ssize(listeners_);
       for (Connection& c : connections_) {
         if (entry->revents & (POLLIN | POLLHUP | POLLERR)) receive(c);
@@ -151,15 +155,19 @@ class StoreServer::Loop {
       for (std::size_t i = 0; i < listeners_.size(); ++i) {
         if (entries[1 + i].revents != 0) accept_one(listeners_[i]);
       }
-      std::uint64_t woken = 0;
-      if (::read(wake_.descriptor(), &woken, sizeof woken) > 0) close_unkept();
+      if (entries[0].revents != 0 && !go_on()) return;
     }
   }
 
   void accept_one(const Socket& listener) {
     Socket socket(accept4(listener.descriptor(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket.is_open()) {
-      // No descriptor is left, perhaps: the one that waits makes poll return at once.
+      if ((errno == EMFILE || errno == ENFILE) && !std::exchange(is_full_, true)) {
+        log("the rendezvous store at {} cannot let in another rank: {}; raise the limit (ulimit "
+            "-n)",
+            to_string(endpoints_.front()), std::strerror(errno));
+      }
+      // The one that waits makes poll return at once.
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
       return;
     }
@@ -273,6 +281,7 @@ class StoreServer::Loop {
   std::atomic<bool> ends_ = false;
   std::mutex mutex_;
   std::vector<std::string> kept_;
+  bool is_full_ = false;
   std::list<Connection> connections_;
   std::map<std::string, std::string> values_;
   std::map<std::string, std::int64_t> counts_;
