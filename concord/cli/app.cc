@@ -92,6 +92,7 @@ std::unique_ptr<CLI::App> make_app() {
   add_info(*app);
   add_tokenize(*app);
   add_bench(*app);
+  add_trace(*app);
   add_doctor(*app);
   add_completion(*app);
   app->footer(

@@ -419,7 +419,7 @@ std::string completed(const std::string& script, const std::vector<std::string>&
 
 TEST(Completion, BashCompletesCommandsOptionsAndKeys) {
   const std::string script = bash_completion(*make_app());
-  EXPECT_EQ(completed(script, {"concord", "tr"}), "train\n");
+  EXPECT_EQ(completed(script, {"concord", "tr"}), "train trace\n");
   EXPECT_EQ(completed(script, {"concord", "bench", "s"}), "step\n");
   EXPECT_EQ(completed(script, {"concord", "train", "x.toml", "--res"}), "--resume\n");
   EXPECT_EQ(completed(script, {"concord", "bench", "step", "x.toml", "--st"}), "--steps\n");

@@ -58,7 +58,14 @@ std::vector<std::string> pieces(const train::Progress& progress, const train::Ru
     }
     result.push_back(speed);
   }
-  if (progress.data_wait_fraction > kDataWaitShown) {
+  const double compute = 1 - progress.communication_fraction - progress.data_wait_fraction;
+  if (run.ranks > 1) {
+    result.push_back(fmt::format("compute {:.0f} %", 100 * std::max(0.0, compute)));
+    result.push_back(fmt::format("communication {:.0f} % (hidden {:.0f} %)",
+                                 100 * progress.communication_fraction,
+                                 100 * progress.hidden_fraction));
+  }
+  if (run.ranks > 1 || progress.data_wait_fraction > kDataWaitShown) {
     result.push_back(fmt::format("data wait {:.0f} %", 100 * progress.data_wait_fraction));
   }
   return result;
@@ -121,23 +128,25 @@ std::string format_evaluation(const train::Progress& progress,
                             format_duration(evaluation.seconds));
 }
 
-std::string format_leaves(std::int64_t leaves, int ranks) {
+std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks) {
+  std::int64_t all = 0;
   std::map<std::int64_t, std::vector<int>, std::greater<>> ranks_by_leaves;
-  for (int rank = 0; rank < ranks; ++rank) {
-    ranks_by_leaves[(rank + 1) * leaves / ranks - rank * leaves / ranks].push_back(rank);
+  for (std::size_t rank = 0; rank < leaves_of_ranks.size(); ++rank) {
+    all += leaves_of_ranks[rank];
+    ranks_by_leaves[leaves_of_ranks[rank]].push_back(static_cast<int>(rank));
   }
   std::vector<std::string> pieces;
   for (const auto& [each, list] : ranks_by_leaves) {
     pieces.push_back(fmt::format("{} {} {}{}", net::named(list), list.size() == 1 ? "has" : "have",
                                  each, list.size() == 1 ? "" : " each"));
   }
-  return fmt::format("leaves {}: {}", leaves, joined(pieces, ", "));
+  return fmt::format("leaves {}: {}", all, joined(pieces, ", "));
 }
 
 void ProgressObserver::started(const train::RunStart& run) {
   run_ = run;
   if (!options_.job.empty()) {
-    print_line(options_.job + "; " + format_leaves(run.leaves, run.ranks));
+    print_line(options_.job + "; " + format_leaves(run.leaves_of_ranks));
   }
   print_line(fmt::format("{}: {} parameters, {} training and {} test samples", run.model,
                          run.parameters, run.train_samples, run.test_samples));

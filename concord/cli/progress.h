@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "concord/train/trainer.h"
 
@@ -22,7 +23,7 @@ std::string format_log_line(const train::Progress& progress, const train::RunSta
 std::string format_evaluation(const train::Progress& progress, const train::Evaluation& evaluation);
 
 // Which rank computes which leaves: "leaves 8: ranks 0-3 have 2 each".
-std::string format_leaves(std::int64_t leaves, int ranks);
+std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks);
 
 class ProgressObserver final : public train::TrainObserver {
  public:

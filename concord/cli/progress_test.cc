@@ -74,6 +74,17 @@ TEST(Progress, DataWaitIsShownAboveOnePercentAlone) {
   EXPECT_THAT(format_progress(slow, run(), 200), HasSubstr("data wait 25 %"));
 }
 
+TEST(Progress, WhereTheTimeOfSeveralRanksGoesIsShown) {
+  train::Progress several = progress();
+  several.communication_fraction = 0.05;
+  several.hidden_fraction = 0.4;
+  train::RunStart ranks = run();
+  EXPECT_THAT(format_log_line(several, ranks), Not(HasSubstr("communication")));
+  ranks.ranks = 2;
+  EXPECT_THAT(format_log_line(several, ranks),
+              HasSubstr("compute 94 %, communication 5 % (hidden 40 %), data wait 0 %"));
+}
+
 TEST(Progress, AccuracyIsLeftOutWhereItDoesNotApply) {
   train::Progress regression = progress();
   regression.accuracy = -1;
@@ -113,8 +124,8 @@ std::size_t occurrences(const std::string& text, const std::string& part) {
 }
 
 TEST(Progress, TellsWhichRankHasHowManyLeaves) {
-  EXPECT_EQ(format_leaves(8, 4), "leaves 8: ranks 0-3 have 2 each");
-  EXPECT_EQ(format_leaves(4, 3), "leaves 4: rank 2 has 2, ranks 0-1 have 1 each");
+  EXPECT_EQ(format_leaves({2, 2, 2, 2}), "leaves 8: ranks 0-3 have 2 each");
+  EXPECT_EQ(format_leaves({1, 1, 2}), "leaves 4: rank 2 has 2, ranks 0-1 have 1 each");
 }
 
 TEST(ProgressObserver, WritesPlainLinesEveryFewStepsWhereThereIsNoTerminal) {

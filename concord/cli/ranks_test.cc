@@ -1,8 +1,10 @@
 // Training by several processes, as a user starts it.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "concord/cli/command_test.h"
+#include "concord/kernels/cpu/instruction_set.h"
 
 namespace concord::cli {
 namespace {
@@ -87,6 +89,50 @@ TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
   const std::filesystem::path folder = logs.substr(0, logs.size() - 1);
   EXPECT_THAT(read_file(folder / "rank2.log"), HasSubstr("absent"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
+}
+
+TEST_F(Ranks, LeavesAndBucketsOfAnySizeComputeTheSameBits) {
+  const Outcome alone =
+      run("train small.toml --json --set train.microbatch=3 --set output.dir=alone");
+  const struct {
+    int ranks;
+    const char* settings;
+  } runs[] = {{2, "--set parallel.leaves=[3,5]"},
+              {3, "--set parallel.leaves=[1,6,1] --set parallel.bucket_bytes=1"},
+              {2, "--set parallel.bucket_bytes=2000"},
+              {4, "--set parallel.bucket_bytes=1"}};
+  for (const auto& [ranks, settings] : runs) {
+    const Outcome outcome =
+        run(fmt::format("train small.toml --json --set train.microbatch=3 --ranks {} {} "
+                        "--set output.dir=ranks",
+                        ranks, settings));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.last_line()["weights_hash"], alone.last_line()["weights_hash"]) << settings;
+    std::filesystem::remove_all(folder_ / "ranks");
+  }
+  const Outcome wrong = run("train small.toml --ranks 2 --set parallel.leaves=[3,4]");
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_THAT(wrong.err,
+              HasSubstr("parallel.leaves = [3, 4]: expected 2 numbers, one for each rank, "
+                        "of at least 1 each and 8 together (train.leaves)"));
+}
+
+TEST_F(Ranks, OptimizersOfEveryKindComputeTheSameBits) {
+  // Of these some states are held in common and some by each rank.
+  for (const char* settings :
+       {"--set optimizer.name=adamw --set optimizer.ema_decay=0.9", "--set optimizer.name=lamb",
+        "--set optimizer.name=muon", "--set optimizer.name=lion --set train.precision=bf16"}) {
+    if (std::string(settings).find("bf16") != std::string::npos && !cpu::has_bf16()) continue;
+    const Outcome alone =
+        run(fmt::format("train small.toml --json --set output.dir=alone {}", settings));
+    ASSERT_EQ(alone.code, 0) << alone.err;
+    const Outcome ranks =
+        run(fmt::format("train small.toml --json --ranks 3 --set output.dir=ranks {}", settings));
+    ASSERT_EQ(ranks.code, 0) << ranks.err;
+    EXPECT_EQ(ranks.last_line()["weights_hash"], alone.last_line()["weights_hash"]) << settings;
+    std::filesystem::remove_all(folder_ / "alone");
+    std::filesystem::remove_all(folder_ / "ranks");
+  }
 }
 
 TEST_F(Ranks, ARunIsResumedByAnotherNumberOfThem) {

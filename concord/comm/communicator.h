@@ -1,42 +1,70 @@
 // Communicator: what the ranks of a job do together. It is passed to whoever needs it; there is no
-// global one. Alone, a rank is a job of size 1, for which everything here is the identity.
+// global one. Alone, a rank is a job of size 1, for which every operation is the identity.
 //
-// Collective calls are made by every rank, in the same order. Each ends, on every rank, in its
-// result or in a RankError that names the rank that did not take part, what was asked and in which
-// step: a rank that has ended, is stopped, calls something else, or gave up (abort). Any other
-// Error is of this rank alone, which then calls abort(). After either a communicator is of no use.
-// Used by one thread of the rank.
+//   ranks.all_reduce(values, values, "loss");                           // waits for it
+//   const Ticket sum = ranks.start(tree_sum(parts, 0, bytes, out));     // goes on meanwhile
+//   ... ranks.wait(sum);
+//
+// Operations (operation.h) are done in the order in which they are started, the same on every rank.
+// Each ends, on every rank, in its result or in a RankError that names the rank at fault, what was
+// asked and in which step: a rank that has ended, is stopped, calls something else, or gave up
+// (abort). Any other Error is of this rank alone, which then calls abort(). After either a
+// communicator is of no use.
+//
+// How it works: an operation is a blocking function that a backend supplies (execute()), and in
+// front of it is a queue. A thread of the communicator's own takes from it what was started;
+// whoever waits for an operation that nobody has begun does it himself. The queue keeps what is
+// done: it is the flight recorder.
+//
+// Thread safety: used by one thread of the rank, but for abort().
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "concord/base/error.h"
-#include "concord/comm/leaf_tree.h"
+#include "concord/comm/operation.h"
 #include "concord/tensor/buffer.h"
 
 namespace concord::comm {
 
-// A call that came to nothing because of another rank.
+// An operation that came to nothing because of another rank.
 class RankError : public Error {
  public:
   using Error::Error;
 };
 
-// What a rank adds to a tree sum: the sum over the leaves of a node, in memory of share().
-struct Part {
-  Subtree node;
-  std::byte* data = nullptr;
+// The number of an operation: 1, 2, ... in the order in which they were started.
+using Ticket = std::uint64_t;
+
+struct Result {
+  const std::byte* sum = nullptr;  // of a tree sum
+  std::uint32_t flags = 0;         // of an agreement
+};
+
+// An operation in the flight recorder. Times are now_seconds(); 0 where it has not come so far.
+struct Record {
+  Operation operation;
+  std::int64_t step = 0;
+  double started = 0, began = 0, ended = 0;
+  Result result;
 };
 
 class Communicator {
  public:
-  virtual ~Communicator() = default;
+  virtual ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
 
   int rank() const { return rank_; }
   int size() const { return size_; }
@@ -45,43 +73,82 @@ class Communicator {
   // Named in errors from here on.
   void set_step(std::int64_t step) { step_ = step; }
 
-  // Collective. Memory of this rank, zero-initialised, that tree_sum can read in the other ranks
-  // too. `bytes` may differ from rank to rank. It lives as long as the communicator.
-  virtual std::byte* share(std::size_t bytes) = 0;
-  // Collective. Adds what all ranks give along the canonical tree (leaf_tree.h). Their nodes, rank
-  // after rank, lie side by side and make up all leaves from the first on; a rank may give none.
-  // Parts are f32, of `bytes` each. Returns the sum, the same bits on every rank, to be read until
-  // the next tree_sum. Parts may be changed by it, and afterwards by their rank.
-  virtual const std::byte* tree_sum(std::span<const Part> parts, std::size_t bytes) = 0;
-  // Collective. The bitwise or of what the ranks give.
-  virtual std::uint32_t any_of(std::uint32_t flags) = 0;
-  // Collective. What rank 0 gives.
-  virtual std::string broadcast(const std::string& value) = 0;
+  // Collective. Memory of this rank, zero-initialised, that other ranks read fast; parts of a tree
+  // sum must lie in some. `bytes` may differ from rank to rank. It lives as long as the
+  // communicator.
+  std::byte* share(std::size_t bytes);
+  // Collective. Memory that all ranks see as one, zero-initialised; `bytes` is the same on every
+  // rank. Where there is none in common it throws Error.
+  virtual bool has_common_memory() const { return false; }
+  std::byte* common(std::size_t bytes);
 
-  // Not collective: the calls that the other ranks are in, or make next, end in a RankError that
-  // says this.
+  // Does not wait.
+  Ticket start(const Operation& operation);
+  // Waits until it is done, and so are those before it.
+  Result wait(Ticket ticket);
+  Result run(const Operation& operation);
+
+  // These wait.
+  void barrier() { run(comm::barrier()); }
+  std::uint32_t any_of(std::uint32_t flags) { return run(agreement(flags)).flags; }
+  // What rank 0 gives, of any length.
+  std::string broadcast(const std::string& value);
+
+  // The calls that the other ranks are in, or make next, end in a RankError that says this.
   virtual void abort(std::string_view reason) = 0;
+
+  // Seconds spent since the communicator was made.
+  struct Usage {
+    double busy = 0;    // in operations, from a rank's coming to them to their end
+    double waited = 0;  // of that, while its own thread waited
+  };
+  Usage usage() const;
+  // The last operations, oldest first: what has ended or begun, and what waits.
+  std::vector<Record> flight_record() const;
 
  protected:
   Communicator(int rank, int size) : rank_(rank), size_(size) {}
+
+  // What a backend supplies. All but abort() are called by one thread at a time, in the order of
+  // the tickets. `patient`: nobody waits yet, so nobody's core is to be used for waiting.
+  virtual Result execute(const Record& record, bool patient) = 0;
+  virtual std::byte* make_shared(std::size_t bytes) = 0;
+  virtual std::byte* make_common(std::size_t bytes);
+  // Ends the thread; for the destructor of a backend, after which execute() is gone.
+  void stop();
+
   std::int64_t step() const { return step_; }
 
  private:
+  static constexpr std::size_t kRemembered = 256;  // operations
+
+  Record& record_of(Ticket ticket) { return records_[ticket % kRemembered]; }
+  Ticket enqueue(const Operation& operation);
+  void work();
+  void execute_next(bool patient);
+
   int rank_, size_;
   std::int64_t step_ = 0;
+  std::array<Record, kRemembered> records_;
+  std::atomic<Ticket> started_ = 0, done_ = 0;
+  mutable std::mutex executing_;  // held while an operation is executed
+  std::exception_ptr failure_;    // of an operation: so end all that follow
+  Usage usage_;
+  std::atomic<bool> stopping_ = false;
+  std::thread worker_;  // begins with the first start()
 };
 
 // A job of one rank.
 class Alone final : public Communicator {
  public:
   Alone() : Communicator(0, 1) {}
-  std::byte* share(std::size_t bytes) override;
-  const std::byte* tree_sum(std::span<const Part> parts, std::size_t bytes) override;
-  std::uint32_t any_of(std::uint32_t flags) override { return flags; }
-  std::string broadcast(const std::string& value) override { return value; }
+  ~Alone() override { stop(); }
   void abort(std::string_view) override {}
 
  private:
+  Result execute(const Record& record, bool patient) override;
+  std::byte* make_shared(std::size_t bytes) override;
+
   std::vector<Buffer> buffers_;
   std::vector<Subtree> nodes_;
   Joins joins_;

@@ -71,7 +71,7 @@ class Launch final : public RankListener {
     if (options_.hosts.empty()) {
       start_here();
     } else if (!start_on_hosts()) {
-      return 128 + SIGINT;
+      return exit_code_;
     }
     while (std::ranges::count(running_, true) > 0) {
       wait();
@@ -127,7 +127,8 @@ class Launch final : public RankListener {
              kAnswerSeconds);
       }
       wait();
-      if (!signals_.take().empty()) return false;
+      for (const int signal : signals_.take()) exit_code_ = 128 + signal;
+      if (exit_code_ != 0) return false;
       for (const auto& group : groups_) group->collect(*this);
     }
     patience_.reset();

@@ -73,7 +73,7 @@ void Lines::add(int rank, const std::string& line) {
 }
 
 void Lines::first_said(const std::string& line) {
-  std::erase_if(said_, [](const Said& said) { return said.until.has_passed(); });
+  while (!said_.empty() && said_.front().until.has_passed()) said_.pop_front();
   said_.push_back({line, Deadline::in(2 * kHoldSeconds)});
 }
 

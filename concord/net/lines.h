@@ -2,6 +2,7 @@
 // Used by one thread.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -52,7 +53,7 @@ class Lines {
   bool is_said(const Waiting& waiting) const;
 
   std::vector<Waiting> waiting_;
-  std::vector<Said> said_;  // by rank 0, a moment ago
+  std::deque<Said> said_;  // by rank 0, a moment ago
 };
 
 }  // namespace concord::net

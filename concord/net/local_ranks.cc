@@ -65,8 +65,9 @@ class LocalRanks final : public RankGroup {
       int status = 0;
       const bool has_ended =
           rank.running && waitpid(rank.process.id, &status, WNOHANG) == rank.process.id;
-      read(rank.process.errors, [&](std::string_view bytes) { listener.said(rank.number, bytes); });
-      read(rank.process.output, [&](std::string_view bytes) { listener.printed(bytes); });
+      read_available(rank.process.errors,
+                     [&](std::string_view bytes) { listener.said(rank.number, bytes); });
+      read_available(rank.process.output, [&](std::string_view bytes) { listener.printed(bytes); });
       if (!has_ended) continue;
       rank.running = false;
       listener.ended(rank.number, status, name_of(rank.process.id));
@@ -106,20 +107,6 @@ class LocalRanks final : public RankGroup {
     }
     if (number == 0) process.hand_over = terminal_.descriptor();
     ranks_.push_back({number, start_process(process)});
-  }
-
-  template <typename Take>
-  static void read(Descriptor& pipe, Take take) {
-    char bytes[1 << 14];
-    while (pipe.is_open()) {
-      const ssize_t count = ::read(pipe.descriptor(), bytes, sizeof bytes);
-      if (count < 0) return;  // all that was written is read
-      if (count == 0) {
-        pipe = Descriptor();
-      } else {
-        take(std::string_view(bytes, static_cast<std::size_t>(count)));
-      }
-    }
   }
 
   void kill_all() {

@@ -96,6 +96,20 @@ Process start_process(const ProcessOptions& options) {
   _exit(127);
 }
 
+void read_available(Descriptor& pipe, const std::function<void(std::string_view)>& take) {
+  char bytes[1 << 16];
+  while (pipe.is_open()) {
+    const ssize_t count = read(pipe.descriptor(), bytes, sizeof bytes);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return;  // it is empty
+    if (count == 0) {
+      pipe = Descriptor();
+    } else {
+      take(std::string_view(bytes, static_cast<std::size_t>(count)));
+    }
+  }
+}
+
 std::vector<std::string> inherited_environment() {
   std::vector<std::string> variables;
   for (char** variable = environ; *variable != nullptr; ++variable) {

@@ -6,8 +6,10 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "concord/base/descriptor.h"
@@ -35,6 +37,9 @@ struct Process {
 // Throws Error where the system has no room for another process or its pipes. A program that cannot
 // be run ends with exit code 127.
 Process start_process(const ProcessOptions& options);
+
+// Hands over what a pipe holds now, piece by piece; at its end it is closed.
+void read_available(Descriptor& pipe, const std::function<void(std::string_view)>& take);
 
 // This process's environment but for variables that hold another's place in a job (member.h).
 std::vector<std::string> inherited_environment();

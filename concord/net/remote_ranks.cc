@@ -73,9 +73,10 @@ class AgentOfHost final : public RemoteRanks {
   }
 
   void collect(RankListener& listener) override {
-    read(process_.errors, [&](std::string_view bytes) { remark(errors_.add(bytes), listener); });
+    read_available(process_.errors,
+                   [&](std::string_view bytes) { remark(errors_.add(bytes), listener); });
     try {
-      read(process_.output, [&](std::string_view bytes) {
+      read_available(process_.output, [&](std::string_view bytes) {
         reader_.add(bytes);
         take_frames(listener);
       });
@@ -87,20 +88,6 @@ class AgentOfHost final : public RemoteRanks {
 
  private:
   const std::string& host() const { return options_.job.host; }
-
-  template <typename Take>
-  static void read(Descriptor& pipe, Take take) {
-    char bytes[1 << 16];
-    while (pipe.is_open()) {
-      const ssize_t count = ::read(pipe.descriptor(), bytes, sizeof bytes);
-      if (count < 0) return;
-      if (count == 0) {
-        pipe = Descriptor();
-      } else {
-        take(std::string_view(bytes, static_cast<std::size_t>(count)));
-      }
-    }
-  }
 
   // What the program that connects says, and the agent itself.
   void remark(const std::vector<std::string>& lines, RankListener& listener) {
@@ -163,7 +150,8 @@ class AgentOfHost final : public RemoteRanks {
   void has_ended(RankListener& listener) {
     int status = 0;
     waitpid(std::exchange(process_.id, 0), &status, 0);
-    read(process_.errors, [&](std::string_view bytes) { remark(errors_.add(bytes), listener); });
+    read_available(process_.errors,
+                   [&](std::string_view bytes) { remark(errors_.add(bytes), listener); });
     remark({errors_.rest()}, listener);
     const std::string how = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
                                                 : fmt::format("exit code {}", WEXITSTATUS(status));

@@ -166,9 +166,12 @@ Graph build_training_step(const StepOptions& options) {
   const std::vector<ValueId> gradients = backpropagate(builder, loss, parameters);
   std::vector<ParameterGradient> updates;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    CONCORD_CHECK(gradients[i] != kNoValue, "\"{}\"", graph.value(parameters[i]).name);
+    const std::string& name = graph.value(parameters[i]).name;
+    CONCORD_CHECK(gradients[i] != kNoValue, "\"{}\"", name);
+    builder.set_scope_name(name);
     updates.push_back({parameters[i], ops::leaf_sum(builder, gradients[i])});
   }
+  builder.set_scope_name("");
   apply_optimizer(builder, options.optimizer, updates, learning_rate);
   return graph;
 }

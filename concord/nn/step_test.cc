@@ -10,6 +10,7 @@
 #include "concord/graph/verifier.h"
 #include "concord/kernels/ref/reference.h"
 #include "concord/nn/initialize.h"
+#include "concord/parallel/partition.h"
 
 namespace concord::nn {
 namespace {
@@ -281,6 +282,33 @@ TEST(Step, RefusesSamplesAndMicrobatchesOfNothing) {
   options.sample = {4};
   options.outputs = 0;
   EXPECT_THROW(build_prediction(options), Error);
+}
+
+// Also with leaves unequally shared out.
+TEST(Step, PartitionedOverRanksComputesTheSameOnEachOfThem) {
+  StepOptions options{.model = {.name = "mlp", .hidden = {6}, .batch_norm = true},
+                      .sample = {4},
+                      .outputs = 3,
+                      .microbatch = 2,
+                      .optimizer = {.clip_norm = 0.1}};
+  const Graph whole = build_training_step(options);
+  const Graph part = parallel::partition(whole, {{{"data", 3}}});
+  const Bindings bindings = first_bindings(whole, 0.1);
+  const auto leaves = Data(options).leaves(4, 0);
+  const ref::StepResult expected = ref::evaluate_step(whole, bindings, leaves);
+  const auto ranks = ref::evaluate_ranks(part, bindings,
+                                         {{leaves.begin(), leaves.begin() + 1},
+                                          {leaves.begin() + 1, leaves.begin() + 3},
+                                          {leaves.begin() + 3, leaves.end()}});
+  ASSERT_EQ(ranks.size(), 3U);
+  for (const ref::StepResult& rank : ranks) {
+    EXPECT_NEAR(rank.outputs.at("loss")[0], expected.outputs.at("loss")[0], 1e-12);
+    for (const auto& [name, state] : expected.next_states) {
+      for (std::size_t i = 0; i < state.data.size(); ++i) {
+        ASSERT_NEAR(rank.next_states.at(name).data[i], state.data[i], 1e-12) << name;
+      }
+    }
+  }
 }
 
 }  // namespace

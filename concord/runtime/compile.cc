@@ -1,12 +1,16 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "concord/base/error.h"
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/registry.h"
+#include "concord/ops/collective.h"
+#include "concord/parallel/partition.h"
 #include "concord/passes/dead_code.h"
 #include "concord/passes/fuse_batch_norm_relu.h"
 #include "concord/passes/keep_old_states.h"
@@ -45,6 +49,9 @@ class Copy final : public Kernel {
   std::size_t bytes_;
 };
 
+// What runs no kernel: sums over leaves, and of these over ranks, are the executor's.
+bool is_sum(const Node& node) { return node.op == "leaf_sum" || node.op == ops::kAllReduce; }
+
 // Those of the nodes, where what is computed from states for the microbatch alone belongs to it.
 std::vector<Phase> phases_of_single_microbatch(const Graph& graph) {
   std::vector<Phase> phase = phases(graph);
@@ -80,11 +87,12 @@ std::vector<Phase> phases_of_single_microbatch(const Graph& graph) {
 // execution (prologue, microbatch, update).
 class Compiler {
  public:
-  Compiler(Graph graph, KernelPolicy& policy, const StateStore& states, bool single_microbatch)
-      : policy_(policy), states_(states) {
+  Compiler(Graph graph, KernelPolicy& policy, const StateStore& states,
+           const CompileOptions& options)
+      : policy_(policy), states_(states), options_(options) {
     program_.graph = std::move(graph);
-    phase_ =
-        single_microbatch ? phases_of_single_microbatch(program_.graph) : phases(program_.graph);
+    phase_ = options.single_microbatch ? phases_of_single_microbatch(program_.graph)
+                                       : phases(program_.graph);
     const std::size_t values = program_.graph.values.size();
     next_.assign(values, kNoValue);
     storage_.resize(values);
@@ -104,6 +112,7 @@ class Compiler {
     bind_operands();
     copy_next_states();
     bind_names();
+    make_buckets();
     return std::move(program_);
   }
 
@@ -123,6 +132,10 @@ class Compiler {
       for (std::size_t i = 0; i < phase_.size(); ++i) {
         if (phase_[i] == wanted) order_.push_back(static_cast<NodeId>(i));
       }
+    }
+    time_of_.resize(order_.size());
+    for (int time = 0; time < end(); ++time) {
+      time_of_[static_cast<std::size_t>(order_[static_cast<std::size_t>(time)])] = time;
     }
   }
   const Node& node_at(int time) const {
@@ -147,8 +160,15 @@ class Compiler {
       const StateStore::Entry* entry = states_.find(value.name);
       CONCORD_CHECK(entry != nullptr && entry->type == value.type && entry->layout == value.layout,
                     "state \"{}\"", value.name);
-      address_[index(state.value)] = {Region::kStates, entry->offset};
-      next_[index(state.value)] = state.next;
+      if (!entry->in_common) {
+        address_[index(state.value)] = {Region::kStates, entry->offset};
+        next_[index(state.value)] = state.next;
+        continue;
+      }
+      address_[index(state.value)] = {Region::kCommonStates, entry->offset};
+      if (state.next == kNoValue || state.next == state.value) continue;
+      address_[index(state.next)] = {Region::kNextCommonStates, entry->offset};
+      divided_.insert(state.next);
     }
   }
 
@@ -165,31 +185,57 @@ class Compiler {
       if (node.op == "leaf_sum") summed[index(node.inputs[0])] = true;
     }
     for (const Node& node : graph().nodes) {
-      if (node.op == "leaf_sum" || !cpu::find_kernel_rule(node.op).view) continue;
+      if (is_sum(node) || !cpu::find_kernel_rule(node.op).view) continue;
       const ValueId input = node.inputs[0], output = node.outputs[0];
       if (summed[index(output)] || (read_after[index(output)] && is_overwritten(input))) continue;
       storage_[index(output)] = storage(input);
     }
   }
 
-  // A leaf_sum's input and output share an address: the region is summed over leaves in place. A
-  // value that several leaf_sums read is summed once.
+  // The inputs and outputs of leaf_sum and all_reduce share an address: the region is summed over
+  // leaves in place. A value that several leaf_sums read is summed once. What is computed first
+  // lies first, so that a bucket is one piece of memory.
   void place_sums() {
+    std::vector<const Node*> sums;
     for (const Node& node : graph().nodes) {
-      if (node.op != "leaf_sum") continue;
-      const ValueId input = node.inputs[0];
-      CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
-      const Layout& layout = graph().value(input).layout;
-      if (!address_[index(input)]) {
-        address_[index(input)] = {Region::kSums, program_.sums_bytes};
-        program_.sums_bytes += (stored_bytes(graph().type(input), layout) + 63) / 64 * 64;
-      }
-      address_[index(node.outputs[0])] = address_[index(input)];
-      program_.sums.push_back({graph().type(input),
-                               layout.stored_elements(graph().type(input).shape),
-                               *address_[index(input)]});
+      if (node.op == "leaf_sum") sums.push_back(&node);
+    }
+    std::vector<const Node*> in_order = sums;
+    std::ranges::stable_sort(in_order, {}, [&](const Node* sum) { return ready_time(*sum); });
+    for (const Node* sum : in_order) place_sum(*sum);
+    if (options_.like != nullptr) place_sums_like(sums, *options_.like);
+    for (const Node* sum : sums) {
+      const TensorType& type = graph().type(sum->inputs[0]);
+      const Layout& layout = graph().value(sum->inputs[0]).layout;
+      address_[index(sum->outputs[0])] = address_[index(sum->inputs[0])];
+      program_.sums.push_back(
+          {sum->name, type, layout.stored_elements(type.shape), *address_[index(sum->inputs[0])]});
       program_.sums_layouts.push_back(layout);
     }
+    for (const Node& node : graph().nodes) {
+      if (node.op != ops::kAllReduce) continue;
+      CONCORD_CHECK(graph().node(graph().value(node.inputs[0]).producer).op == "leaf_sum");
+      address_[index(node.outputs[0])] = address_[index(node.inputs[0])];
+    }
+  }
+  void place_sum(const Node& sum) {
+    const ValueId input = sum.inputs[0];
+    CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
+    if (address_[index(input)]) return;
+    address_[index(input)] = {Region::kSums, program_.sums_bytes};
+    program_.sums_bytes += (bytes_of(input) + 63) / 64 * 64;
+  }
+  void place_sums_like(const std::vector<const Node*>& sums, const Program& like) {
+    CONCORD_CHECK(sums.size() == like.sums.size() && program_.sums_bytes == like.sums_bytes,
+                  "programs of one step sum the same values");
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      address_[index(sums[i]->inputs[0])] = like.sums[i].address;
+    }
+  }
+  // When what is summed is computed.
+  int ready_time(const Node& sum) const {
+    const NodeId producer = graph().value(sum.inputs[0]).producer;
+    return producer == kNoNode ? -1 : time_of_[static_cast<std::size_t>(producer)];
   }
 
   void find_last_uses() {
@@ -229,7 +275,7 @@ class Compiler {
     }
     for (int time = 0; time < end(); ++time) {
       const Node& node = node_at(time);
-      if (node.op == "leaf_sum" || storage(node.outputs[0]) != node.outputs[0]) continue;
+      if (is_sum(node) || storage(node.outputs[0]) != node.outputs[0]) continue;
       make_step(time, node);
     }
   }
@@ -243,14 +289,17 @@ class Compiler {
     }
     ProgramStep step{
         .node = order_[static_cast<std::size_t>(time)], .op = node.op, .layer = node.name};
+    const bool is_divided = divided_.contains(node.outputs[0]);
     try {
-      step.kernel = rule.make(signature, policy_);
+      step.kernel = is_divided ? rule.make_part(signature, policy_, states_.share())
+                               : rule.make(signature, policy_);
     } catch (const Error& error) {
       fail("layer {} ({}): {}", node.name, node.op, error.what());
     }
-    step.flops = cost_of(graph(), node).flops;
+    step.flops = cost_of(graph(), node).flops / (is_divided ? states_.share().count : 1);
     for (const ValueId input : node.inputs) step.bytes += bytes_of(input);
     for (const ValueId output : node.outputs) step.bytes += bytes_of(output);
+    if (is_divided) step.bytes /= static_cast<std::size_t>(states_.share().count);
     const std::size_t scratchpad = step.kernel->scratchpad_bytes();
     scratchpads_.push_back(scratchpad == 0 ? kNoSlot : new_slot(scratchpad, time, time));
     steps_of(phase_at(time)).push_back(std::move(step));
@@ -266,7 +315,7 @@ class Compiler {
   void place_output(int time, const Signature& signature, const KernelRule& rule, std::size_t o) {
     const Node& node = signature.node;
     const ValueId output = node.outputs[o];
-    if (address_[index(output)]) return;  // a sum
+    if (address_[index(output)]) return;  // a sum, or a state in common
     for (std::size_t i = 0; rule.in_place != nullptr && i < node.inputs.size(); ++i) {
       if (!rule.in_place(signature, o, i) || !is_read_last(time, node.inputs[i])) continue;
       if (take_state(time, output, node.inputs[i]) || take_slot(time, output, node.inputs[i]))
@@ -374,6 +423,60 @@ class Compiler {
     }
   }
 
+  // As many sums together as options_.bucket_bytes hold; the last ones, for which nothing is left
+  // to compute meanwhile, apart.
+  void make_buckets() {
+    if (options_.like != nullptr) {
+      program_.buckets = options_.like->buckets;
+    } else {
+      choose_buckets();
+    }
+    std::map<NodeId, std::size_t> step_of;  // after which so many steps are done
+    for (std::size_t s = 0; s < program_.microbatch.size(); ++s) {
+      step_of[program_.microbatch[s].node] = s + 1;
+    }
+    for (const Bucket& bucket : program_.buckets) {
+      std::size_t ready = program_.bucket_ends.empty() ? 0 : program_.bucket_ends.back();
+      for (const Node& node : graph().nodes) {
+        if (node.op != "leaf_sum") continue;
+        const std::size_t offset = address_[index(node.inputs[0])]->offset;
+        if (offset < bucket.offset || offset >= bucket.offset + bucket.bytes) continue;
+        const auto made = step_of.find(graph().value(node.inputs[0]).producer);
+        if (made != step_of.end()) ready = std::max(ready, made->second);
+      }
+      program_.bucket_ends.push_back(ready);
+    }
+  }
+
+  void choose_buckets() {
+    constexpr std::size_t kLastBytes = std::size_t{1} << 20;
+    std::map<std::size_t, std::string> names;  // by offset
+    for (const Sum& sum : program_.sums) names.emplace(sum.address.offset, sum.name);
+    const auto end_of = [&](auto sum) {
+      return std::next(sum) == names.end() ? program_.sums_bytes : std::next(sum)->first;
+    };
+    std::size_t last = program_.sums_bytes;  // where the last bucket begins
+    if (last > options_.bucket_bytes) {
+      auto sum = std::prev(names.end());
+      while (sum != names.begin() && program_.sums_bytes - std::prev(sum)->first <= kLastBytes)
+        --sum;
+      last = sum->first;
+    }
+    for (auto sum = names.begin(); sum != names.end();) {
+      Bucket bucket{.offset = sum->first, .bytes = end_of(sum) - sum->first};
+      const std::string first = sum->second;
+      std::string label = first;
+      for (++sum; sum != names.end() && sum->first != last &&
+                  end_of(sum) - bucket.offset <= options_.bucket_bytes;
+           ++sum) {
+        bucket.bytes = end_of(sum) - bucket.offset;
+        label = first + " to " + sum->second;
+      }
+      bucket.label = comm::Label(label);
+      program_.buckets.push_back(bucket);
+    }
+  }
+
   void bind_names() {
     for (const Input& input : graph().inputs) {
       const Value& value = graph().value(input.value);
@@ -389,11 +492,14 @@ class Compiler {
   Program program_;
   KernelPolicy& policy_;
   const StateStore& states_;
-  std::vector<Phase> phase_;                     // by node
-  std::vector<NodeId> order_;                    // by time
-  std::array<int, 3> begins_{};                  // time at which each phase begins
-  std::vector<ValueId> next_;                    // by value: of states, what they become
-  std::vector<ValueId> storage_;                 // by value
+  const CompileOptions& options_;
+  std::vector<Phase> phase_;      // by node
+  std::vector<NodeId> order_;     // by time
+  std::vector<int> time_of_;      // by node
+  std::array<int, 3> begins_{};   // time at which each phase begins
+  std::vector<ValueId> next_;     // by value: of states, what they become
+  std::set<ValueId> divided_;     // next values of which each rank computes its share
+  std::vector<ValueId> storage_;  // by value
   std::vector<std::optional<Address>> address_;  // by value: of states and sums
   std::vector<int> slot_;                        // by value: of other storages
   std::vector<int> last_use_;                    // by storage
@@ -423,12 +529,56 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, options.layouts); }});
   passes.push_back(
       {"recompute", [&](const Graph& g) { return recompute_activations(g, options.recompute); }});
+  passes.push_back(
+      {"partition", [&](const Graph& g) { return parallel::partition(g, options.mesh); }});
   return run_passes(graph, passes, records);
 }
 
+// Those which nothing computes, and nothing reads in the update, but nodes that can be divided and
+// compute nothing else.
+std::set<std::string> divided_states(const Graph& lowered) {
+  std::map<ValueId, const State*> state_of;  // by its value, and by what it becomes
+  for (const State& state : lowered.states) {
+    for (const ValueId id : {state.value, state.next}) {
+      if (id != kNoValue) state_of[id] = &state;
+    }
+  }
+  std::set<const State*> whole;
+  const auto is_divided = [&](ValueId id) {
+    return state_of.contains(id) && !whole.contains(state_of.at(id));
+  };
+  const std::vector<Phase> phase = phases(lowered);
+  const auto can_be_divided = [&](const Node& node) {
+    return cpu::find_kernel_rule(node.op).make_part != nullptr &&
+           std::ranges::all_of(node.outputs, [&](ValueId id) {
+             return is_divided(id) && state_of.at(id)->next == id;
+           });
+  };
+  const auto touch = [&](ValueId id) {
+    if (state_of.contains(id)) whole.insert(state_of.at(id));
+  };
+  // Until nothing changes: a node that computes one state whole needs others whole.
+  for (std::size_t before = lowered.states.size() + 1; before != whole.size();) {
+    before = whole.size();
+    for (std::size_t n = 0; n < lowered.nodes.size(); ++n) {
+      const Node& node = lowered.nodes[n];
+      if (is_sum(node) || can_be_divided(node)) continue;
+      // What is read before the update is read as it was.
+      const bool reads = phase[n] == Phase::kUpdate;
+      for (const ValueId id : reads ? node.inputs : std::vector<ValueId>()) touch(id);
+      for (const ValueId id : node.outputs) touch(id);
+    }
+  }
+  std::set<std::string> names;
+  for (const State& state : lowered.states) {
+    if (!whole.contains(&state)) names.insert(lowered.value(state.value).name);
+  }
+  return names;
+}
+
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
-                bool single_microbatch) {
-  return Compiler(std::move(lowered), policy, states, single_microbatch).run();
+                const CompileOptions& options) {
+  return Compiler(std::move(lowered), policy, states, options).run();
 }
 
 }  // namespace concord

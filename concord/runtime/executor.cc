@@ -62,7 +62,12 @@ void Executor::prepare(Program& program) {
 
 Executor::Bases Executor::bases(const Program& program) const {
   std::byte* const arena = workspace_->memory.data();
-  return {states_.data(), sums_base_, arena + arena_bytes_ + prologues_.at(&program).offset, arena};
+  return {states_.data(),
+          states_.common_data(),
+          states_.next_common_data(),
+          sums_base_,
+          arena + arena_bytes_ + prologues_.at(&program).offset,
+          arena};
 }
 
 void Executor::run(const ProgramStep& step, const Bases& bases) {
@@ -72,13 +77,17 @@ void Executor::run(const ProgramStep& step, const Bases& bases) {
   step.kernel->run({operands_.data(), step.operands.size()});
 }
 
-void Executor::run(const Program& program, const std::vector<ProgramStep>& steps,
-                   std::vector<double>* seconds) {
+void Executor::run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
+                   std::size_t end, std::vector<double>* seconds) {
   const Bases bases = this->bases(program);
-  for (std::size_t s = 0; s < steps.size(); ++s) {
-    const double start = seconds == nullptr ? 0 : now_seconds();
+  const bool timed = seconds != nullptr || trace_ != nullptr;
+  for (std::size_t s = begin; s < end; ++s) {
+    const double start = timed ? now_seconds() : 0;
     run(steps[s], bases);
-    if (seconds != nullptr) (*seconds)[s] += now_seconds() - start;
+    if (!timed) continue;
+    const double stop = now_seconds();
+    if (seconds != nullptr) (*seconds)[s] += stop - start;
+    if (trace_ != nullptr) trace_->add(Lane::kCompute, steps[s].op, steps[s].layer, start, stop);
   }
 }
 
@@ -105,25 +114,30 @@ void Executor::run_prologue(Program& program) {
   run(program, program.prologue, timed ? &timing_->prologue : nullptr);
 }
 
-void Executor::microbatch(Program& program, bool first_of_leaf) {
+void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
   run_prologue(program);
   const bool summed = program.sums_bytes > 0;
   CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
                 "programs of one step sum the same values");
-  if (summed) sums_base_ = sums_->next();
-  const bool timed = timing_ != nullptr && timing_->program == &program;
-  run(program, program.microbatch, timed ? &timing_->microbatch : nullptr);
-  if (summed) sums_->add(first_of_leaf);
-}
-
-void Executor::finish_leaf() {
-  if (sums_) sums_->finish_leaf();
+  std::vector<double>* const seconds =
+      timing_ != nullptr && timing_->program == &program ? &timing_->microbatch : nullptr;
+  if (!summed) return run(program, program.microbatch, seconds);
+  sums_base_ = sums_->next();
+  sums_->begin_microbatch(place);
+  std::size_t done = 0;
+  for (std::size_t b = 0; b < program.buckets.size(); ++b) {
+    run(program, program.microbatch, done, program.bucket_ends[b], seconds);
+    done = program.bucket_ends[b];
+    sums_->add(program.buckets[b]);
+  }
+  run(program, program.microbatch, done, program.microbatch.size(), seconds);
+  sums_->end_microbatch();
 }
 
 // The sums are only read from here on (compile.cc: no value is computed over them).
-void Executor::reduce() {
+void Executor::reduce(const Program& program) {
   CONCORD_CHECK(sums_.has_value(), "a step that sums nothing");
-  sums_base_ = const_cast<std::byte*>(sums_->finish());
+  sums_base_ = const_cast<std::byte*>(sums_->finish(program.buckets));
 }
 
 bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
@@ -140,7 +154,9 @@ void Executor::update(Program& program) {
   run_prologue(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;
   run(program, program.update, timed ? &timing_->update : nullptr);
-  states_.changed();
+  // Others read what this rank has updated, and this rank may soon write what they have read.
+  if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));
+  states_.take_next();
 }
 
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {

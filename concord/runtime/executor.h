@@ -1,9 +1,9 @@
 // Executor: runs programs over one set of states. A training step:
 //
 //   executor.begin_step();
-//   executor.microbatch(program, first_of_leaf);    for each microbatch of each leaf, inputs set
-//   executor.finish_leaf();                         after each leaf
-//   executor.reduce(); executor.update(program);    sum over the leaves of all ranks; optimizer
+//   executor.microbatch(program, place);    for each microbatch of each leaf, inputs set
+//   executor.reduce(program);               sum over the leaves of all ranks
+//   executor.update(program);               optimizer
 //
 // A program without batch inputs, such as one that continues a text, is run by update() alone.
 //
@@ -25,6 +25,7 @@
 #include "concord/runtime/leaf_sums.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
+#include "concord/runtime/trace.h"
 #include "concord/tensor/buffer.h"
 
 namespace concord {
@@ -68,12 +69,13 @@ class Executor {
 
   // `first_leaf`: of this rank. Collective when it is called first.
   void begin_step(std::int64_t first_leaf = 0);
-  void microbatch(Program& program, bool first_of_leaf);
-  void finish_leaf();
-  void reduce();  // collective
+  void microbatch(Program& program, const MicrobatchPlace& place);
+  void reduce(const Program& program);  // collective
   // After reduce(): whether every sum of at most `largest` elements is finite. Loss, statistics,
   // and gradients of biases and norms are; large gradients would cost a trip through memory.
   bool sums_are_finite(const Program& program, std::int64_t largest) const;
+  // Collective where the ranks have memory in common. Where it throws, because another rank has not
+  // done its part, the states are those before the update.
   void update(Program& program);
 
   // Runs a microbatch, step by step, and describes the first step that makes a number that is not
@@ -87,6 +89,8 @@ class Executor {
     std::vector<double> prologue, microbatch, update;
   };
   void set_timing(Timing* timing) { timing_ = timing; }
+  // Every step that is run is written down there from here on; null: nowhere.
+  void set_trace(Trace* trace) { trace_ = trace; }
 
   // Seconds that one step of a program that was just run takes by itself: the median of `runs`
   // runs. What the program has computed, its sums included, is lost.
@@ -102,7 +106,7 @@ class Executor {
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
-  using Bases = std::array<std::byte*, 4>;  // by region
+  using Bases = std::array<std::byte*, 6>;  // by region
 
   Bases bases(const Program& program) const;
   static std::byte* resolve(const Bases& bases, const Address& address) {
@@ -110,8 +114,13 @@ class Executor {
   }
   void take_turn();
   void run_prologue(Program& program);
+  // Steps [begin, end).
+  void run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
+           std::size_t end, std::vector<double>* seconds);
   void run(const Program& program, const std::vector<ProgramStep>& steps,
-           std::vector<double>* seconds);
+           std::vector<double>* seconds) {
+    run(program, steps, 0, steps.size(), seconds);
+  }
   void run(const ProgramStep& step, const Bases& bases);
 
   StateStore& states_;
@@ -127,6 +136,7 @@ class Executor {
   std::map<const Program*, Prologue> prologues_;
   std::uint64_t step_ = 0;
   Timing* timing_ = nullptr;
+  Trace* trace_ = nullptr;
   std::vector<std::byte*> operands_;
 };
 

@@ -82,11 +82,10 @@ TEST(Executor, RunsThePrologueOnceAStepForEachProgram) {
     runs = 0;
     executor.begin_step();
     for (int leaf = 0; leaf < 3; ++leaf) {
-      whole.microbatch(numbers(0, 4));
+      whole.microbatch(numbers(0, 4), /*first_of_leaf=*/true, /*last_of_leaf=*/false);
       rest.microbatch(numbers(4, 7), /*first_of_leaf=*/false);
-      executor.finish_leaf();
     }
-    executor.reduce();
+    executor.reduce(whole.program());
     executor.update(whole.program());
     EXPECT_EQ(runs, 2);
     const auto result = ref::evaluate_step(weighted_sum(7), expected, {3, {expected}});
@@ -99,8 +98,7 @@ int runs_of_a_step(TestStep& step) {
   runs = 0;
   step.executor().begin_step();
   step.microbatch(numbers(0, 4));
-  step.executor().finish_leaf();
-  step.executor().reduce();
+  step.executor().reduce(step.program());
   return runs;
 }
 
@@ -159,9 +157,8 @@ TEST(Executor, ExecutorsOfOneWorkspaceTakeTurns) {
     runs = 0;
     executor.begin_step();
     std::fill_n(executor.at<float>(program, *find_binding(program.batch_inputs, "x")), 4000, x);
-    executor.microbatch(program, /*first_of_leaf=*/true);
-    executor.finish_leaf();
-    executor.reduce();
+    executor.microbatch(program, {.last_of_step = true});
+    executor.reduce(program);
     return executor.at<float>(program, *find_binding(program.outputs, "sum"))[999];
   };
   EXPECT_FLOAT_EQ(last_sum(one, 1), 4 * 9.99f);
@@ -187,8 +184,7 @@ TEST(Executor, SeesASumThatIsNotFiniteWhateverItsLayout) {
     bindings["x"][47] = element;
     step.executor().begin_step();
     step.microbatch(bindings);
-    step.executor().finish_leaf();
-    step.executor().reduce();
+    step.executor().reduce(step.program());
     return step.executor().sums_are_finite(step.program(), 1000);
   };
   EXPECT_TRUE(step.program().sums_layouts[0].has_padding({3, 3, 3, 3}));

@@ -29,6 +29,7 @@ void LeafSums::clear(std::int64_t first_leaf) {
   if (ranks_.size() > 1 && all_.empty()) share_buffers();
   free_.assign(all_.rbegin(), all_.rend());
   stack_.clear();
+  sums_.clear();
   next_leaf_ = first_leaf;
   pending_ = nullptr;
 }
@@ -51,26 +52,58 @@ std::byte* LeafSums::next() {
   return pending_;
 }
 
-void LeafSums::add(bool first_of_leaf) {
+void LeafSums::begin_microbatch(const MicrobatchPlace& place) {
   CONCORD_CHECK(pending_ != nullptr);
   stack_.push_back({{0, next_leaf_}, pending_});
   pending_ = nullptr;
-  if (!first_of_leaf) join_last_two();
+  joins_.clear();
+  if (!place.first_of_leaf) join_last_two();
+  if (place.last_of_leaf) {
+    ++next_leaf_;
+    comm::join_halves(stack_, [this] { join_last_two(); });
+  }
+  last_of_step_ = place.last_of_step;
 }
-
-void LeafSums::finish_leaf() {
-  ++next_leaf_;
-  comm::join_halves(stack_, [this] { join_last_two(); });
-}
-
-const std::byte* LeafSums::finish() { return ranks_.tree_sum(stack_, bytes_); }
 
 // The one before the last keeps its node.
 void LeafSums::join_last_two() {
   const comm::Part last = stack_.back();
   stack_.pop_back();
-  comm::add_floats(stack_.back().data, last.data, bytes_);
-  free_.push_back(last.data);
+  joins_.push_back({stack_.back().data, last.data});
+  emptied_.push_back(last.data);
+}
+
+void LeafSums::add(const Bucket& bucket) {
+  for (const Join& join : joins_) {
+    comm::add_floats(join.into + bucket.offset, join.from + bucket.offset, bucket.bytes);
+  }
+  if (last_of_step_) start_sum(bucket);
+}
+
+void LeafSums::end_microbatch() {
+  free_.insert(free_.end(), emptied_.begin(), emptied_.end());
+  emptied_.clear();
+}
+
+void LeafSums::start_sum(const Bucket& bucket) {
+  std::byte* const own = stack_.empty() ? all_[0] : stack_[0].data;
+  sums_.push_back({bucket.offset, ranks_.start(comm::tree_sum(stack_, bucket.offset, bucket.bytes,
+                                                              own + bucket.offset, bucket.label))});
+}
+
+const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
+  // The step may have ended before this rank's leaves.
+  if (sums_.empty()) {
+    for (const Bucket& bucket : buckets) start_sum(bucket);
+  }
+  CONCORD_CHECK(sums_.size() == buckets.size(), "{} of {} buckets", sums_.size(), buckets.size());
+  const std::byte* sum = nullptr;
+  for (const Started& started : sums_) {
+    const std::byte* const begin = ranks_.wait(started.ticket).sum - started.offset;
+    CONCORD_CHECK(sum == nullptr || sum == begin, "buckets lie apart");
+    sum = begin;
+  }
+  return sum;
 }
 
 }  // namespace concord

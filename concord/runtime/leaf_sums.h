@@ -4,15 +4,32 @@
 // A rank's leaves arrive in order. The sums of complete subtrees wait in a stack, as the ones of a
 // binary counter: a leaf completes one subtree for each trailing one of its index, so at most about
 // twice log2(leaves) buffers are in use, and log2(leaves) + 1 where the leaves are an aligned
-// block. Within a leaf, microbatches are added in order.
+// block. Within a leaf, microbatches are added in order. What a microbatch contributes is added up
+// bucket by bucket, as soon as a bucket is complete; the buckets of a rank's last microbatch go on
+// to the other ranks at once.
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "concord/comm/communicator.h"
 
 namespace concord {
+
+// Bytes [offset, offset + bytes) of a contribution.
+struct Bucket {
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+  comm::Label label;  // what is in it
+};
+
+// Which microbatch it is, of those that a rank computes in a step.
+struct MicrobatchPlace {
+  bool first_of_leaf = true;
+  bool last_of_leaf = true;
+  bool last_of_step = false;
+};
 
 class LeafSums {
  public:
@@ -25,21 +42,31 @@ class LeafSums {
   static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts);
 
   // Starts a step, in which this rank's leaves are those from `first_leaf` on. Collective when it
-  // is called first.
+  // is called first. Nobody may be reading the sum of the step before.
   void clear(std::int64_t first_leaf);
   // Where the next microbatch writes its contribution.
   std::byte* next();
-  // The microbatch has written it. `first_of_leaf`: it begins a leaf; otherwise it continues one.
-  void add(bool first_of_leaf);
-  // The leaf is complete: subtrees that are now complete are joined.
-  void finish_leaf();
-  // Collective. All leaves are in: returns the sum over those of all ranks, to be read until the
-  // next clear().
-  const std::byte* finish();
+  // A microbatch is computed there. Its buckets are added in any order, each when it is complete.
+  void begin_microbatch(const MicrobatchPlace& place);
+  void add(const Bucket& bucket);
+  void end_microbatch();
+  // Collective. All leaves are in: returns the sum over those of all ranks (comm::tree_sum says
+  // until when it can be read). `buckets`: all there are, the same on every rank.
+  const std::byte* finish(std::span<const Bucket> buckets);
 
  private:
+  struct Join {
+    std::byte* into;
+    const std::byte* from;
+  };
+  struct Started {
+    std::size_t offset;
+    comm::Ticket ticket;
+  };
+
   void share_buffers();
   void join_last_two();
+  void start_sum(const Bucket& bucket);
   std::byte* take_buffer();
 
   std::size_t bytes_;
@@ -48,7 +75,11 @@ class LeafSums {
   std::vector<std::byte*> free_, all_;
   std::vector<comm::Part> stack_;  // the last may be a leaf in progress
   std::int64_t next_leaf_ = 0;
-  std::byte* pending_ = nullptr;  // buffer handed out by next()
+  std::byte* pending_ = nullptr;     // buffer handed out by next()
+  std::vector<Join> joins_;          // of this microbatch
+  std::vector<std::byte*> emptied_;  // by them
+  bool last_of_step_ = false;
+  std::vector<Started> sums_;
 };
 
 }  // namespace concord

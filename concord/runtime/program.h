@@ -1,8 +1,9 @@
 // Program: what one rank runs, a flat list of steps compiled from a graph (docs/architecture.md,
 // idea 3).
 //
-// Each step is a kernel and the addresses of its operands. An address is an offset in one of four
-// regions: the states; the sums (what the leaf_sum nodes read, contiguous, so that adding up leaves
+// Each step is a kernel and the addresses of its operands. An address is an offset in a region: the
+// states of this rank; those that it has in common with others, and beside them what these become
+// (state_store.h); the sums (what the leaf_sum nodes read, contiguous, so that adding up leaves
 // is one pass over flat memory); the prologue's memory (the step inputs and what the prologue
 // computes), which is the program's own and keeps its values when other programs run; and the
 // arena, which holds everything else by lifetime. The sums region is rebound from leaf to leaf; the
@@ -12,20 +13,30 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "concord/graph/graph.h"
+#include "concord/graph/mesh.h"
 #include "concord/kernels/kernel.h"
 #include "concord/passes/layout.h"
 #include "concord/passes/pass.h"
 #include "concord/passes/recompute.h"
+#include "concord/runtime/leaf_sums.h"
 
 namespace concord {
 
 class StateStore;
 
-enum class Region : std::uint8_t { kStates, kSums, kPrologue, kArena };
+enum class Region : std::uint8_t {
+  kStates,
+  kCommonStates,
+  kNextCommonStates,
+  kSums,
+  kPrologue,
+  kArena
+};
 
 struct Address {
   Region region = Region::kArena;
@@ -52,6 +63,7 @@ struct Binding {
 
 // What a leaf_sum reads and, once the leaves are in, returns.
 struct Sum {
+  std::string name;  // of the parameter, or what it is
   TensorType type;
   std::int64_t stored_elements = 0;  // padding included
   Address address;
@@ -70,7 +82,11 @@ struct Program {
   std::size_t arena_bytes = 0;
   std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
   std::size_t sums_bytes = 0;
-  std::vector<Sum> sums;             // in order of the leaf_sum nodes
+  std::vector<Sum> sums;  // in order of the leaf_sum nodes
+  // What all_reduce nodes sum over ranks, together, in the order in which a microbatch completes
+  // them: bucket b is complete when the first bucket_ends[b] steps of a microbatch are done.
+  std::vector<Bucket> buckets;
+  std::vector<std::size_t> bucket_ends;
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
 };
@@ -82,6 +98,7 @@ const Binding* find_binding(const std::vector<Binding>& bindings, std::string_vi
 std::string to_string(const Program& program);
 
 struct LowerOptions {
+  Mesh mesh;                      // of ranks, for one of which the graph is to be
   DType precision = DType::kF32;  // in which microbatches are computed: f32 or bf16
   Recompute recompute = Recompute::kNone;
   LayoutOptions layouts;
@@ -92,10 +109,21 @@ struct LowerOptions {
 Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options = {},
             std::vector<PassRecord>* records = nullptr);
 
-// Compiles a lowered graph over states whose places are fixed by `states`. In a step of a
-// `single_microbatch` nothing that the prologue computes from states is kept for another one: it is
-// computed where the microbatch first reads it, in memory that others use before and after.
+// The states that ranks with memory in common hold once: each rank updates its share of the numbers
+// (KernelRule::make_part) and reads all. `lowered`: as compile() takes it.
+std::set<std::string> divided_states(const Graph& lowered);
+
+struct CompileOptions {
+  // A step has one microbatch. Nothing that the prologue computes from states is kept for another:
+  // it is computed where the microbatch first reads it, in memory that others use before and after.
+  bool single_microbatch = false;
+  // Sums lie, and are put in buckets, as in this program, with which this one takes part in steps.
+  const Program* like = nullptr;
+  std::size_t bucket_bytes = std::size_t{8} << 20;  // of gradients that are summed together
+};
+
+// Compiles a lowered graph over states whose places are fixed by `states`.
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
-                bool single_microbatch = false);
+                const CompileOptions& options = {});
 
 }  // namespace concord

@@ -7,6 +7,8 @@
 namespace concord {
 namespace {
 
+constexpr Bucket kBuckets[] = {{0, 64, "first"}, {64, 64, "second"}};
+
 // Sums that only the canonical tree gets right: adding 1 to 2^24 is lost in f32.
 float tree(const std::vector<float>& leaves, std::size_t begin, std::size_t end) {
   if (end - begin == 1) return leaves[begin];
@@ -21,32 +23,36 @@ TEST(LeafSums, FollowTheCanonicalTreeForAnyNumberOfLeaves) {
     for (std::size_t i = 0; i < count; ++i)
       leaves.push_back(std::ldexp(1.0f + 0.1f * i, i % 2 ? 0 : 23));
     comm::Alone alone;
-    LeafSums sums(64, alone, 0);
+    LeafSums sums(128, alone, 0);
     for (int step = 0; step < 2; ++step) {
       sums.clear(0);
       for (const float leaf : leaves) {
-        reinterpret_cast<float*>(sums.next())[0] = leaf;
-        sums.add(true);
-        sums.finish_leaf();
+        for (const std::size_t i : {0, 31}) reinterpret_cast<float*>(sums.next())[i] = leaf;
+        sums.begin_microbatch({});
+        for (const Bucket& bucket : kBuckets) sums.add(bucket);
+        sums.end_microbatch();
       }
-      EXPECT_EQ(reinterpret_cast<const float*>(sums.finish())[0], tree(leaves, 0, count)) << count;
+      const auto* const sum = reinterpret_cast<const float*>(sums.finish(kBuckets));
+      EXPECT_EQ(sum[0], tree(leaves, 0, count)) << count;
+      EXPECT_EQ(sum[31], tree(leaves, 0, count)) << count;
     }
   }
 }
 
 TEST(LeafSums, MicrobatchesOfALeafAreAddedInOrder) {
   comm::Alone alone;
-  LeafSums sums(64, alone, 0);
+  LeafSums sums(128, alone, 0);
   sums.clear(0);
   float expected = 0;
   for (int m = 0; m < 5; ++m) {
     const float value = std::ldexp(1.1f, 3 * m);
     reinterpret_cast<float*>(sums.next())[0] = value;
-    sums.add(m == 0);
+    sums.begin_microbatch({.first_of_leaf = m == 0, .last_of_leaf = m == 4});
+    for (const Bucket& bucket : kBuckets) sums.add(bucket);
+    sums.end_microbatch();
     expected = m == 0 ? value : expected + value;
   }
-  sums.finish_leaf();
-  EXPECT_EQ(reinterpret_cast<const float*>(sums.finish())[0], expected);
+  EXPECT_EQ(reinterpret_cast<const float*>(sums.finish(kBuckets))[0], expected);
 }
 
 }  // namespace

@@ -4,15 +4,24 @@
 
 namespace concord {
 
-StateStore::StateStore(const Graph& graph) {
-  std::size_t bytes = 0;
+StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_common,
+                       const Share& share)
+    : share_(share) {
+  std::size_t own_bytes = 0;
   for (const State& state : graph.states) {
     const Value& value = graph.value(state.value);
+    const bool is_common = in_common.contains(value.name);
+    std::size_t& end = is_common ? common_bytes_ : own_bytes;
     by_name_[value.name] = entries_.size();
-    entries_.push_back({value.name, value.type, value.layout, state.role, bytes});
-    bytes += (stored_bytes(value.type, value.layout) + 63) / 64 * 64;
+    entries_.push_back({value.name, value.type, value.layout, state.role, is_common, end});
+    end += (stored_bytes(value.type, value.layout) + 63) / 64 * 64;
   }
-  memory_ = Buffer(bytes);
+  memory_ = Buffer(own_bytes);
+}
+
+void StateStore::share(comm::Communicator& ranks) {
+  if (common_bytes_ == 0) return;
+  for (std::byte*& memory : common_) memory = ranks.common(common_bytes_);
 }
 
 const StateStore::Entry* StateStore::find(std::string_view name) const {
@@ -27,12 +36,17 @@ std::map<std::string, Layout> StateStore::layouts() const {
 }
 
 void StateStore::read(const Entry& entry, std::byte* destination) const {
-  from_layout(entry.type, entry.layout, memory_.data() + entry.offset, destination);
+  from_layout(entry.type, entry.layout, address(entry), destination);
 }
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
-  to_layout(entry.type, entry.layout, source, memory_.data() + entry.offset);
   changed();
+  if (!entry.in_common) return to_layout(entry.type, entry.layout, source, address(entry));
+  if (share_.index > 0) return;
+  // Some are never updated.
+  for (std::byte* const memory : common_) {
+    to_layout(entry.type, entry.layout, source, memory + entry.offset);
+  }
 }
 
 OwnedTensor StateStore::read(const Entry& entry) const {

@@ -1,18 +1,27 @@
 // StateStore: the memory of every state (parameters, statistics, optimizer moments), shared by all
 // programs of a run: training, its last incomplete batch, evaluation.
 //
-// States lie in one flat allocation, each in the layout that the first compiled program gave it.
-// Reads and writes are in row-major order whatever that layout is.
+// States lie flat in memory, each in the layout that the first compiled program gave it. Reads and
+// writes are in row-major order whatever that layout is.
+//
+// Ranks that have memory in common may hold states there, once for all of them. Each rank computes
+// its share of what they become, beside what they are: so they are whole whatever happens to a rank
+// meanwhile. When all ranks have done so, the next states take the place of the old ones.
 // Thread safety: none added; a snapshot is taken between steps.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "concord/base/share.h"
+#include "concord/comm/communicator.h"
 #include "concord/graph/graph.h"
 #include "concord/tensor/buffer.h"
 
@@ -25,15 +34,29 @@ class StateStore {
     TensorType type;
     Layout layout;
     State::Role role;
-    std::size_t offset = 0;  // bytes from the start of the allocation
+    bool in_common = false;
+    std::size_t offset = 0;  // bytes, in data() or common_data()
   };
 
-  // Takes the states of a graph with layouts assigned; all zero until written.
-  explicit StateStore(const Graph& graph);
+  // Takes the states of a graph with layouts assigned; all zero until written. Those named in
+  // `in_common` lie in memory that ranks have in common, which they must share() first.
+  explicit StateStore(const Graph& graph, const std::set<std::string>& in_common = {},
+                      const Share& share = {});
+  // Collective; `ranks` outlives the store.
+  void share(comm::Communicator& ranks);
 
   // Whoever writes here says so with changed().
   std::byte* data() const { return memory_.data(); }
-  std::size_t bytes() const { return memory_.bytes(); }
+  std::byte* common_data() const { return common_[0]; }
+  std::byte* next_common_data() const { return common_[1]; }
+  std::size_t bytes() const { return memory_.bytes() + 2 * common_bytes_; }
+  // Of the states in common, the numbers that this rank updates.
+  Share share() const { return share_; }
+  // An update has computed all states.
+  void take_next() {
+    std::swap(common_[0], common_[1]);
+    changed();
+  }
   const std::vector<Entry>& entries() const { return entries_; }
   // Null when there is no state of this name.
   const Entry* find(std::string_view name) const;
@@ -41,7 +64,8 @@ class StateStore {
   // By name: for another program over these states.
   std::map<std::string, Layout> layouts() const;
 
-  // Row-major bytes of a state: `destination` holds entry.type.bytes().
+  // Row-major bytes of a state: `destination` holds entry.type.bytes(). What is in common is
+  // written by rank 0, and to be read by others after the next collective call.
   void read(const Entry& entry, std::byte* destination) const;
   void write(const Entry& entry, const std::byte* source);
   // The same as a tensor of its own.
@@ -54,7 +78,14 @@ class StateStore {
  private:
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
+  std::byte* address(const Entry& entry) const {
+    return (entry.in_common ? common_[0] : memory_.data()) + entry.offset;
+  }
+
   Buffer memory_;
+  std::array<std::byte*, 2> common_{};  // the states, and the next ones
+  std::size_t common_bytes_ = 0;
+  Share share_;
   std::uint64_t version_ = 1;
 };
 

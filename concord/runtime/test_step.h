@@ -40,10 +40,11 @@ class TestStep {
       std::ranges::copy(bindings.at(input.name).data, executor().at<float>(program_, input));
     }
   }
-  void microbatch(const ref::Bindings& bindings, bool first_of_leaf = true) {
+  void microbatch(const ref::Bindings& bindings, bool first_of_leaf = true,
+                  bool last_of_leaf = true) {
     set(program_.step_inputs, bindings);
     set(program_.batch_inputs, bindings);
-    executor().microbatch(program_, first_of_leaf);
+    executor().microbatch(program_, {.first_of_leaf = first_of_leaf, .last_of_leaf = last_of_leaf});
   }
   ref::Array output(std::string_view name) {
     const Binding& binding = *find_binding(program_.outputs, name);
@@ -69,7 +70,9 @@ class TestStep {
       : states_(first == nullptr ? std::make_shared<StateStore>(lowered) : first->states_),
         executor_(first == nullptr ? std::make_shared<Executor>(*states_) : first->executor_) {
     KernelPolicy policy = TestStep::policy();
-    program_ = compile(std::move(lowered), policy, *states_, single_microbatch);
+    program_ = compile(std::move(lowered), policy, *states_,
+                       {.single_microbatch = single_microbatch,
+                        .like = first == nullptr ? nullptr : &first->program_});
     executor_->prepare(program_);
   }
 

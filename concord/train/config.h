@@ -131,6 +131,8 @@ struct ScheduleConfig {
 };
 
 struct ParallelConfig {
+  std::vector<std::int64_t> leaves;
+  std::int64_t bucket_bytes = std::int64_t{8} << 20;
   double timeout_seconds = 300;
   bool operator==(const ParallelConfig&) const = default;
 };
@@ -139,6 +141,8 @@ struct OutputConfig {
   std::string dir;
   std::int64_t keep_checkpoints = 2;
   bool tensorboard = true;
+  std::int64_t trace_steps = 0;
+  std::int64_t trace_after = 10;
   bool operator==(const OutputConfig&) const = default;
 };
 

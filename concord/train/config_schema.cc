@@ -312,11 +312,18 @@ std::vector<ConfigKey> make_keys() {
           (ConfigLimit{.minimum = 0, .maximum = 1, .open_minimum = true, .open_maximum = true}),
           "p, the share of the steps after which one_cycle is at its peak"),
 
+      CONCORD_CONFIG_KEY(
+          parallel.leaves, between(1, kMaximumBatch),
+          "the leaves of each rank, one number for each, train.leaves together: fewer "
+          "for a slower one; results do not depend on it. Empty: equally many"),
+      CONCORD_CONFIG_KEY(
+          parallel.bucket_bytes, between(1, 1099511627776),
+          "gradients that ranks sum together, as soon as backpropagation has computed "
+          "them; results do not depend on it"),
       CONCORD_CONFIG_KEY(parallel.timeout_seconds,
                          (ConfigLimit{.minimum = 0, .maximum = 1e6, .open_minimum = true}),
                          "seconds for which ranks wait for one that does not come, or does not go "
-                         "on; then the job "
-                         "ends"),
+                         "on; then the job ends"),
 
       CONCORD_CONFIG_KEY(output.dir, kAny,
                          "the folder for checkpoints, weights and metrics; empty: `runs/` and the "
@@ -324,6 +331,11 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(output.keep_checkpoints, kPositiveCount,
                          "newest checkpoints that are kept, beside the best"),
       CONCORD_CONFIG_KEY(output.tensorboard, kAny, "writes TensorBoard event files"),
+      CONCORD_CONFIG_KEY(
+          output.trace_steps, between(0, 1000),
+          "steps of which all ops and collectives of all ranks are written, with their "
+          "times, into trace.json, which Perfetto and Chrome show; 0: none"),
+      CONCORD_CONFIG_KEY(output.trace_after, kCount, "steps of this run before the first of those"),
   };
 }
 

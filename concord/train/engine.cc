@@ -1,9 +1,13 @@
 #include "concord/train/engine.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
+#include <tuple>
 
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
@@ -57,6 +61,24 @@ void check_divisions(const EngineOptions& options, int ranks) {
         "train.leaves = {}",
         ranks, options.leaves, options.leaves, std::bit_ceil(static_cast<unsigned>(ranks)));
   }
+}
+
+// [first, second), rank after rank.
+std::pair<std::int64_t, std::int64_t> leaves_of_rank(const EngineOptions& options, int rank,
+                                                     int ranks) {
+  const std::vector<std::int64_t>& of_ranks = options.leaves_of_ranks;
+  if (of_ranks.empty()) return {options.leaves * rank / ranks, options.leaves * (rank + 1) / ranks};
+  const std::int64_t all = std::reduce(of_ranks.begin(), of_ranks.end());
+  if (of_ranks.size() != static_cast<std::size_t>(ranks) || all != options.leaves ||
+      std::ranges::min(of_ranks) < 1) {
+    fail(
+        "parallel.leaves = [{}]: expected {} numbers, one for each rank, of at least 1 each and {} "
+        "together (train.leaves)",
+        fmt::join(of_ranks, ", "), ranks, options.leaves);
+  }
+  const auto own = of_ranks.begin() + rank;
+  const std::int64_t first = std::reduce(of_ranks.begin(), own);
+  return {first, first + *own};
 }
 
 // Copies rows of `rows`, which holds `count` of them, into an input, from row `first` on.
@@ -117,8 +139,7 @@ void Engine::choose_divisions() {
   }
   const int ranks = options_.ranks->size(), rank = options_.ranks->rank();
   check_divisions(options_, ranks);
-  first_leaf_ = options_.leaves * rank / ranks;
-  end_leaf_ = options_.leaves * (rank + 1) / ranks;
+  std::tie(first_leaf_, end_leaf_) = leaves_of_rank(options_, rank, ranks);
   if (options_.microbatch == 0) options_.microbatch = leaf_size();
   if (options_.microbatch < 1 || options_.microbatch > leaf_size()) {
     fail(
@@ -143,16 +164,15 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   std::vector<PassRecord> passes;
   Graph lowered = lower(build(options_.microbatch), options_.policy,
                         lower_options(options_.recompute), &passes);
-  states_ = std::make_unique<StateStore>(lowered);
-  for (const State& state : lowered.states) {
-    const StateStore::Entry& entry = *states_->find(lowered.value(state.value).name);
-    OwnedTensor initial(entry.type);
-    nn::initialize(lowered, state, options_.seed, initial.as<float>());
-    states_->write(entry, initial.view().data);
-  }
-  start_averages();
-  auto compiled = std::make_unique<Compiled>(
-      compile(std::move(lowered), options_.policy, *states_, trains && has_single_microbatch()));
+  const bool shares_states = options_.ranks->size() > 1 && options_.ranks->has_common_memory();
+  states_ = std::make_unique<StateStore>(
+      lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
+      shares_states ? Share{options_.ranks->rank(), options_.ranks->size()} : Share());
+  if (options_.ranks->size() == 1) initialize_states(lowered);
+  auto compiled =
+      std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_,
+                                         {.single_microbatch = trains && has_single_microbatch(),
+                                          .bucket_bytes = options_.bucket_bytes}));
   compiled->program.passes = std::move(passes);
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
@@ -172,6 +192,23 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                        : options_.use == EngineUse::kEvaluation ? evaluation_
                                                                 : prediction_;
   programs.emplace(options_.microbatch, std::move(compiled));
+}
+
+void Engine::join_ranks() {
+  if (options_.ranks->size() == 1) return;
+  states_->share(*options_.ranks);
+  initialize_states(training_program().graph);
+  options_.ranks->barrier();  // what is in common is written
+}
+
+void Engine::initialize_states(const Graph& graph) {
+  for (const State& state : graph.states) {
+    const StateStore::Entry& entry = *states_->find(graph.value(state.value).name);
+    OwnedTensor initial(entry.type);
+    nn::initialize(graph, state, options_.seed, initial.as<float>());
+    states_->write(entry, initial.view().data);
+  }
+  start_averages();
 }
 
 const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter) {
@@ -234,13 +271,24 @@ std::int64_t Engine::microbatches_per_leaf() const {
 
 std::int64_t Engine::microbatches() const { return options_.leaves * microbatches_per_leaf(); }
 
+std::vector<std::int64_t> Engine::leaves_of_ranks() const {
+  std::vector<std::int64_t> leaves;
+  const int ranks = options_.ranks->size();
+  for (int rank = 0; rank < ranks; ++rank) {
+    const auto [first, end] = leaves_of_rank(options_, rank, ranks);
+    leaves.push_back(end - first);
+  }
+  return leaves;
+}
+
 data::Slice Engine::slice_of(std::int64_t count) const {
   return {std::min(count, first_leaf_ * leaf_size()), std::min(count, end_leaf_ * leaf_size())};
 }
 
 // The first program chooses the layouts of the states.
 LowerOptions Engine::lower_options(Recompute recompute) const {
-  LowerOptions lowering{.precision = options_.precision,
+  LowerOptions lowering{.mesh = {{{"data", options_.ranks->size()}}},
+                        .precision = options_.precision,
                         .recompute = recompute,
                         .layouts = {.microbatches = microbatches()}};
   if (states_ != nullptr) lowering.layouts.states = states_->layouts();
@@ -252,9 +300,9 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
   if (compiled == nullptr) {
     LowerOptions lowering = lower_options(options_.recompute);
     lowering.layouts.leaf_sums = training_program().sums_layouts;
-    compiled = std::make_unique<Compiled>(
-        compile(lower(graphs_.training(samples), options_.policy, lowering), options_.policy,
-                *states_, has_single_microbatch()));
+    compiled = std::make_unique<Compiled>(compile(
+        lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_,
+        {.single_microbatch = has_single_microbatch(), .like = &training_program()}));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;
@@ -262,14 +310,16 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
 
 Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
                                 std::int64_t samples) {
+  if (const auto found = programs.find(samples); found != programs.end()) return *found->second;
+  Graph graph = build(samples);
+  read_averages(graph);
+  CompileOptions compiling;
+  if (!programs.empty()) compiling.like = &programs.begin()->second->program;
+  Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone)),
+                            options_.policy, *states_, compiling);
   auto& compiled = programs[samples];
-  if (compiled == nullptr) {
-    Graph graph = build(samples);
-    read_averages(graph);
-    compiled = std::make_unique<Compiled>(compile(
-        lower(graph, options_.policy, lower_options(Recompute::kNone)), options_.policy, *states_));
-    other_executor_->prepare(compiled->program);
-  }
+  compiled = std::make_unique<Compiled>(std::move(program));
+  other_executor_->prepare(compiled->program);
   return *compiled;
 }
 
@@ -358,22 +408,23 @@ void Engine::accumulate(const Samples& samples) {
     Compiled& compiled = training(count);
     set_step_inputs(*training_executor_, compiled, batch_weight());
     set_batch_inputs(*training_executor_, compiled, samples, offset, accumulated_ + offset);
-    training_executor_->microbatch(compiled.program, first_of_leaf);
-    if (last_of_leaf) training_executor_->finish_leaf();
+    const bool last = accumulated_ + offset + count == slice_of(step_.samples).end;
+    training_executor_->microbatch(compiled.program, {first_of_leaf, last_of_leaf, last});
   };
   for_each_microbatch(accumulated_, samples.count, run);
   accumulated_ += samples.count;
 }
 
-StepResult Engine::reduce() {
+StepResult Engine::reduce(std::uint32_t flags) {
   CONCORD_CHECK(accumulated_ == slice_of(step_.samples).end, "{} of {} samples", accumulated_,
                 step_.samples);
   constexpr std::int64_t kLargestWatched = 4096;
-  training_executor_->reduce();
   const Compiled& compiled = training(options_.microbatch);
+  training_executor_->reduce(compiled.program);
   StepResult result = results(*training_executor_, compiled);
   result.finite = std::isfinite(result.loss) &&
                   training_executor_->sums_are_finite(compiled.program, kLargestWatched);
+  result.flags = options_.ranks->any_of(flags);  // and all have seen the whole sum
   return result;
 }
 
@@ -383,12 +434,24 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
+std::size_t Engine::ops_per_step() const {
+  const Program& program = training_program();
+  const auto microbatches =
+      static_cast<std::size_t>((end_leaf_ - first_leaf_) * microbatches_per_leaf());
+  return program.prologue.size() + microbatches * program.microbatch.size() + program.update.size();
+}
+
 bool is_product(std::string_view op) {
   constexpr std::string_view kProducts[] = {"matmul", "conv2d", "attention",
                                             "linear_cross_entropy"};
   return std::ranges::any_of(kProducts, [&](std::string_view product) {
     return op == product || op.starts_with(std::string(product) + "_backward");
   });
+}
+
+double Engine::microbatches_of_rank() const {
+  const data::Slice own = slice_of(options_.batch);
+  return static_cast<double>(own.end - own.begin) / static_cast<double>(options_.microbatch);
 }
 
 double Engine::seconds_of_products_alone(int runs) {
@@ -401,8 +464,7 @@ double Engine::seconds_of_products_alone(int runs) {
     }
   };
   add(program.prologue, 1);
-  add(program.microbatch,
-      static_cast<double>(options_.batch) / static_cast<double>(options_.microbatch));
+  add(program.microbatch, microbatches_of_rank());
   add(program.update, 1);
   return seconds;
 }
@@ -444,12 +506,14 @@ StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
     Compiled& compiled = other(evaluation_, graphs_.evaluation, count);
     set_step_inputs(*other_executor_, compiled, 1.0);
     set_batch_inputs(*other_executor_, compiled, samples, offset, first + offset);
-    other_executor_->microbatch(compiled.program, true);
-    other_executor_->finish_leaf();
+    const bool last = offset + count == samples.count;
+    other_executor_->microbatch(compiled.program, {.last_of_step = last});
   };
   for_each_microbatch(first, samples.count, run);
-  other_executor_->reduce();
-  return results(*other_executor_, any);
+  other_executor_->reduce(any.program);
+  const StepResult result = results(*other_executor_, any);
+  options_.ranks->barrier();  // all have read them
+  return result;
 }
 
 std::int64_t Engine::predict(const Samples& samples, std::span<float> logits) {
@@ -458,7 +522,7 @@ std::int64_t Engine::predict(const Samples& samples, std::span<float> logits) {
   for_each_microbatch(0, samples.count, [&](std::int64_t offset, std::int64_t count, bool, bool) {
     Compiled& compiled = other(prediction_, graphs_.prediction, count);
     set_batch_inputs(*other_executor_, compiled, samples, offset, offset);
-    other_executor_->microbatch(compiled.program, true);
+    other_executor_->microbatch(compiled.program, {});
     CONCORD_CHECK(compiled.logits != nullptr, "a prediction's output is \"logits\"");
     width = compiled.logits->type.shape.elements() / count;
     CONCORD_CHECK(logits.size() >= static_cast<std::size_t>(width * (offset + count)));

@@ -9,7 +9,8 @@
 //   engine.update();                  or not: a step without update() leaves every state as it was
 //
 // The states after a step depend on the leaves alone, not on how many calls brought them or which
-// rank computed them. With several ranks, begin_step(), reduce() and evaluate() are collective.
+// rank computed them. With several ranks join_ranks(), begin_step(), reduce(), update() and
+// evaluate() are collective; ranks of one machine hold the states once (divided_states).
 // Used by one thread; kernels run on base/parallel.h's threads.
 #pragma once
 
@@ -19,6 +20,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "concord/comm/communicator.h"
 #include "concord/data/loader.h"
@@ -57,6 +59,9 @@ struct EngineOptions {
   DType precision = DType::kF32;  // of the computation: f32 or bf16; states are f32
   KernelPolicy policy;
   comm::Communicator* ranks = nullptr;  // who share the leaves, and outlive the engine; null: alone
+  // Of each rank, in order; empty: equally many, as far as that goes.
+  std::vector<std::int64_t> leaves_of_ranks = {};
+  std::size_t bucket_bytes = CompileOptions().bucket_bytes;
 };
 
 // How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
@@ -80,6 +85,7 @@ struct StepResult {
   // Of a training step: the loss, the statistics of norms, and the gradients of small parameters
   // are finite. The loss alone would not tell: a ReLU may turn what is not a number into 0.
   bool finite = true;
+  std::uint32_t flags = 0;  // of any rank
 };
 
 class Engine {
@@ -87,6 +93,9 @@ class Engine {
   // Compiles the program of its use, places the states and fills them by their initialisers.
   // Throws Error when the options do not fit each other, the model or the processor.
   Engine(ModelGraphs graphs, const EngineOptions& options);
+  // Several ranks call it before anything else that is collective; without others it does nothing.
+  // Then the states are what their initialisers say.
+  void join_ranks();
   struct StepBegin {
     std::int64_t step = 0;
     std::int64_t samples = 0;  // of the whole step; at most EngineOptions::batch
@@ -95,7 +104,8 @@ class Engine {
   void begin_step(const StepBegin& begin);
   // The next samples of this rank: whole leaves, except that the last call brings what is left.
   void accumulate(const Samples& samples);
-  StepResult reduce();
+  // `flags`: what this rank tells the others; the result has those of all.
+  StepResult reduce(std::uint32_t flags = 0);
   void update();
 
   // After a reduce() that was not finite: the first state that is not finite, if there is one; else
@@ -131,14 +141,22 @@ class Engine {
   const KernelPolicy& policy() const { return options_.policy; }
   const Program& training_program() const { return training_.at(options_.microbatch)->program; }
   std::int64_t leaves() const { return options_.leaves; }
+  std::vector<std::int64_t> leaves_of_ranks() const;
   std::int64_t microbatch_size() const { return options_.microbatch; }
   std::int64_t batch() const { return options_.batch; }
+  comm::Communicator& ranks() const { return *options_.ranks; }
+  // Full ones that this rank computes in a step; a part of one counts as that.
+  double microbatches_of_rank() const;
   DType precision() const { return options_.precision; }
   std::int64_t parameter_count() const;
   // Of one training step with a full batch.
   double flops_per_step() const;
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
+  // Every op of a training step is written down there from here on; null: nowhere.
+  void set_trace(Trace* trace) { training_executor_->set_trace(trace); }
+  // So many are at most, this rank's alone.
+  std::size_t ops_per_step() const;
   // Seconds of a training step's products (is_product), each run by itself, `runs` times
   // (Executor::time_alone). For after a step.
   double seconds_of_products_alone(int runs);
@@ -164,6 +182,7 @@ class Engine {
     return (end_leaf_ - first_leaf_) * microbatches_per_leaf() == 1;
   }
   void choose_divisions();
+  void initialize_states(const Graph& graph);
   void read_averages(Graph& graph) const;
   LowerOptions lower_options(Recompute recompute) const;
   Compiled& training(std::int64_t samples);

@@ -153,7 +153,8 @@ EngineOptions batch_options(const Config& config, EngineUse use) {
           .batch = config.train.batch,
           .leaves = config.train.leaves,
           .microbatch = config.train.microbatch,
-          .recompute = recompute_named(config.train.recompute)};
+          .recompute = recompute_named(config.train.recompute),
+          .bucket_bytes = static_cast<std::size_t>(config.parallel.bucket_bytes)};
 }
 
 // Compiles what a data set of `samples` needs, so that nothing is compiled or measured later.
@@ -251,6 +252,7 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
       follows ? parse_kernel_choices(ranks->broadcast(""), "rank 0's kernel choices") : choices;
   EngineOptions options = batch_options(config, EngineUse::kTraining);
   options.ranks = ranks;
+  options.leaves_of_ranks = config.parallel.leaves;
   job.engine = make_engine(config, job.task, options, known, follows);
   prepare(job, job.train_set->size(), &Engine::prepare_training);
   prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
@@ -263,6 +265,7 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   }
   if (ranks != nullptr && !follows) ranks->broadcast(to_json(made));
   if (!follows) save_measured_choices(*job.engine);
+  job.engine->join_ranks();
   return job;
 }
 

@@ -12,6 +12,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/file.h"
+#include "concord/formats/trace_file.h"
 
 namespace concord::train {
 namespace {
@@ -67,7 +68,7 @@ RunLock::~RunLock() {
 }
 
 RunFolder::RunFolder(const Config& config, std::int64_t first_step)
-    : metrics_(prepare(config) / "metrics.jsonl", first_step) {
+    : directory_(prepare(config)), metrics_(directory_ / "metrics.jsonl", first_step) {
   if (config.output.tensorboard) events_.emplace(config.output.dir, first_step + 1);
 }
 
@@ -88,8 +89,16 @@ void RunFolder::record_training(const Progress& progress) {
   record["samples_per_second"] = progress.samples_per_second;
   record["flops_per_second"] = progress.flops_per_second;
   record["data_wait_fraction"] = progress.data_wait_fraction;
+  record["communication_fraction"] = progress.communication_fraction;
+  record["hidden_fraction"] = progress.hidden_fraction;
   metrics_.write(record);
   if (events_) events_->write(progress.step, scalars);
+}
+
+std::string RunFolder::write_trace(const JobTrace& trace) {
+  const std::filesystem::path path = directory_ / "trace.json";
+  formats::write_trace(path, trace);
+  return path.string();
 }
 
 void RunFolder::record_evaluation(const Progress& progress, const Evaluation& evaluation) {

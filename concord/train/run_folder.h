@@ -3,6 +3,7 @@
 //   config.toml      the resolved configuration
 //   metrics.jsonl    one JSON object a line: training every log_every steps, and each evaluation
 //   events.*         the same for TensorBoard
+//   trace.json       of output.trace_steps (formats/trace_file.h)
 //   checkpoints/     see checkpoint_store.h
 //   lock             empty; held by the run in progress
 #pragma once
@@ -15,6 +16,7 @@
 #include "concord/base/descriptor.h"
 #include "concord/formats/json_lines.h"
 #include "concord/formats/tensorboard.h"
+#include "concord/runtime/trace.h"
 #include "concord/train/config.h"
 #include "concord/train/trainer.h"
 
@@ -49,9 +51,12 @@ class RunFolder {
 
   // `progress` holds the means over the steps since the last record.
   void record_training(const Progress& progress);
+  // Returns where it is.
+  std::string write_trace(const JobTrace& trace);
   void record_evaluation(const Progress& progress, const Evaluation& evaluation);
 
  private:
+  std::filesystem::path directory_;
   formats::JsonLines metrics_;
   std::optional<formats::EventWriter> events_;
 };

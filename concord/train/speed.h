@@ -8,20 +8,30 @@
 
 namespace concord::train {
 
+// Seconds of a step in which something else than computing went on.
+struct StepTimes {
+  double data_wait = 0;      // of those, waiting for data
+  double communication = 0;  // in collectives, beside computing or not
+  double exposed = 0;        // of communication, those in which the rank waited for it
+};
+
 class SpeedMeter {
  public:
   // Training begins, or goes on after a pause such as an evaluation, which does not count.
   void resume(double now);
   // Training pauses at `now`, the time of the last step.
   void pause(double now);
-  // A step of `samples` ended at `now`, in seconds; `waited`: seconds spent waiting for data in it.
-  void step(double now, std::int64_t samples, double waited);
+  // A step of `samples` ended at `now`, in seconds.
+  void step(double now, std::int64_t samples, const StepTimes& times);
 
   // Over the last kWindow seconds of training, or all of it where it is shorter; 0 before the first
   // step.
   double samples_per_second() const { return rate(&Mark::samples); }
   double steps_per_second() const { return rate(&Mark::steps); }
-  double waited_fraction() const { return rate(&Mark::waited); }
+  double data_wait_fraction() const { return rate(&Mark::data_wait); }
+  double communication_fraction() const { return rate(&Mark::exposed); }
+  // Of all communication, the share that went on beside computing.
+  double hidden_fraction() const;
 
  private:
   static constexpr double kWindow = 15;
@@ -32,7 +42,9 @@ class SpeedMeter {
     double time = 0;
     double samples = 0;
     double steps = 0;
-    double waited = 0;
+    double data_wait = 0;
+    double communication = 0;
+    double exposed = 0;
   };
   double rate(double Mark::*sum) const;
 

@@ -15,7 +15,7 @@ constexpr int kMostTimedSteps = 10;
 
 double seconds_of_step(Engine& engine, const Samples& samples, std::int64_t step) {
   const double start = now_seconds();
-  engine.begin_step({.step = step, .samples = samples.count, .learning_rate = 0});
+  engine.begin_step({.step = step, .samples = engine.batch(), .learning_rate = 0});
   engine.accumulate(samples);
   engine.reduce();
   engine.update();
@@ -57,8 +57,7 @@ std::vector<OpTime> time_ops(Engine& engine, const std::function<Samples()>& nex
     seconds_of_step(engine, samples, first_step + i);
     engine.set_timing(nullptr);
   }
-  const double microbatches =
-      static_cast<double>(engine.batch()) / static_cast<double>(engine.microbatch_size());
+  const double microbatches = engine.microbatches_of_rank();
   Times times;
   add_phase(program.prologue, timing.prologue, steps, 1, by_layer, times);
   add_phase(program.microbatch, timing.microbatch, steps, microbatches, by_layer, times);
@@ -81,7 +80,9 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
   if (options.warmup < 0) fail("warmup = {}: expected 0 or more", options.warmup);
   std::vector<double> seconds;
   std::int64_t step = 0;
+  comm::Communicator::Usage before;
   for (; step < options.warmup + options.steps; ++step) {
+    if (step == options.warmup) before = engine.ranks().usage();
     const Samples samples = next_batch();
     const double one = seconds_of_step(engine, samples, step);
     if (step >= options.warmup) seconds.push_back(one);
@@ -89,6 +90,11 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
   std::ranges::sort(seconds);
 
   StepBenchmark result;
+  if (engine.ranks().size() > 1) {
+    const comm::Communicator::Usage usage = engine.ranks().usage();
+    result.communication_seconds = (usage.busy - before.busy) / options.steps;
+    result.exposed_seconds = (usage.waited - before.waited) / options.steps;
+  }
   result.steps = options.steps;
   result.step_seconds = quantile(seconds, 0.5);
   result.fastest_seconds = seconds.front();

@@ -36,6 +36,8 @@ struct StepBenchmark {
   double samples_per_second = 0;      // at the median
   double flops_per_second = 0;        // at the median
   double products_alone_seconds = 0;  // a step; 0 where they were not run alone
+  double communication_seconds = 0;   // a step, in collectives of several ranks: the mean
+  double exposed_seconds = 0;         // of that, those in which this rank waited for them
   std::vector<OpTime> by_op;          // slowest first; programs of the full microbatch alone
 };
 
@@ -43,9 +45,10 @@ struct StepBenchmark {
 // in which every op is timed (reading the clock so often slows a step down, hence apart), then, if
 // asked for, each matrix product and convolution by itself (Engine::seconds_of_products_alone). The
 // learning rate is 0, so that the weights stay what they are; every kernel runs as in training.
-// `next_batch` gives the samples of the next step; they stay valid until its next call. It is
-// called warmup + 2 * steps times at most, outside of what is timed. Throws Error where steps < 1
-// or warmup < 0.
+// With several ranks all do so together; what is not said to be of the whole job is this rank's.
+// `next_batch` gives this rank's samples of the next step, of full batches; they stay valid until
+// its next call. It is called warmup + 2 * steps times at most, outside of what is timed. Throws
+// Error where steps < 1 or warmup < 0.
 StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& next_batch,
                               const StepBenchmarkOptions& options);
 

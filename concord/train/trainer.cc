@@ -115,8 +115,10 @@ class Training {
     test_loader_ = job_.test_loader();
     loader->wait_until_ahead();
     speed_.resume(now_seconds());
+    first_step_ = progress_.step;
     try {
       train_steps(*loader);
+      if (trace_) write_trace();  // the run was shorter
     } catch (const comm::RankError& error) {
       save_and_fail(error);
     }
@@ -127,7 +129,9 @@ class Training {
  private:
   void train_steps(data::Loader& loader) {
     Engine& engine = *job_.engine;
-    while (loader.has_next() && !stop_requested()) {
+    stops_ = stop_requested();
+    while (loader.has_next() && !stops_) {
+      begin_trace();
       const data::Batch& batch = next_batch(loader);
       const Samples samples = samples_of(batch);
       progress_.epoch = batch.epoch + 1;
@@ -135,7 +139,8 @@ class Training {
 
       engine.begin_step({batch.step, batch.step_count, progress_.learning_rate});
       engine.accumulate(samples);
-      const StepResult result = engine.reduce();
+      const StepResult result = engine.reduce(wants_stop());
+      stops_ = result.flags != 0;
       if (result.finite) {
         engine.update();
         skipped_in_a_row_ = 0;
@@ -143,8 +148,53 @@ class Training {
         handle_nonfinite(result, samples);
       }
 
+      end_trace();
       finish_step(batch, result, loader.wait_seconds());
+      // Several ranks agree on it in the next step.
+      if (ranks_.size() == 1) stops_ = stops_ || wants_stop() != 0;
     }
+  }
+
+  // The steps of output.trace_steps.
+  bool is_traced() const {
+    const OutputConfig& config = job_.config.output;
+    const std::int64_t done = progress_.step - first_step_ - config.trace_after;
+    return done >= 0 && done < config.trace_steps;
+  }
+
+  void begin_trace() {
+    if (!is_traced()) return;
+    if (!trace_) {
+      constexpr std::size_t kOther = 64, kMost = std::size_t{1} << 21;
+      const auto steps = static_cast<std::size_t>(job_.config.output.trace_steps);
+      trace_.emplace(std::min(kMost, steps * (job_.engine->ops_per_step() + kOther)));
+      trace_->skip_operations(ranks_);
+      job_.engine->set_trace(&*trace_);
+    }
+    trace_->set_step(progress_.step + 1);
+  }
+
+  void end_trace() {
+    if (!trace_) return;
+    trace_->add_operations(ranks_);
+    const OutputConfig& config = job_.config.output;
+    if (progress_.step + 1 - first_step_ < config.trace_after + config.trace_steps) return;
+    job_.engine->set_trace(nullptr);
+    write_trace();
+  }
+
+  void write_trace() {
+    const JobTrace all = gather_traces(*trace_, ranks_);
+    const std::size_t dropped = trace_->dropped();
+    trace_.reset();
+    record([&](RunFolder& folder) {
+      const std::string path = folder.write_trace(all);
+      observer_.message(fmt::format(
+          "trace of {} steps in {}; to look at it: concord trace summary, or "
+          "the page of Perfetto{}",
+          job_.config.output.trace_steps, path,
+          dropped == 0 ? "" : fmt::format("; {} events of rank 0 did not fit", dropped)));
+    });
   }
 
   // Throws Error, on every rank, unless all of them say the same.
@@ -216,6 +266,7 @@ class Training {
                        .leaves = engine.leaves(),
                        .microbatch = engine.microbatch_size(),
                        .ranks = ranks_.size(),
+                       .leaves_of_ranks = engine.leaves_of_ranks(),
                        .threads = engine.policy().threads,
                        .precision = engine.precision(),
                        .first_step = progress_.step,
@@ -246,14 +297,18 @@ class Training {
     }
   }
 
-  // Of any rank.
-  bool stop_requested() {
-    return ranks_.any_of(request_.stop != nullptr && request_.stop->load() ? 1 : 0) != 0;
+  std::uint32_t wants_stop() const {
+    return request_.stop != nullptr && request_.stop->load() ? 1 : 0;
   }
+  // Of any rank; collective.
+  bool stop_requested() { return ranks_.any_of(wants_stop()) != 0; }
 
   const data::Batch& next_batch(data::Loader& loader) {
+    const double start = now_seconds();
     try {
-      return loader.next();
+      const data::Batch& batch = loader.next();
+      if (trace_) trace_->add(Lane::kData, "data wait", "", start, now_seconds());
+      return batch;
     } catch (const Error& error) {
       save_and_fail(error);
     }
@@ -333,11 +388,20 @@ class Training {
   }
 
   void measure_speed(std::int64_t samples, double wait_seconds) {
-    speed_.step(now_seconds(), samples, wait_seconds - waited_before_);
+    const comm::Communicator::Usage usage = ranks_.usage();
+    speed_.step(now_seconds(), samples,
+                {.data_wait = wait_seconds - waited_before_,
+                 .communication = usage.busy - usage_before_.busy,
+                 .exposed = usage.waited - usage_before_.waited});
     waited_before_ = wait_seconds;
+    usage_before_ = usage;
     progress_.samples_per_second = speed_.samples_per_second();
     progress_.flops_per_second = progress_.samples_per_second * flops_per_sample_;
-    progress_.data_wait_fraction = speed_.waited_fraction();
+    progress_.data_wait_fraction = speed_.data_wait_fraction();
+    if (ranks_.size() > 1) {
+      progress_.communication_fraction = speed_.communication_fraction();
+      progress_.hidden_fraction = speed_.hidden_fraction();
+    }
     const double steps_left = static_cast<double>(progress_.total_steps - progress_.step);
     progress_.eta_seconds = steps_left / speed_.steps_per_second();
     if (evaluation_) {
@@ -384,7 +448,10 @@ class Training {
     if (test_loader_ == nullptr) test_loader_ = job_.test_loader();
     std::optional<Evaluation> evaluation;
     try {
-      evaluation = evaluate_test_set(job_, *test_loader_, [this] { return stop_requested(); });
+      evaluation = evaluate_test_set(job_, *test_loader_, [this] {
+        stops_ = stops_ || stop_requested();
+        return stops_;
+      });
     } catch (const Error& error) {
       save_and_fail(error);
     }
@@ -499,10 +566,13 @@ class Training {
   // What resume() sets, before what calls it.
   Progress progress_;
   std::int64_t saved_step_ = -1;
+  std::int64_t first_step_ = 0;  // from which this run goes on
+  std::optional<Trace> trace_;
   struct {
     double samples = 0, loss = 0, correct = 0;
   } window_;  // since the last record
 
+  bool stops_ = false;  // a rank was asked to; the same on every rank
   std::int64_t skipped_steps_ = 0;
   int skipped_in_a_row_ = 0;
   std::optional<RunLock> lock_;           // of rank 0, as are store_ and folder_
@@ -519,6 +589,7 @@ class Training {
   double pause_ = 0;  // seconds spent evaluating, which speed does not count
   SpeedMeter speed_;
   double waited_before_ = 0;  // for data, up to the last step
+  comm::Communicator::Usage usage_before_;
   std::int64_t samples_ = 0;  // of this run's steps
 };
 

@@ -29,6 +29,7 @@ struct RunStart {
   std::int64_t leaves = 0;
   std::int64_t microbatch = 0;
   int ranks = 1;
+  std::vector<std::int64_t> leaves_of_ranks;
   int threads = 0;  // of each rank
   DType precision = DType::kF32;
   std::int64_t first_step = 0;  // 0, or where a resumed run continues
@@ -51,7 +52,11 @@ struct Progress {
   double samples_per_second = 0;  // over the last seconds
   double flops_per_second = 0;
   double data_wait_fraction = 0;  // share of the time in which compute waited for data
-  double eta_seconds = 0;         // until the end, evaluations included
+  // Of several ranks: the share in which this one waited for collectives; and of the time that
+  // these took, the share in which it computed meanwhile.
+  double communication_fraction = 0;
+  double hidden_fraction = 0;
+  double eta_seconds = 0;  // until the end, evaluations included
 };
 
 struct Evaluation {

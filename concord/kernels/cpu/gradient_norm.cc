@@ -71,7 +71,7 @@ const RegisterKernelRule sum_of_squares{{
       return wish;
     },
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      return std::make_unique<SumOfSquaresKernel>(Sequence(s.inputs));
+      return std::make_unique<SumOfSquaresKernel>(Sequence(s.inputs, Share()));
     },
 }};
 

@@ -24,18 +24,20 @@ class Evaluation {
 
   void run(Phase phase) {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      if (phase_[i] != phase || node.op == "leaf_sum") continue;
-      std::vector<const Array*> inputs;
-      for (const ValueId id : node.inputs) inputs.push_back(&value(id));
-      std::vector<Array> outputs;
-      for (const ValueId id : node.outputs) outputs.emplace_back(graph_.type(id).shape);
-      find_kernel(node.op)(Call{node, inputs, outputs});
-      for (std::size_t o = 0; o < outputs.size(); ++o) {
-        value(node.outputs[o]) = rounded(std::move(outputs[o]), graph_.type(node.outputs[o]).dtype);
-      }
+      if (phase_[i] == phase && graph_.nodes[i].op != "leaf_sum") run(graph_.nodes[i]);
     }
   }
+  void run(const Node& node) {
+    std::vector<const Array*> inputs;
+    for (const ValueId id : node.inputs) inputs.push_back(&value(id));
+    std::vector<Array> outputs;
+    for (const ValueId id : node.outputs) outputs.emplace_back(graph_.type(id).shape);
+    find_kernel(node.op)(Call{node, inputs, outputs});
+    for (std::size_t o = 0; o < outputs.size(); ++o) {
+      value(node.outputs[o]) = rounded(std::move(outputs[o]), graph_.type(node.outputs[o]).dtype);
+    }
+  }
+  bool is_in(Phase phase, std::size_t node) const { return phase_[node] == phase; }
 
   // What the leaf_sum nodes read, in order of the nodes.
   std::vector<Array> summands() const {
@@ -110,10 +112,12 @@ Kernel find_kernel(std::string_view op) {
   return found->second;
 }
 
-StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
-                         const std::vector<std::vector<Bindings>>& leaves) {
+namespace {
+
+// Up to the update, with the sums over these leaves.
+void evaluate_leaves(Evaluation& evaluation, const Bindings& bindings,
+                     const std::vector<std::vector<Bindings>>& leaves) {
   if (leaves.empty()) fail("a step needs at least one leaf");
-  Evaluation evaluation(graph);
   evaluation.bind(bindings, /*batch_inputs=*/false);
   evaluation.run(Phase::kPrologue);
   std::vector<std::vector<Array>> of_leaves;
@@ -130,8 +134,9 @@ StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
     }
   }
   evaluation.set_sums(tree_sum(of_leaves, 0, of_leaves.size()));
-  evaluation.run(Phase::kUpdate);
+}
 
+StepResult result_of(const Graph& graph, Evaluation& evaluation) {
   StepResult result;
   for (const Output& output : graph.outputs)
     result.outputs[output.name] = evaluation.value(output.value);
@@ -140,6 +145,40 @@ StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
     result.next_states[graph.value(state.value).name] = evaluation.value(next);
   }
   return result;
+}
+
+}  // namespace
+
+StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
+                         const std::vector<std::vector<Bindings>>& leaves) {
+  Evaluation evaluation(graph);
+  evaluate_leaves(evaluation, bindings, leaves);
+  evaluation.run(Phase::kUpdate);
+  return result_of(graph, evaluation);
+}
+
+std::vector<StepResult> evaluate_ranks(
+    const Graph& graph, const Bindings& bindings,
+    const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks) {
+  std::vector<Evaluation> ranks(leaves_of_ranks.size(), Evaluation(graph));
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    evaluate_leaves(ranks[r], bindings, leaves_of_ranks[r]);
+  }
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    if (!ranks[0].is_in(Phase::kUpdate, n) || node.op == "leaf_sum") continue;
+    if (node.op == "all_reduce") {
+      std::vector<std::vector<Array>> summands;
+      for (Evaluation& rank : ranks) summands.push_back({rank.value(node.inputs[0])});
+      const Array sum = tree_sum(summands, 0, summands.size())[0];
+      for (Evaluation& rank : ranks) rank.value(node.outputs[0]) = sum;
+    } else {
+      for (Evaluation& rank : ranks) rank.run(node);
+    }
+  }
+  std::vector<StepResult> results;
+  for (Evaluation& rank : ranks) results.push_back(result_of(graph, rank));
+  return results;
 }
 
 std::vector<Array> evaluate(const Graph& graph, const Bindings& bindings) {

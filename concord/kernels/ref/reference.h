@@ -63,6 +63,12 @@ struct StepResult {
 StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
                          const std::vector<std::vector<Bindings>>& leaves);
 
+// The same of several ranks, each of which evaluates the graph with leaves of its own; they meet at
+// all_reduce nodes. Returns what each has in the end.
+std::vector<StepResult> evaluate_ranks(
+    const Graph& graph, const Bindings& bindings,
+    const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks);
+
 // Evaluates a graph without leaf_sum on one set of bindings and returns every value, by id.
 std::vector<Array> evaluate(const Graph& graph, const Bindings& bindings);
 

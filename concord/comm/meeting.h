@@ -1,0 +1,115 @@
+// Meeting: where the ranks of one machine meet, in memory that all of them see. Operation after
+// operation each of them tells the others what it brings, and waits until all have come; who does
+// not come is named.
+//
+// The operations have numbers, their tickets: 1, 2, ... Each rank keeps two counters: `arrived`,
+// the ticket of the last operation that it has entered, and `left`, that of the last in which it
+// has done its part. What it brings is in its *message*, of which there are two, used by turns:
+// nobody can be two tickets ahead of a rank that still reads. The same holds for its *stage*,
+// memory for a copy of what others are to read.
+//
+// Used by one thread at a time, but for abort().
+#pragma once
+
+#include <sched.h>
+
+#include <array>
+#include <atomic>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/base/deadline.h"
+#include "concord/base/descriptor.h"
+#include "concord/comm/operation.h"
+#include "concord/net/shared_memory.h"
+
+namespace concord::comm {
+
+// Where something lies: in which of its rank's regions.
+struct Place {
+  static constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
+  std::uint64_t region = kNowhere, offset = 0;
+};
+
+struct Message {
+  static constexpr std::size_t kMostParts = 64;  // more than twice the levels of any tree
+  struct PlacedPart {
+    Subtree node;
+    Place place;
+  };
+
+  Operation::Kind kind;
+  Label label;
+  std::int64_t step;
+  std::uint64_t bytes;
+  std::int32_t peer;
+  std::uint32_t flags;
+  Place in, out;
+  std::uint64_t part_count;
+  std::array<PlacedPart, kMostParts> parts;
+};
+
+class Meeting {
+ public:
+  static constexpr int kMostRanks = 256;
+  static constexpr std::size_t kStage = 32 << 10;  // bytes
+
+  // What the ranks share; rank 0 makes it, of zeros.
+  static std::size_t bytes(int size);
+
+  // Throws Error where another process says that it is this rank.
+  Meeting(int rank, int size, net::SharedMemory memory, double timeout_seconds);
+
+  // The message for the next operation, to be filled before enter(), and this rank's stage in it.
+  Message& next_message();
+  std::byte* next_stage() { return stage(rank_, ticket_ + 1); }
+  // Waits until all ranks have come. Throws RankError when one of them cannot come any more, has
+  // not come when the time is over, or came for something else. `patient`: without using the core.
+  void enter(bool patient);
+  // Waits until all ranks have done their part of it.
+  void leave(bool patient);
+
+  // What rank r has brought to the operation that was entered last.
+  const Message& message_of(int r) const { return rank(r).messages[ticket_ % 2]; }
+  const std::byte* stage_of(int r) { return stage(r, ticket_); }
+
+  void abort(std::string_view reason);
+  // Throws RankError where a rank has aborted.
+  void check_aborted() const;
+
+ private:
+  using Counter = std::atomic<std::uint32_t>;
+  static_assert(Counter::is_always_lock_free, "processes share it");
+
+  struct alignas(128) Rank {
+    Counter arrived, left;
+    std::atomic<std::int32_t> process;
+    cpu_set_t cores;  // that it may run on
+    std::array<Message, 2> messages;
+    alignas(64) std::array<std::array<std::byte, kStage>, 2> stages;
+  };
+  struct Control {
+    Counter abort_begun, aborted;
+    std::array<char, 1024> abort_reason;
+    std::array<Rank, kMostRanks> ranks;  // of which the first `size` are there
+  };
+
+  Control& control() const { return *reinterpret_cast<Control*>(memory_.data()); }
+  Rank& rank(int r) const { return control().ranks[static_cast<std::size_t>(r)]; }
+  std::byte* stage(int r, std::uint32_t ticket) { return rank(r).stages[ticket % 2].data(); }
+  bool has_ended(int r) const;
+  void wait_for_all(Counter Rank::*counter, bool patient);
+  void look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline);
+  void check_same_operation();
+  [[noreturn]] void give_up(const std::string& reason);
+
+  int rank_, size_;
+  double timeout_seconds_;
+  net::SharedMemory memory_;
+  int spins_ = 0;
+  std::vector<Descriptor> watched_;  // the ranks' processes
+  std::uint32_t ticket_ = 0;
+};
+
+}  // namespace concord::comm

@@ -1,0 +1,90 @@
+// Operation: one collective call, or one message between two ranks, as plain data. It is what a
+// Communicator is asked to do, and what its flight recorder remembers.
+//
+// `bytes` counts what one rank gives, the same on every rank. Memory stays valid, and what is given
+// unchanged, until the operation is done.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "concord/comm/leaf_tree.h"
+
+namespace concord::comm {
+
+// What a rank adds to a tree sum: the sum over the leaves of a node, in memory of share().
+struct Part {
+  Subtree node;
+  std::byte* data = nullptr;
+};
+
+// What an operation is about, for people: "layer4.1.conv2.weight". Cut after 47 characters.
+class Label {
+ public:
+  constexpr Label(std::string_view text = "") {
+    std::copy_n(text.begin(), std::min(text.size(), text_.size() - 1), text_.begin());
+  }
+  constexpr Label(const char* text) : Label(std::string_view(text)) {}
+  std::string_view text() const { return text_.data(); }
+
+ private:
+  std::array<char, 48> text_{};
+};
+
+struct Operation {
+  enum class Kind : std::uint8_t {
+    kBarrier,
+    kAgreement,      // the bitwise or of `flags`
+    kTreeSum,        // of `parts`, along the canonical tree
+    kAllReduce,      // out = the sum over ranks of `in`, f32
+    kReduceScatter,  // out = the r-th of N pieces, on rank r, of the sum over ranks of `in`
+    kAllGather,      // out = `in` of all ranks, one after another
+    kBroadcast,      // out = `in` of rank `peer`
+    kAllToAll,       // the s-th of N pieces of out = the r-th of those of rank s's `in`, on rank r
+    kGather,         // on rank `peer`, out = `in` of all ranks, one after another
+    kSend,           // of `in`, to rank `peer`
+    kReceive,        // into `out`, from rank `peer`
+  };
+
+  Kind kind = Kind::kBarrier;
+  Label label;
+  std::size_t bytes = 0;
+  const std::byte* in = nullptr;
+  std::byte* out = nullptr;
+  int peer = 0;
+  std::uint32_t flags = 0;
+  // Of a tree sum: `bytes` from `offset` on of each of the parts.
+  std::span<const Part> parts = {};
+  std::size_t offset = 0;
+};
+
+// "all-reduce", and "all-reduce of fc.weight".
+std::string_view name_of(Operation::Kind kind);
+std::string name_of(Operation::Kind kind, const Label& label);
+
+// The f32 numbers from `offset` on in each part are added along the canonical tree (leaf_tree.h).
+// The nodes of all ranks, rank after rank, lie side by side and make up all leaves from the first
+// on; a rank may give none. The sum, the same bits on every rank, lies at `out` or in a part of any
+// rank: Result::sum tells. So it may be read until this rank begins its next barrier or agreement,
+// and parts may be written again when that is done.
+Operation tree_sum(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
+                   std::byte* out, Label label = {});
+Operation barrier(Label label = {});
+Operation agreement(std::uint32_t flags, Label label = {});
+// Added along the canonical tree over the ranks. `in` may be `out`.
+Operation all_reduce(std::span<const float> in, std::span<float> out, Label label = {});
+Operation reduce_scatter(std::span<const float> in, std::span<float> out, Label label = {});
+Operation all_gather(std::span<const std::byte> in, std::span<std::byte> out, Label label = {});
+Operation broadcast(std::span<std::byte> data, int root, Label label = {});
+Operation all_to_all(std::span<const std::byte> in, std::span<std::byte> out, Label label = {});
+Operation gather(std::span<const std::byte> in, std::span<std::byte> out, int root,
+                 Label label = {});
+Operation send(std::span<const std::byte> in, int to, Label label = {});
+Operation receive(std::span<std::byte> out, int from, Label label = {});
+
+}  // namespace concord::comm
