@@ -135,6 +135,32 @@ TEST_F(Ranks, OptimizersOfEveryKindComputeTheSameBits) {
   }
 }
 
+TEST_F(Ranks, ATraceShowsAllOfThem) {
+  const Outcome run_of_two =
+      run("train small.toml --ranks 2 --set output.trace_steps=3 --set output.trace_after=2 "
+          "--set train.log_every=4");
+  ASSERT_EQ(run_of_two.code, 0) << run_of_two.err;
+  EXPECT_THAT(run_of_two.err, HasSubstr("communication"));
+  EXPECT_THAT(run_of_two.err, HasSubstr("trace of 3 steps in run/trace.json"));
+  const Outcome summary = run("trace summary run/trace.json --json");
+  ASSERT_EQ(summary.code, 0) << summary.err;
+  const nlohmann::json json = summary.last_line();
+  ASSERT_EQ(json["ranks"].size(), 2U);
+  for (const auto& rank : json["ranks"]) {
+    EXPECT_GT(rank["compute_seconds"], 0);
+    EXPECT_GT(rank["communication_seconds"], 0);
+  }
+  const auto runs_of = [&](std::string_view name) {
+    for (const auto& op : json["ops"]) {
+      if (op["name"] == name) return op["runs"].get<int>();
+    }
+    return 0;
+  };
+  EXPECT_EQ(runs_of("sum"), 2 * 3);        // one bucket
+  EXPECT_EQ(runs_of("agreement"), 2 * 3);  // whether to stop
+  EXPECT_THAT(run("trace summary run/trace.json").out, HasSubstr("matmul"));
+}
+
 TEST_F(Ranks, ARunIsResumedByAnotherNumberOfThem) {
   const Outcome whole = run("train small.toml --json --set output.dir=whole");
   run("train small.toml --set train.max_steps=7 --ranks 4");
