@@ -77,16 +77,17 @@ void Lines::first_said(const std::string& line) {
   said_.push_back({line, Deadline::in(2 * kHoldSeconds)});
 }
 
-// Rank 0 says the same, or names the rank in whose words it speaks.
+// Rank 0 says the same, or names one of the ranks in whose words it speaks.
 bool Lines::is_said(const Waiting& waiting) const {
+  if (waiting.line.empty()) return false;
   constexpr std::string_view kPrefix = "concord: ";
-  std::string theirs;
-  if (waiting.line.starts_with(kPrefix) && waiting.line.size() > kPrefix.size()) {
-    theirs = fmt::format("rank {}: {}", waiting.ranks.front(), waiting.line.substr(kPrefix.size()));
-  }
+  const bool is_message = waiting.line.starts_with(kPrefix) && waiting.line.size() > kPrefix.size();
   return std::ranges::any_of(said_, [&](const Said& said) {
-    return !waiting.line.empty() && (said.line == waiting.line ||
-                                     (!theirs.empty() && said.line.find(theirs) != said.line.npos));
+    return said.line == waiting.line || std::ranges::any_of(waiting.ranks, [&](int rank) {
+             return is_message && said.line.find(fmt::format(
+                                      "rank {}: {}", rank, waiting.line.substr(kPrefix.size()))) !=
+                                      std::string::npos;
+           });
   });
 }
 
