@@ -54,6 +54,17 @@ Augmentation Augmentation::none(Normalization normalization, Shape sample_shape)
   return {{}, std::move(normalization), std::move(sample_shape), 0};
 }
 
+// A row of numbers, each with a mean of its own.
+void Augmentation::normalize(std::span<const float> raw, std::span<float> result) const {
+  if (normalization_.mean.empty()) {
+    std::ranges::copy(raw, result.begin());
+    return;
+  }
+  for (std::size_t i = 0; i < raw.size(); ++i) {
+    result[i] = (raw[i] - normalization_.mean[i]) / normalization_.deviation[i];
+  }
+}
+
 void Augmentation::apply(std::int64_t epoch, std::int64_t index, std::span<const float> raw,
                          std::span<float> result) const {
   // Of samples that are no images, dim 0 counts the channels and the rest is one row of pixels.
@@ -63,6 +74,7 @@ void Augmentation::apply(std::int64_t epoch, std::int64_t index, std::span<const
   const std::int64_t height = image ? sample_shape_[1] : 1;
   CONCORD_CHECK(raw.size() == result.size() &&
                 result.size() == static_cast<std::size_t>(channels * height * width));
+  if (sample_shape_.rank() == 1) return normalize(raw, result);
 
   const RandomStream stream{seed_, kAugmentStream, static_cast<std::uint32_t>(epoch)};
   const PhiloxBlock shift = stream.block(2 * static_cast<std::uint64_t>(index));

@@ -21,6 +21,7 @@ struct AugmentOptions {
   int crop_padding = 0;  // pixels added on each side before the crop
   bool horizontal_flip = false;
   int cutout = 0;  // side of the square in pixels
+  bool operator==(const AugmentOptions&) const = default;
 };
 
 class Augmentation {
@@ -34,11 +35,15 @@ class Augmentation {
   static Augmentation none(Normalization normalization, Shape sample_shape);
 
   const Shape& sample_shape() const { return sample_shape_; }
+  // Whether a result is the raw sample.
+  bool is_none() const { return options_ == AugmentOptions() && normalization_.mean.empty(); }
   // From `raw` to `result`, of sample_shape().elements() floats each, which must not overlap.
   void apply(std::int64_t epoch, std::int64_t index, std::span<const float> raw,
              std::span<float> result) const;
 
  private:
+  void normalize(std::span<const float> raw, std::span<float> result) const;
+
   AugmentOptions options_;
   Normalization normalization_;
   Shape sample_shape_;

@@ -147,8 +147,13 @@ void Loader::read_samples(const Chunk& chunk, std::span<float> raw) const {
       if (options_.masking) options_.masking->apply(batch.epoch, index, tokens, labels);
       continue;
     }
-    dataset_.read(index, raw);
-    augmentation_.apply(batch.epoch, index, raw, batch.features.subspan(i * elements_, elements_));
+    const std::span<float> features = batch.features.subspan(i * elements_, elements_);
+    if (augmentation_.is_none()) {
+      dataset_.read(index, features);
+    } else {
+      dataset_.read(index, raw);
+      augmentation_.apply(batch.epoch, index, raw, features);
+    }
     if (dataset_.target_type() == TargetType::kClass) {
       batch.labels[i] = dataset_.label(index);
     } else {

@@ -167,7 +167,7 @@ class Compiler {
       }
       address_[index(state.value)] = {Region::kCommonStates, entry->offset};
       if (state.next == kNoValue || state.next == state.value) continue;
-      address_[index(state.next)] = {Region::kNextCommonStates, entry->offset};
+      address_[index(state.next)] = address_[index(state.value)];
       divided_.insert(state.next);
     }
   }
@@ -548,11 +548,16 @@ std::set<std::string> divided_states(const Graph& lowered) {
     return state_of.contains(id) && !whole.contains(state_of.at(id));
   };
   const std::vector<Phase> phase = phases(lowered);
+  // Every output is the next value of such a state, which takes the place of the old one; so that
+  // no other node reads.
   const auto can_be_divided = [&](const Node& node) {
+    const auto becomes = [&](ValueId id) { return is_divided(id) && state_of.at(id)->next == id; };
+    const auto was = [&](ValueId id) {
+      return !state_of.contains(id) || state_of.at(id)->value != id ||
+             std::ranges::count(node.outputs, state_of.at(id)->next) > 0;
+    };
     return cpu::find_kernel_rule(node.op).make_part != nullptr &&
-           std::ranges::all_of(node.outputs, [&](ValueId id) {
-             return is_divided(id) && state_of.at(id)->next == id;
-           });
+           std::ranges::all_of(node.outputs, becomes) && std::ranges::all_of(node.inputs, was);
   };
   const auto touch = [&](ValueId id) {
     if (state_of.contains(id)) whole.insert(state_of.at(id));

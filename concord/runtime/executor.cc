@@ -62,12 +62,8 @@ void Executor::prepare(Program& program) {
 
 Executor::Bases Executor::bases(const Program& program) const {
   std::byte* const arena = workspace_->memory.data();
-  return {states_.data(),
-          states_.common_data(),
-          states_.next_common_data(),
-          sums_base_,
-          arena + arena_bytes_ + prologues_.at(&program).offset,
-          arena};
+  return {states_.data(), states_.common_data(), sums_base_,
+          arena + arena_bytes_ + prologues_.at(&program).offset, arena};
 }
 
 void Executor::run(const ProgramStep& step, const Bases& bases) {
@@ -153,10 +149,12 @@ bool Executor::sums_are_finite(const Program& program, std::int64_t largest) con
 void Executor::update(Program& program) {
   run_prologue(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;
+  updating_ = true;
   run(program, program.update, timed ? &timing_->update : nullptr);
   // Others read what this rank has updated, and this rank may soon write what they have read.
   if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));
-  states_.take_next();
+  updating_ = false;
+  states_.changed();
 }
 
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {

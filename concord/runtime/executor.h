@@ -74,9 +74,11 @@ class Executor {
   // After reduce(): whether every sum of at most `largest` elements is finite. Loss, statistics,
   // and gradients of biases and norms are; large gradients would cost a trip through memory.
   bool sums_are_finite(const Program& program, std::int64_t largest) const;
-  // Collective where the ranks have memory in common. Where it throws, because another rank has not
-  // done its part, the states are those before the update.
+  // Collective where the ranks have memory in common.
   void update(Program& program);
+  // Whether the states are those before an update or after it. Not so where update() has thrown,
+  // because another rank has not done its part.
+  bool states_are_whole() const { return !updating_; }
 
   // Runs a microbatch, step by step, and describes the first step that makes a number that is not
   // finite from inputs that are: "" when there is none. The sums are not changed.
@@ -106,7 +108,7 @@ class Executor {
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
-  using Bases = std::array<std::byte*, 6>;  // by region
+  using Bases = std::array<std::byte*, 5>;  // by region
 
   Bases bases(const Program& program) const;
   static std::byte* resolve(const Bases& bases, const Address& address) {
@@ -135,6 +137,7 @@ class Executor {
   std::byte* sums_base_ = nullptr;
   std::map<const Program*, Prologue> prologues_;
   std::uint64_t step_ = 0;
+  bool updating_ = false;
   Timing* timing_ = nullptr;
   Trace* trace_ = nullptr;
   std::vector<std::byte*> operands_;

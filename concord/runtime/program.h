@@ -2,14 +2,13 @@
 // idea 3).
 //
 // Each step is a kernel and the addresses of its operands. An address is an offset in a region: the
-// states of this rank; those that it has in common with others, and beside them what these become
-// (state_store.h); the sums (what the leaf_sum nodes read, contiguous, so that adding up leaves
-// is one pass over flat memory); the prologue's memory (the step inputs and what the prologue
-// computes), which is the program's own and keeps its values when other programs run; and the
-// arena, which holds everything else by lifetime. The sums region is rebound from leaf to leaf; the
-// others stay. A view, such as a reshape, has the address of what it views and no step.
-// A program is immutable after compilation except for its kernels' inner state, so it is run by one
-// thread at a time.
+// states of this rank; those that it has in common with others (state_store.h); the sums (what the
+// leaf_sum nodes read, contiguous, so that adding up leaves is one pass over flat memory); the
+// prologue's memory (the step inputs and what the prologue computes), which is the program's own
+// and keeps its values when other programs run; and the arena, which holds everything else by
+// lifetime. The sums region is rebound from leaf to leaf; the others stay. A view, such as a
+// reshape, has the address of what it views and no step. A program is immutable after compilation
+// except for its kernels' inner state, so it is run by one thread at a time.
 #pragma once
 
 #include <memory>
@@ -29,14 +28,7 @@ namespace concord {
 
 class StateStore;
 
-enum class Region : std::uint8_t {
-  kStates,
-  kCommonStates,
-  kNextCommonStates,
-  kSums,
-  kPrologue,
-  kArena
-};
+enum class Region : std::uint8_t { kStates, kCommonStates, kSums, kPrologue, kArena };
 
 struct Address {
   Region region = Region::kArena;

@@ -20,8 +20,7 @@ StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_commo
 }
 
 void StateStore::share(comm::Communicator& ranks) {
-  if (common_bytes_ == 0) return;
-  for (std::byte*& memory : common_) memory = ranks.common(common_bytes_);
+  if (common_bytes_ > 0) common_ = ranks.common(common_bytes_);
 }
 
 const StateStore::Entry* StateStore::find(std::string_view name) const {
@@ -41,12 +40,8 @@ void StateStore::read(const Entry& entry, std::byte* destination) const {
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
   changed();
-  if (!entry.in_common) return to_layout(entry.type, entry.layout, source, address(entry));
-  if (share_.index > 0) return;
-  // Some are never updated.
-  for (std::byte* const memory : common_) {
-    to_layout(entry.type, entry.layout, source, memory + entry.offset);
-  }
+  if (entry.in_common && share_.index > 0) return;
+  to_layout(entry.type, entry.layout, source, address(entry));
 }
 
 OwnedTensor StateStore::read(const Entry& entry) const {

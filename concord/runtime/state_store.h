@@ -4,20 +4,17 @@
 // States lie flat in memory, each in the layout that the first compiled program gave it. Reads and
 // writes are in row-major order whatever that layout is.
 //
-// Ranks that have memory in common may hold states there, once for all of them. Each rank computes
-// its share of what they become, beside what they are: so they are whole whatever happens to a rank
-// meanwhile. When all ranks have done so, the next states take the place of the old ones.
+// Ranks that have memory in common may hold states there, once for all of them, of which each rank
+// updates its share.
 // Thread safety: none added; a snapshot is taken between steps.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "concord/base/share.h"
@@ -47,16 +44,10 @@ class StateStore {
 
   // Whoever writes here says so with changed().
   std::byte* data() const { return memory_.data(); }
-  std::byte* common_data() const { return common_[0]; }
-  std::byte* next_common_data() const { return common_[1]; }
-  std::size_t bytes() const { return memory_.bytes() + 2 * common_bytes_; }
+  std::byte* common_data() const { return common_; }
+  std::size_t bytes() const { return memory_.bytes() + common_bytes_; }
   // Of the states in common, the numbers that this rank updates.
   Share share() const { return share_; }
-  // An update has computed all states.
-  void take_next() {
-    std::swap(common_[0], common_[1]);
-    changed();
-  }
   const std::vector<Entry>& entries() const { return entries_; }
   // Null when there is no state of this name.
   const Entry* find(std::string_view name) const;
@@ -79,11 +70,11 @@ class StateStore {
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
   std::byte* address(const Entry& entry) const {
-    return (entry.in_common ? common_[0] : memory_.data()) + entry.offset;
+    return (entry.in_common ? common_ : memory_.data()) + entry.offset;
   }
 
   Buffer memory_;
-  std::array<std::byte*, 2> common_{};  // the states, and the next ones
+  std::byte* common_ = nullptr;
   std::size_t common_bytes_ = 0;
   Share share_;
   std::uint64_t version_ = 1;

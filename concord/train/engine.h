@@ -107,6 +107,8 @@ class Engine {
   // `flags`: what this rank tells the others; the result has those of all.
   StepResult reduce(std::uint32_t flags = 0);
   void update();
+  // Whether the states are those before a step or after one (Executor::states_are_whole).
+  bool states_are_whole() const { return training_executor_->states_are_whole(); }
 
   // After a reduce() that was not finite: the first state that is not finite, if there is one; else
   // computes the leaves of the step again, watching every op, and describes the first that makes a

@@ -317,6 +317,14 @@ class Training {
   // What was learned so far is saved when the data fails.
   [[noreturn]] void save_and_fail(const Error& error) {
     if (!store_) throw;  // rank 0 saves
+    if (!job_.engine->states_are_whole()) {
+      if (const auto saved = store_->wait()) report(*saved);
+      fail(
+          "{}, and the weights were being updated. --resume continues from the newest checkpoint "
+          "in "
+          "{}",
+          error.what(), RunFolder::checkpoints(job_.config).string());
+    }
     save_last();
     fail("{}. The weights of step {} are saved in {}; --resume continues from there", error.what(),
          progress_.step, RunFolder::checkpoints(job_.config).string());
