@@ -7,22 +7,27 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdlib>
 #include <string>
 
 #include "concord/base/log.h"
+#include "concord/net/join.h"
 #include "concord/net/member.h"
 #include "concord/net/test_transports.h"
 
 namespace concord::net {
 namespace {
 
-void take_place_of_mpi() {
-  const char *const rank = std::getenv("OMPI_COMM_WORLD_RANK"), *const size = std::getenv(
-                                                                    "OMPI_COMM_WORLD_SIZE");
-  if (rank == nullptr || size == nullptr) return;
-  setenv("CONCORD_RANK", rank, 1);
-  setenv("CONCORD_RANKS", size, 1);
+std::unique_ptr<Transport> join(const std::string& name) {
+  constexpr double kSeconds = 60;
+  const Deadline deadline = Deadline::in(kSeconds);
+  if (const auto member = Member::from_environment()) {  // started by a test
+    StoreClient store(member->secret, member->store, deadline);
+    return make_transport(name, {.rank = member->rank, .size = member->size}, store, deadline);
+  }
+  const std::optional<Membership> member = join_job(kSeconds);
+  if (!member) fail("nobody has started this as one rank of many");
+  return make_transport(name, {.rank = member->rank, .size = member->size}, *member->store,
+                        deadline);
 }
 
 void run(Transport& transport, const std::string& what) {
@@ -52,12 +57,7 @@ int main(int count, char** arguments) {
   using namespace concord::net;
   try {
     if (count != 3) concord::fail("usage: transport_rank TRANSPORT WHAT");
-    take_place_of_mpi();
-    const Member member = Member::from_environment().value();
-    const concord::Deadline deadline = concord::Deadline::in(60);
-    StoreClient store(member.secret, member.store, deadline);
-    const auto transport =
-        make_transport(arguments[1], {.rank = member.rank, .size = member.size}, store, deadline);
+    const auto transport = join(arguments[1]);
     run(*transport, arguments[2]);
   } catch (const std::exception& error) {
     concord::log("{}", error.what());

@@ -31,7 +31,7 @@ std::string full_name(const CLI::App& command) {
 
 std::string listed_commands(const CLI::App& command) {
   std::string text;
-  for (const CLI::App* known : command.get_subcommands({})) {
+  for (const CLI::App* known : shown_commands(command)) {
     text += (text.empty() ? "" : ", ") + known->get_name();
   }
   return text;
@@ -45,7 +45,7 @@ std::string unknown_word(const CLI::App& command, const std::string& word) {
       for (const std::string& name : known->get_lnames()) names.push_back("--" + name);
     }
   } else {
-    for (const CLI::App* known : command.get_subcommands({})) names.push_back(known->get_name());
+    for (const CLI::App* known : shown_commands(command)) names.push_back(known->get_name());
   }
   const std::string what = option          ? "unknown option"
                            : names.empty() ? "unexpected argument"
@@ -58,7 +58,8 @@ std::string unknown_word(const CLI::App& command, const std::string& word) {
 
 std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = named_command(app);
-  const std::vector<std::string> rest = app.remaining(true);
+  std::vector<std::string> rest = app.remaining(true);
+  std::erase(rest, "--");
   if (!rest.empty()) return unknown_word(command, rest.front());
   if (!command.get_subcommands({}).empty()) {
     return fmt::format("expected one of the commands {}", listed_commands(command));
@@ -70,6 +71,10 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
 
 }  // namespace
 
+std::vector<const CLI::App*> shown_commands(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App* command) { return !command->get_group().empty(); });
+}
+
 std::unique_ptr<CLI::App> make_app() {
   auto app = std::make_unique<CLI::App>(
       "Trains neural networks in parallel. Commands print help and examples with --help.",
@@ -80,6 +85,8 @@ std::unique_ptr<CLI::App> make_app() {
   app->get_formatter()->label("SUBCOMMAND", "COMMAND");
   app->get_formatter()->label("Subcommands", "Commands");
   add_train(*app);
+  add_launch(*app);
+  add_preflight(*app);
   add_eval(*app);
   add_predict(*app);
   add_info(*app);
@@ -110,22 +117,29 @@ void secure_standard_streams() {
   }
 }
 
+void parse(CLI::App& app, std::vector<std::string> words) {
+  std::ranges::reverse(words);  // as CLI11 takes them
+  try {
+    app.parse(std::move(words));
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    throw Exit(app.exit(wanted));
+  } catch (const CLI::ParseError& error) {
+    log("{}\ntry \"{} --help\"", usage_message(app, error), full_name(named_command(app)));
+    throw Exit(2);
+  }
+}
+
 int run(int argc, char** argv) {
   secure_standard_streams();
   const std::unique_ptr<CLI::App> app = make_app();
   try {
     try {
-      app->parse(argc, argv);
-    } catch (const CLI::Success& wanted) {  // --help, --version
-      app->exit(wanted);
+      parse(*app, {argv + std::min(argc, 1), argv + argc});
+    } catch (const Exit& exit) {
+      if (exit.code != 0) return exit.code;
     }
     if (std::fflush(stdout) != 0) fail("cannot write to standard output: {}", std::strerror(errno));
     return 0;
-  } catch (const CLI::ParseError& error) {
-    log("{}\ntry \"{} --help\"", usage_message(*app, error), full_name(named_command(*app)));
-    return 2;
-  } catch (const Exit& exit) {
-    return exit.code;
   } catch (const std::bad_alloc&) {
     log("out of memory; a smaller train.microbatch, and a smaller data.prefetch, need less");
     return 1;

@@ -25,10 +25,19 @@ struct Exit {
 // The whole tree of commands; parsing runs the one that is named.
 std::unique_ptr<CLI::App> make_app();
 
+// The commands below `app` but for those that Concord alone calls.
+std::vector<const CLI::App*> shown_commands(const CLI::App& app);
+
+// Parses the words and runs the command that they name. Throws Exit after help, and after words
+// that are not understood, which it reports.
+void parse(CLI::App& app, std::vector<std::string> words);
+
 // Parses, runs, reports errors, and returns the exit code.
 int run(int argc, char** argv);
 
 void add_train(CLI::App& app);
+void add_launch(CLI::App& app);
+void add_preflight(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_info(CLI::App& app);

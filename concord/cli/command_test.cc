@@ -51,15 +51,15 @@ TEST_F(Command, HelpNamesEveryCommandAndGoesToStandardOutput) {
   const Outcome help = run("--help");
   EXPECT_EQ(help.code, 0);
   EXPECT_EQ(help.err, "");
-  for (const char* name :
-       {"train", "eval", "predict", "info", "tokenize", "bench", "doctor", "completion"}) {
+  for (const char* name : {"train", "launch", "preflight", "eval", "predict", "info", "tokenize",
+                           "bench", "doctor", "completion"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + name + " "));
   }
 }
 
 TEST_F(Command, HelpOfEachCommandHasAnExample) {
-  for (const std::string name : {"train", "eval", "predict", "info", "tokenize", "bench",
-                                 "bench step", "doctor", "completion"}) {
+  for (const std::string name : {"train", "launch", "preflight", "eval", "predict", "info",
+                                 "tokenize", "bench", "bench step", "doctor", "completion"}) {
     const Outcome help = run(name + " --help");
     EXPECT_EQ(help.code, 0) << name;
     EXPECT_THAT(help.out, HasSubstr("Example")) << name;
@@ -75,7 +75,7 @@ TEST_F(Command, VersionIsPrinted) {
 
 TEST_F(Command, UsageErrorsExitWithTwoAndNameTheNearest) {
   const std::pair<const char*, const char*> cases[] = {
-      {"", "concord: expected one of the commands train, eval, "},
+      {"", "concord: expected one of the commands train, launch, "},
       {"trian small.toml", "concord: unknown command \"trian\"; did you mean \"train\"?\n"},
       {"train", "concord: CONFIG.toml is required\n"},
       {"train small.toml --jsn", "concord: unknown option \"--jsn\"; did you mean \"--json\"?\n"},
@@ -361,7 +361,7 @@ TEST_F(Command, BenchStepRunsProductsAlone) {
 
 std::vector<const CLI::App*> all_commands(const CLI::App& app) {
   std::vector<const CLI::App*> result = {&app};
-  for (const CLI::App* command : app.get_subcommands({})) {
+  for (const CLI::App* command : shown_commands(app)) {
     for (const CLI::App* below : all_commands(*command)) result.push_back(below);
   }
   return result;

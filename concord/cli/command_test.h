@@ -13,6 +13,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "concord/base/file.h"
 
@@ -29,6 +30,23 @@ struct Outcome {
   }
 };
 
+// The processes that `parent` has started, in the order in which it has.
+inline std::vector<pid_t> children_of(pid_t parent) {
+  std::istringstream text(read_file("/proc/" + std::to_string(parent) + "/task/" +
+                                    std::to_string(parent) + "/children"));
+  std::vector<pid_t> children;
+  for (pid_t child; text >> child;) children.push_back(child);
+  return children;
+}
+
+// Whether it ends within a few seconds.
+inline bool comes_to_an_end(pid_t process) {
+  for (int waited = 0; waited < 500 && kill(process, 0) == 0; ++waited) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return kill(process, 0) != 0;
+}
+
 // The folder holds `small.toml`.
 class CommandTest : public testing::Test {
  protected:
@@ -41,7 +59,8 @@ class CommandTest : public testing::Test {
   ~CommandTest() override { std::filesystem::remove_all(folder_); }
 
   std::string shell(const std::string& words) const {
-    return "cd '" + folder_.string() + "' && exec '" CONCORD_COMMAND "' " + words +
+    const std::string folder = "'" + folder_.string() + "'";
+    return "cd " + folder + " && TMPDIR=" + folder + " exec '" CONCORD_COMMAND "' " + words +
            " >out 2>err </dev/null";
   }
 
@@ -52,12 +71,24 @@ class CommandTest : public testing::Test {
 
   Outcome run(const std::string& words) const { return outcome(std::system(shell(words).c_str())); }
 
+  // A shell's script, in which "$concord" is the command.
+  Outcome run_script(const std::string& script) const {
+    const std::filesystem::path path = folder_ / "script";
+    write_file_atomically(path, "concord='" CONCORD_COMMAND "'\n" + script);
+    return outcome(std::system(("cd '" + folder_.string() + "' && TMPDIR='" + folder_.string() +
+                                "' exec sh script >out 2>err </dev/null")
+                                   .c_str()));
+  }
+
   // Starts the command and waits until it has said `word` on standard error; it must not end
   // before.
   pid_t start(const std::string& words, const std::string& word) const {
+    return start_shell(shell(words), word);
+  }
+  pid_t start_shell(const std::string& script, const std::string& word) const {
     const pid_t child = fork();
     if (child == 0) {
-      execl("/bin/sh", "sh", "-c", shell(words).c_str(), nullptr);
+      execl("/bin/sh", "sh", "-c", script.c_str(), nullptr);
       _exit(127);
     }
     siginfo_t end{};

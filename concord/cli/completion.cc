@@ -16,7 +16,7 @@ std::string joined(const std::vector<std::string>& words) {
 
 std::vector<std::string> command_names(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  for (const CLI::App* command : shown_commands(app)) names.push_back(command->get_name());
   return names;
 }
 
@@ -36,7 +36,7 @@ struct Place {
 
 std::vector<Place> places(const CLI::App& app, const std::string& path = "") {
   std::vector<Place> result = {{path, &app}};
-  for (const CLI::App* command : app.get_subcommands({})) {
+  for (const CLI::App* command : shown_commands(app)) {
     const std::string below = path.empty() ? command->get_name() : path + " " + command->get_name();
     for (Place& place : places(*command, below)) result.push_back(std::move(place));
   }
@@ -84,8 +84,7 @@ std::string completion_function(const CLI::App& app) {
     for (const std::string& word : positional_words(place)) words.push_back(word);
     for (const std::string& option : option_names(*place.command)) words.push_back(option);
     // Files are offered where no command is expected.
-    const bool files =
-        place.command->get_subcommands({}).empty() && positional_words(place).empty();
+    const bool files = shown_commands(*place.command).empty() && positional_words(place).empty();
     cases += fmt::format("    \"{}\") words=\"{}\"{} ;;\n", place.path, joined(words),
                          files ? " files=yes" : "");
   }
@@ -136,7 +135,7 @@ std::string fish_completion(const CLI::App& app) {
       "complete -c concord -f\n";
   for (const Place& place : places(app)) {
     const std::string condition = fish_condition(place.path);
-    for (const CLI::App* command : place.command->get_subcommands({})) {
+    for (const CLI::App* command : shown_commands(*place.command)) {
       text += fmt::format("complete -c concord -n '{}' -a {} -d '{}'\n", condition,
                           command->get_name(), description(command->get_description()));
     }

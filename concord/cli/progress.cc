@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <map>
 #include <string_view>
 #include <vector>
 
 #include "concord/base/clock.h"
 #include "concord/cli/units.h"
+#include "concord/net/lines.h"
 
 namespace concord::cli {
 namespace {
@@ -125,8 +128,26 @@ std::string format_evaluation(const train::Progress& progress,
                             format_duration(evaluation.seconds));
 }
 
+std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks) {
+  std::int64_t all = 0;
+  std::map<std::int64_t, std::vector<int>, std::greater<>> ranks_by_leaves;
+  for (std::size_t rank = 0; rank < leaves_of_ranks.size(); ++rank) {
+    all += leaves_of_ranks[rank];
+    ranks_by_leaves[leaves_of_ranks[rank]].push_back(static_cast<int>(rank));
+  }
+  std::vector<std::string> pieces;
+  for (const auto& [each, list] : ranks_by_leaves) {
+    pieces.push_back(fmt::format("{} {} {}{}", net::named(list), list.size() == 1 ? "has" : "have",
+                                 each, list.size() == 1 ? "" : " each"));
+  }
+  return fmt::format("leaves {}: {}", all, joined(pieces, ", "));
+}
+
 void ProgressObserver::started(const train::RunStart& run) {
   run_ = run;
+  if (!options_.job.empty()) {
+    print_line(options_.job + "; " + format_leaves(run.leaves_of_ranks));
+  }
   print_line(fmt::format("{}: {} parameters, {} training and {} test samples", run.model,
                          run.parameters, run.train_samples, run.test_samples));
   const std::string ranks = run.ranks == 1 ? "" : fmt::format("ranks {} of ", run.ranks);
@@ -140,7 +161,7 @@ void ProgressObserver::started(const train::RunStart& run) {
 }
 
 void ProgressObserver::stepped(const train::Progress& progress) {
-  if (options_.terminal) {
+  if (options_.terminal >= 0) {
     redraw(progress);
   } else if (options_.log_every > 0 && progress.step % options_.log_every == 0) {
     print_line(format_log_line(progress, run_));
@@ -169,10 +190,19 @@ void ProgressObserver::print_line(const std::string& text) {
 void ProgressObserver::redraw(const train::Progress& progress) {
   const double now = now_seconds();
   if (now - drawn_at_ < kRedrawSeconds && progress.step < progress.total_steps) return;
+  if (is_held_up()) return;
   drawn_at_ = now;
   drawn_ = true;
   fmt::print(options_.stream, "\r{}\033[K", format_progress(progress, run_, width()));
   std::fflush(options_.stream);
+}
+
+// Whoever passes the stream on to the terminal is stopped: the pipe between is left for plain
+// lines.
+bool ProgressObserver::is_held_up() const {
+  const int stream = fileno(options_.stream);
+  int unread = 0;
+  return stream != options_.terminal && ioctl(stream, FIONREAD, &unread) == 0 && unread > 0;
 }
 
 // Asked each time, so that a resized window is followed. The last column stays free: a character
@@ -180,7 +210,7 @@ void ProgressObserver::redraw(const train::Progress& progress) {
 int ProgressObserver::width() const {
   constexpr int kUsual = 80;
   winsize size{};
-  const bool known = ioctl(fileno(options_.stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  const bool known = ioctl(options_.terminal, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
   return (known ? size.ws_col : kUsual) - 1;
 }
 

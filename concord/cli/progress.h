@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "concord/train/trainer.h"
 
@@ -21,12 +22,16 @@ std::string format_log_line(const train::Progress& progress, const train::RunSta
 // "epoch 2, step 938: test loss 0.312, accuracy 89.10 %, 10000 samples in 1.2 s"
 std::string format_evaluation(const train::Progress& progress, const train::Evaluation& evaluation);
 
+// Which rank computes which leaves: "leaves 8: ranks 0-3 have 2 each".
+std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks);
+
 class ProgressObserver final : public train::TrainObserver {
  public:
   struct Options {
     std::FILE* stream = stderr;
-    bool terminal = false;        // whether the stream is one: a live line in place of plain ones
+    int terminal = -1;            // that shows the stream: a live line in place of plain ones
     std::int64_t log_every = 50;  // steps between two plain lines; 0: none
+    std::string job;              // who trains: "4 ranks by Open MPI on 1 host"; "": this process
   };
   explicit ProgressObserver(const Options& options) : options_(options) {}
   ~ProgressObserver() override { erase(); }
@@ -44,6 +49,7 @@ class ProgressObserver final : public train::TrainObserver {
  private:
   void print_line(const std::string& text);
   void redraw(const train::Progress& progress);
+  bool is_held_up() const;
   int width() const;
 
   Options options_;

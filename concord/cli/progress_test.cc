@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 namespace concord::cli {
 namespace {
@@ -122,8 +123,13 @@ std::size_t occurrences(const std::string& text, const std::string& part) {
   return count;
 }
 
+TEST(Progress, TellsWhichRankHasHowManyLeaves) {
+  EXPECT_EQ(format_leaves({2, 2, 2, 2}), "leaves 8: ranks 0-3 have 2 each");
+  EXPECT_EQ(format_leaves({1, 1, 2}), "leaves 4: rank 2 has 2, ranks 0-1 have 1 each");
+}
+
 TEST(ProgressObserver, WritesPlainLinesEveryFewStepsWhereThereIsNoTerminal) {
-  const std::string text = written({.terminal = false, .log_every = 100}, 300);
+  const std::string text = written({.log_every = 100}, 300);
   EXPECT_EQ(occurrences(text, "epoch 2/3 step "), 3U);
   EXPECT_EQ(occurrences(text, "test loss 0.5"), 1U);
   EXPECT_EQ(occurrences(text, "\r"), 0U);
@@ -132,7 +138,7 @@ TEST(ProgressObserver, WritesPlainLinesEveryFewStepsWhereThereIsNoTerminal) {
 }
 
 TEST(ProgressObserver, RedrawsOneLineSparinglyAndErasesItBeforeOthers) {
-  const std::string text = written({.terminal = true, .log_every = 1}, 300);
+  const std::string text = written({.terminal = STDERR_FILENO, .log_every = 1}, 300);
   EXPECT_LT(occurrences(text, "loss 0.4321"), 100U) << "300 steps take far less than 10 seconds";
   EXPECT_THAT(text, HasSubstr("\r\033[Kepoch 2, step 301: test loss 0.5"));
 }

@@ -39,15 +39,6 @@ dir = "run"
 )") {}
 };
 
-// The processes that `parent` has started, in the order in which it has.
-std::vector<pid_t> children_of(pid_t parent) {
-  std::istringstream text(read_file("/proc/" + std::to_string(parent) + "/task/" +
-                                    std::to_string(parent) + "/children"));
-  std::vector<pid_t> children;
-  for (pid_t child; text >> child;) children.push_back(child);
-  return children;
-}
-
 TEST_F(Ranks, AnyNumberOfThemComputesTheSameBits) {
   const Outcome alone = run("train small.toml --json");
   ASSERT_EQ(alone.code, 0) << alone.err;
@@ -65,6 +56,40 @@ TEST_F(Ranks, AnyNumberOfThemComputesTheSameBits) {
   const Outcome other =
       run("train small.toml --json --ranks 2 --set train.seed=2 --set output.dir=r");
   EXPECT_NE(other.last_line()["weights_hash"], alone.last_line()["weights_hash"]);
+}
+
+TEST_F(Ranks, LaunchRunsAnyWordsOfTrain) {
+  const Outcome ranks = run("train small.toml --ranks 2 --json --set 'model.hidden=[16, 8]'");
+  const Outcome launched =
+      run("launch -n 2 -- train small.toml --set 'model.hidden=[16, 8]' --set output.dir=other "
+          "--json");
+  ASSERT_EQ(launched.code, 0) << launched.err;
+  EXPECT_EQ(launched.last_line()["weights_hash"], ranks.last_line()["weights_hash"]);
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"launch -n 2", "concord: COMMAND is required\ntry \"concord launch --help\"\n"},
+      {"launch -n x -- train small.toml", "concord: --ranks: Value x not in range 1 to 256\n"},
+      {"launch -n 2 -- trian", "concord: unknown command \"trian\"; did you mean \"train\"?\n"},
+      {"launch -n 2 -- train small.toml --jsn", "concord: unknown option \"--jsn\"; did you mean"},
+  };
+  for (const auto& [words, message] : mistakes) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.code, 2) << words;
+    EXPECT_THAT(outcome.err, testing::StartsWith(message)) << words;
+  }
+  EXPECT_THAT(run("launch -n 2 -- doctor").err, HasSubstr("expected train or preflight"));
+  EXPECT_THAT(run("launch -- train small.toml").err, HasSubstr("give --ranks N or --hosts"));
+  EXPECT_THAT(run("launch -n 2 -- train small.toml --ranks 2").err, HasSubstr("leave out --ranks"));
+}
+
+TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
+  const Outcome outcome = run("train small.toml --ranks 3 --set model.weights=absent");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("absent"));
+  EXPECT_EQ(outcome.err.find("absent"), outcome.err.rfind("absent")) << outcome.err;
+  const std::string logs = outcome.err.substr(outcome.err.rfind(" in ") + 4);
+  const std::filesystem::path folder = logs.substr(0, logs.size() - 1);
+  EXPECT_THAT(read_file(folder / "rank2.log"), HasSubstr("absent"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
 }
 
 TEST_F(Ranks, LeavesAndBucketsOfAnySizeComputeTheSameBits) {
@@ -193,10 +218,7 @@ TEST_F(Ranks, NoneOutlivesTheProcessThatStartedThem) {
   kill(launcher, SIGKILL);
   end_of(launcher);
   for (const pid_t rank : ranks) {
-    for (int waited = 0; waited < 500 && kill(rank, 0) == 0; ++waited) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+    EXPECT_TRUE(comes_to_an_end(rank)) << "process " << rank << " is left";
   }
 }
 

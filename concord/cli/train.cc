@@ -12,10 +12,12 @@
 #include "concord/base/log.h"
 #include "concord/cli/command.h"
 #include "concord/cli/progress.h"
+#include "concord/cli/ranks.h"
 #include "concord/cli/results.h"
 #include "concord/comm/shared_memory_communicator.h"
-#include "concord/net/launch.h"
+#include "concord/net/join.h"
 #include "concord/net/member.h"
+#include "concord/net/process.h"
 #include "concord/train/trainer.h"
 
 namespace concord::cli {
@@ -53,9 +55,9 @@ void request_stop(int signal) {
   }
 }
 
-void handle_signals(const std::optional<net::Member>& member) {
-  if (member) {
-    says_that_it_stops = member->rank == 0;
+void handle_signals(const comm::Communicator* ranks) {
+  if (ranks != nullptr) {
+    says_that_it_stops = ranks->is_first();
     deaf_seconds = 2;  // it may be told twice, by who started it and by who told that one
   }
   for (const int signal : {SIGINT, SIGTERM}) {
@@ -65,19 +67,9 @@ void handle_signals(const std::optional<net::Member>& member) {
   std::signal(SIGPIPE, SIG_IGN);  // whoever read the progress is gone; training goes on
 }
 
-// As a word of a shell's command line.
-std::string shell_word(const std::string& word) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 std::string resume_command(const ConfigArguments& arguments, int ranks) {
-  std::string command = "concord train " + shell_word(arguments.file);
-  for (const std::string& text : arguments.overrides) command += " --set " + shell_word(text);
+  std::string command = "concord train " + net::shell_word(arguments.file);
+  for (const std::string& text : arguments.overrides) command += " --set " + net::shell_word(text);
   if (ranks > 1) command += fmt::format(" --ranks {}", ranks);
   return command + " --resume";
 }
@@ -87,23 +79,15 @@ class QuietObserver : public train::TrainObserver {
   void message(const std::string& text) override { log("{}", text); }
 };
 
-// The same command once for each rank; returns the exit code of all.
-int launch_ranks(const TrainArguments& arguments) {
-  std::vector<std::string> command = {"/proc/self/exe", "train", arguments.config.file};
+void launch_training(const TrainArguments& arguments, const Config& config) {
+  std::vector<std::string> words = {"train", arguments.config.file};
   for (const std::string& text : arguments.config.overrides) {
-    command.insert(command.end(), {"--set", text});
+    words.insert(words.end(), {"--set", text});
   }
-  if (arguments.resume) command.emplace_back("--resume");
-  if (arguments.quiet) command.emplace_back("--quiet");
-  if (arguments.json) command.emplace_back("--json");
-  std::signal(SIGPIPE, SIG_IGN);
-  return net::launch({.ranks = arguments.ranks, .command = command});
-}
-
-std::unique_ptr<comm::Communicator> join_ranks(const net::Member& member) {
-  constexpr double kTimeoutSeconds = 300;
-  net::StoreClient store(member.secret, member.store, Deadline::in(kTimeoutSeconds));
-  return comm::join_by_shared_memory({member.rank, member.size, kTimeoutSeconds}, store);
+  if (arguments.resume) words.emplace_back("--resume");
+  if (arguments.quiet) words.emplace_back("--quiet");
+  if (arguments.json) words.emplace_back("--json");
+  RanksArguments{.ranks = arguments.ranks}.launch(words, config.output.dir);
 }
 
 // A rank that is not the first: it says only what went wrong with itself.
@@ -118,13 +102,12 @@ void follow(const Config& config, const train::TrainRequest& request) {
 
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
-  if (arguments.ranks > 1) {
-    if (const int code = launch_ranks(arguments)) throw Exit(code);
-    return;
-  }
-  const std::optional<net::Member> member = net::Member::from_environment();
-  handle_signals(member);
-  const std::unique_ptr<comm::Communicator> ranks = member ? join_ranks(*member) : nullptr;
+  if (arguments.ranks > 1) return launch_training(arguments, config);
+  const double timeout = config.parallel.timeout_seconds;
+  const std::optional<net::Membership> job = net::join_job(timeout);
+  const std::unique_ptr<comm::Communicator> ranks =
+      job ? comm::join_by_shared_memory({job->rank, job->size, timeout}, *job->store) : nullptr;
+  handle_signals(ranks.get());
   const train::TrainRequest request{
       .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks.get()};
   if (ranks != nullptr && !ranks->is_first()) return follow(config, request);
@@ -134,8 +117,9 @@ void run_train(const TrainArguments& arguments) {
     QuietObserver quiet;
     summary = train::train(config, request, quiet);
   } else {
-    ProgressObserver progress(
-        {.terminal = isatty(STDERR_FILENO) == 1, .log_every = config.train.log_every});
+    ProgressObserver progress({.terminal = net::shown_on_terminal(),
+                               .log_every = config.train.log_every,
+                               .job = job ? job->description() : ""});
     summary = train::train(config, request, progress);
   }
   if (summary.interrupted) {

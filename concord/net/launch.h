@@ -1,26 +1,39 @@
-// Starts the ranks of a job as processes of this machine and watches over them.
+// Starts the ranks of a job and watches over them.
 //
-// Rank 0 has this process's terminal and standard streams. What the others write appears on
-// standard error line by line, equal lines of several ranks as one ("ranks 1-3: ..."). Each rank
-// may run on its share of the cores, equally many for each. SIGINT and SIGTERM are passed on to
-// every rank. When one fails the others get time to end by themselves, and rank 0 to save; then
-// they are killed. So they are when this process ends.
+// They run on this machine, or on hosts where an agent is started (agent.h). Rank 0 has this
+// process's standard output, and of this machine also its input. What the ranks write to standard
+// error appears on this process's (console.h), and is kept in files where the job fails. SIGINT and
+// SIGTERM are passed on to every rank. When one fails the others get time to end by themselves, and
+// rank 0 to save; then they are killed. So they are when this process ends.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
 namespace concord::net {
 
-struct LaunchOptions {
+struct HostRanks {
+  std::string host;
   int ranks = 1;
+};
+// "a:2,b" -> 2 ranks on a, 1 on b; an IPv6 address stands in brackets. Throws Error.
+std::vector<HostRanks> parse_hosts(const std::string& text);
+
+struct LaunchOptions {
+  int ranks = 1;                     // of this machine
+  std::vector<HostRanks> hosts;      // in place of it, ranks in their order; empty: none
+  std::string address;               // of this machine, for the hosts; "": one that all reach
+  std::vector<std::string> program;  // runs a command on a host: `PROGRAM HOST COMMAND`
+  std::string version;               // that agents must have
   std::vector<std::string> command;  // the program's path and its arguments
+  std::filesystem::path directory;   // of the job: where it exists, logs are kept in it
   double first_grace_seconds = 900;  // for rank 0, once a rank has failed
   double grace_seconds = 20;         // for the others, once rank 0 has ended besides
 };
 
 // Returns when all ranks have ended: 0, or the exit code of the first that failed (128 and the
-// signal where one ended it, which the log says). Throws Error when they cannot be started.
+// signal where one ended it, which is said). Throws Error when they cannot be started.
 int launch(const LaunchOptions& options);
 
 }  // namespace concord::net

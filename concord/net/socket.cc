@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -109,6 +111,26 @@ std::string to_string(const Endpoint& endpoint) {
   return fmt::format("{}{}{}:{}", is_v6 ? "[" : "", endpoint.host, is_v6 ? "]" : "", endpoint.port);
 }
 
+std::vector<std::string> own_addresses() {
+  ifaddrs* first = nullptr;
+  if (getifaddrs(&first) != 0) fail("cannot list network interfaces: {}", reason(errno));
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> list(first, &freeifaddrs);
+  std::vector<std::string> addresses;
+  for (const ifaddrs* entry = list.get(); entry != nullptr; entry = entry->ifa_next) {
+    if (entry->ifa_addr == nullptr) continue;
+    const int family = entry->ifa_addr->sa_family;
+    if ((entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (family == AF_INET) {
+      addresses.push_back(endpoint_of(entry->ifa_addr, sizeof(sockaddr_in)).host);
+    } else if (family == AF_INET6) {
+      const auto& address = *reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr);
+      if (IN6_IS_ADDR_LINKLOCAL(&address.sin6_addr)) continue;
+      addresses.push_back(endpoint_of(entry->ifa_addr, sizeof(sockaddr_in6)).host);
+    }
+  }
+  return addresses;
+}
+
 Socket listen_on(const Endpoint& endpoint) {
   const Addresses addresses = resolve(endpoint);
   Socket listener = open_socket(*addresses, SOCK_NONBLOCK);
@@ -128,7 +150,7 @@ Socket listen_on(const Endpoint& endpoint) {
 Endpoint local_endpoint(const Socket& socket) { return endpoint_by(getsockname, socket); }
 Endpoint remote_endpoint(const Socket& socket) { return endpoint_by(getpeername, socket); }
 
-Socket connect_to(const Endpoint& endpoint, Deadline deadline) {
+Socket connect_to(const Endpoint& endpoint, Deadline deadline, Tries tries) {
   const Addresses addresses = resolve(endpoint);
   for (;;) {
     std::vector<std::string> answers;
@@ -145,7 +167,7 @@ Socket connect_to(const Endpoint& endpoint, Deadline deadline) {
           "{}: {}", to_string(endpoint_of(address->ai_addr, address->ai_addrlen)), reason(error)));
     }
     constexpr double kPause = 0.02;
-    if (deadline.seconds_left() < kPause) {
+    if (tries == Tries::kOnce || deadline.seconds_left() < kPause) {
       fail("could not connect to {} within {:.3g} s ({})", to_string(endpoint),
            deadline.seconds_given(), fmt::join(answers, "; "));
     }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "concord/base/deadline.h"
 #include "concord/base/descriptor.h"
@@ -24,6 +25,10 @@ struct Endpoint {
 // "127.0.0.1:4711", "[::1]:4711"
 std::string to_string(const Endpoint& endpoint);
 
+// Numeric addresses of this machine's network interfaces that are up, without those that only it
+// reaches itself (loopback) or that need an interface to be named (link-local).
+std::vector<std::string> own_addresses();
+
 // Listens on one address, never on all of them unless it is told so ("0.0.0.0", "::"). Port 0 takes
 // a free one. Throws Error where the address is not this machine's or the port is taken.
 Socket listen_on(const Endpoint& endpoint);
@@ -32,8 +37,9 @@ Endpoint local_endpoint(const Socket& socket);
 Endpoint remote_endpoint(const Socket& socket);
 
 // Tries every address of the host, again and again until the deadline: whoever listens there may
-// not have begun to. Throws Error that says what each address answered last.
-Socket connect_to(const Endpoint& endpoint, Deadline deadline);
+// not have begun to; or each of them once. Throws Error that says what each address answered last.
+enum class Tries { kUntilDeadline, kOnce };
+Socket connect_to(const Endpoint& endpoint, Deadline deadline, Tries tries = Tries::kUntilDeadline);
 
 // All bytes, or Error: the deadline has passed, or the other end has closed.
 void send_all(const Socket& socket, std::span<const std::byte> bytes, Deadline deadline);

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <list>
 #include <map>
 #include <optional>
@@ -16,6 +18,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/log.h"
+#include "concord/net/introduction.h"
 
 // A request: its size, what is asked ('s'et, 'g'et, 'a'dd), the size of the key, the key, the
 // value. An answer: its size, the value. Sizes are 4 bytes, counts 8, in the order of x86 and ARM.
@@ -25,7 +28,6 @@ namespace {
 
 using Role = Challenge::Role;
 
-constexpr std::string_view kGreeting = "CONCORD1";
 constexpr std::size_t kNonce = sizeof(Challenge::Nonce), kProof = sizeof(Challenge::Proof);
 constexpr std::size_t kLongestRequest = 5 + StoreClient::kLongestKey + StoreClient::kLongestValue;
 constexpr double kHandshakeSeconds = 5;
@@ -70,21 +72,30 @@ struct Request {
 // One thread that waits for all connections at once.
 class StoreServer::Loop {
  public:
-  Loop(const Secret& secret, const Endpoint& at)
-      : secret_(secret),
-        listener_(listen_on(at)),
-        endpoint_(local_endpoint(listener_)),
-        wake_(eventfd(0, EFD_CLOEXEC)) {
+  Loop(const Secret& secret, std::span<const Endpoint> at)
+      : secret_(secret), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (!wake_.is_open()) fail("eventfd failed: {}", std::strerror(errno));
+    for (const Endpoint& endpoint : at) {
+      listeners_.push_back(listen_on(endpoint));
+      endpoints_.push_back(local_endpoint(listeners_.back()));
+    }
     thread_ = std::thread([this] { run(); });
   }
   ~Loop() {
-    const std::uint64_t one = 1;
-    CONCORD_CHECK(write(wake_.descriptor(), &one, sizeof one) == sizeof one);
+    ends_ = true;
+    wake();
     thread_.join();
   }
 
-  const Endpoint& endpoint() const { return endpoint_; }
+  const std::vector<Endpoint>& endpoints() const { return endpoints_; }
+
+  void listen_only_at(std::vector<std::string> kept) {
+    {
+      const std::lock_guard lock(mutex_);
+      kept_ = std::move(kept);
+    }
+    wake();
+  }
 
  private:
   struct Connection {
@@ -98,10 +109,30 @@ class StoreServer::Loop {
     bool is_done = false;
   };
 
+  void wake() const {
+    const std::uint64_t one = 1;
+    CONCORD_CHECK(write(wake_.descriptor(), &one, sizeof one) == sizeof one);
+  }
+
+  // After wake(). False at the end.
+  bool go_on() {
+    std::uint64_t wakes = 0;
+    CONCORD_CHECK(::read(wake_.descriptor(), &wakes, sizeof wakes) == sizeof wakes);
+    if (ends_) return false;
+    const std::lock_guard lock(mutex_);
+    const auto is_kept = [&](const Socket& listener) {
+      return std::ranges::count(kept_, to_string(local_endpoint(listener))) > 0;
+    };
+    // Of none at all something has changed their names on the way: then all stay.
+    if (std::ranges::any_of(listeners_, is_kept)) std::erase_if(listeners_, std::not_fn(is_kept));
+    return true;
+  }
+
   void run() {
     for (;;) {
-      std::vector<pollfd> entries = {{wake_.descriptor(), POLLIN, 0},
-                                     {listener_.descriptor(), POLLIN, 0}};
+      std::vector<pollfd> entries = {{wake_.descriptor(), POLLIN, 0}};
+      for (const Socket& listener : listeners_)
+        entries.push_back({listener.descriptor(), POLLIN, 0});
       Deadline next = Deadline::never();
       for (const Connection& c : connections_) {
         const bool writes = !c.out.empty();
@@ -113,8 +144,7 @@ class StoreServer::Loop {
         log("the rendezvous store ends: poll failed: {}", std::strerror(errno));
         return;
       }
-      if (entries[0].revents != 0) return;
-      auto entry = entries.begin() + 2;
+      auto entry = entries.begin() + 1 + std::ssize(listeners_);
       for (Connection& c : connections_) {
         if (entry->revents & (POLLIN | POLLHUP | POLLERR)) receive(c);
         if (!c.out.empty()) send_out(c);
@@ -122,14 +152,22 @@ class StoreServer::Loop {
         ++entry;
       }
       connections_.remove_if([](const Connection& c) { return c.is_done; });
-      if (entries[1].revents != 0) accept_one();
+      for (std::size_t i = 0; i < listeners_.size(); ++i) {
+        if (entries[1 + i].revents != 0) accept_one(listeners_[i]);
+      }
+      if (entries[0].revents != 0 && !go_on()) return;
     }
   }
 
-  void accept_one() {
-    Socket socket(accept4(listener_.descriptor(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  void accept_one(const Socket& listener) {
+    Socket socket(accept4(listener.descriptor(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket.is_open()) {
-      // No descriptor is left, perhaps: the one that waits makes poll return at once.
+      if ((errno == EMFILE || errno == ENFILE) && !std::exchange(is_full_, true)) {
+        log("the rendezvous store at {} cannot let in another rank: {}; raise the limit (ulimit "
+            "-n)",
+            to_string(endpoints_.front()), std::strerror(errno));
+      }
+      // The one that waits makes poll return at once.
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
       return;
     }
@@ -147,7 +185,8 @@ class StoreServer::Loop {
   }
 
   void refuse(Connection& c, std::string_view why) {
-    log("the rendezvous store at {} refused {}: {}", to_string(endpoint_), to_string(c.from), why);
+    log("the rendezvous store at {} refused {}: {}", to_string(endpoints_.front()),
+        to_string(c.from), why);
     c.is_done = true;
   }
 
@@ -236,9 +275,13 @@ class StoreServer::Loop {
   }
 
   const Secret secret_;
-  const Socket listener_;
-  const Endpoint endpoint_;
-  const Socket wake_;
+  const Descriptor wake_;
+  std::vector<Socket> listeners_;
+  std::vector<Endpoint> endpoints_;
+  std::atomic<bool> ends_ = false;
+  std::mutex mutex_;
+  std::vector<std::string> kept_;
+  bool is_full_ = false;
   std::list<Connection> connections_;
   std::map<std::string, std::string> values_;
   std::map<std::string, std::int64_t> counts_;
@@ -246,33 +289,57 @@ class StoreServer::Loop {
 };
 
 StoreServer::StoreServer(const Secret& secret, const Endpoint& at)
+    : StoreServer(secret, std::span(&at, 1)) {}
+StoreServer::StoreServer(const Secret& secret, std::span<const Endpoint> at)
     : loop_(std::make_unique<Loop>(secret, at)) {}
 StoreServer::~StoreServer() = default;
-const Endpoint& StoreServer::endpoint() const { return loop_->endpoint(); }
+const std::vector<Endpoint>& StoreServer::endpoints() const { return loop_->endpoints(); }
+void StoreServer::listen_only_at(std::vector<std::string> kept) {
+  loop_->listen_only_at(std::move(kept));
+}
 
 StoreClient::StoreClient(const Secret& secret, const Endpoint& server, Deadline deadline)
-    : socket_(connect_to(server, deadline)),
-      server_(to_string(server)),
-      own_address_(local_endpoint(socket_).host) {
-  std::array<std::byte, kGreeting.size()> greeting;
-  Challenge challenge{.client = Challenge::random_nonce()};
-  receive_all(socket_, greeting, deadline);
-  if (!std::ranges::equal(greeting, bytes_of(kGreeting))) {
-    fail("what answers at {} is no rendezvous store of this version of Concord", server_);
+    : StoreClient(secret, std::span(&server, 1), deadline) {}
+
+StoreClient::StoreClient(const Secret& secret, std::span<const Endpoint> servers,
+                         Deadline deadline) {
+  if (servers.size() == 1) {
+    connect(secret, servers[0], deadline, Tries::kUntilDeadline);
+    return;
   }
-  receive_all(socket_, challenge.server, deadline);
-  Challenge::Proof proof = challenge.proof(secret, Role::kClient);
-  send_all(socket_, challenge.client, deadline);
-  send_all(socket_, proof, deadline);
+  constexpr double kTrySeconds = 2;
+  for (;;) {
+    std::string answers;
+    for (const Endpoint& server : servers) {
+      const double seconds = std::min(kTrySeconds, deadline.seconds_left());
+      try {
+        connect(secret, server, Deadline::in(seconds), Tries::kOnce);
+        return;
+      } catch (const Error& error) {
+        answers += (answers.empty() ? "" : "; ") + std::string(error.what());
+      }
+    }
+    if (deadline.has_passed()) fail("no rendezvous store of this job answers: {}", answers);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+bool StoreClient::is_answered(const Secret& secret, const Endpoint& server, Deadline deadline) {
   try {
-    receive_all(socket_, proof, deadline);
-  } catch (const Error& error) {
-    fail("the rendezvous store at {} did not accept this job's secret ({})", server_, error.what());
+    const Socket socket = connect_to(server, deadline, Tries::kOnce);
+    introduce_to_server(socket, secret, "", deadline);
+    return true;
+  } catch (const Error&) {
+    return false;
   }
-  if (!challenge.proves(secret, Role::kServer, proof)) {
-    fail("the rendezvous store at {} does not know this job's secret: it belongs to another job",
-         server_);
-  }
+}
+
+void StoreClient::connect(const Secret& secret, const Endpoint& server, Deadline deadline,
+                          Tries tries) {
+  socket_ = connect_to(server, deadline, tries);
+  server_ = to_string(remote_endpoint(socket_));
+  own_address_ = local_endpoint(socket_).host;
+  introduce_to_server(socket_, secret, "the rendezvous store at " + server_, deadline);
 }
 
 std::string StoreClient::ask(char what, std::string_view key, std::string_view value,

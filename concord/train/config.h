@@ -133,6 +133,7 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::vector<std::int64_t> leaves;
   std::int64_t bucket_bytes = std::int64_t{8} << 20;
+  double timeout_seconds = 300;
   bool operator==(const ParallelConfig&) const = default;
 };
 

@@ -320,6 +320,10 @@ std::vector<ConfigKey> make_keys() {
           parallel.bucket_bytes, between(1, 1099511627776),
           "gradients that ranks sum together, as soon as backpropagation has computed "
           "them; results do not depend on it"),
+      CONCORD_CONFIG_KEY(parallel.timeout_seconds,
+                         (ConfigLimit{.minimum = 0, .maximum = 1e6, .open_minimum = true}),
+                         "seconds for which ranks wait for one that does not come, or does not go "
+                         "on; then the job ends"),
 
       CONCORD_CONFIG_KEY(output.dir, kAny,
                          "the folder for checkpoints, weights and metrics; empty: `runs/` and the "

@@ -271,6 +271,16 @@ std::int64_t Engine::microbatches_per_leaf() const {
 
 std::int64_t Engine::microbatches() const { return options_.leaves * microbatches_per_leaf(); }
 
+std::vector<std::int64_t> Engine::leaves_of_ranks() const {
+  std::vector<std::int64_t> leaves;
+  const int ranks = options_.ranks->size();
+  for (int rank = 0; rank < ranks; ++rank) {
+    const auto [first, end] = leaves_of_rank(options_, rank, ranks);
+    leaves.push_back(end - first);
+  }
+  return leaves;
+}
+
 data::Slice Engine::slice_of(std::int64_t count) const {
   return {std::min(count, first_leaf_ * leaf_size()), std::min(count, end_leaf_ * leaf_size())};
 }

@@ -143,6 +143,7 @@ class Engine {
   const KernelPolicy& policy() const { return options_.policy; }
   const Program& training_program() const { return training_.at(options_.microbatch)->program; }
   std::int64_t leaves() const { return options_.leaves; }
+  std::vector<std::int64_t> leaves_of_ranks() const;
   std::int64_t microbatch_size() const { return options_.microbatch; }
   std::int64_t batch() const { return options_.batch; }
   comm::Communicator& ranks() const { return *options_.ranks; }

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "concord/base/error.h"
@@ -21,22 +23,49 @@ std::filesystem::path prepare(const Config& config) {
   return directory;
 }
 
-}  // namespace
-
-RunLock::RunLock(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) fail("cannot create output.dir {}: {}", directory.string(), error.message());
-  const std::filesystem::path path = directory / "lock";
-  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) fail("cannot create {}: {}", path.string(), std::strerror(errno));
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
-  ::close(descriptor_);
-  fail("another run is training into {}; wait for it to end, or choose another output.dir",
-       directory.string());
+// Whether the path leads to the open file.
+bool names(const std::filesystem::path& path, const Descriptor& file) {
+  struct stat at, open;
+  return ::stat(path.c_str(), &at) == 0 && ::fstat(file.descriptor(), &open) == 0 &&
+         at.st_dev == open.st_dev && at.st_ino == open.st_ino;
 }
 
-RunLock::~RunLock() { ::close(descriptor_); }
+bool holds_one_file(const std::filesystem::path& folder) {
+  std::error_code error;
+  const std::filesystem::directory_iterator entries(folder, error);
+  return !error && std::distance(begin(entries), end(entries)) == 1;
+}
+
+}  // namespace
+
+RunLock::RunLock(const std::filesystem::path& directory) : path_(directory / "lock") {
+  for (std::filesystem::path folder = directory; !folder.empty() && !file_exists(folder);
+       folder = folder.parent_path()) {
+    created_.push_back(folder);
+  }
+  do {
+    std::error_code error;
+    std::filesystem::create_directories(directory, error);
+    if (error) fail("cannot create output.dir {}: {}", directory.string(), error.message());
+    descriptor_ = Descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    if (!descriptor_.is_open()) fail("cannot create {}: {}", path_.string(), std::strerror(errno));
+    if (::flock(descriptor_.descriptor(), LOCK_EX | LOCK_NB) != 0) {
+      fail("another run is training into {}; wait for it to end, or choose another output.dir",
+           directory.string());
+    }
+  } while (!names(path_, descriptor_));  // who held it before may have just removed it
+}
+
+RunLock::~RunLock() {
+  std::error_code ignored;
+  for (const std::filesystem::path& folder : created_) {
+    if (folder == created_.front()) {
+      std::filesystem::remove(folder / "checkpoints", ignored);  // where it is empty
+      if (holds_one_file(folder)) std::filesystem::remove(path_, ignored);
+    }
+    std::filesystem::remove(folder, ignored);
+  }
+}
 
 RunFolder::RunFolder(const Config& config, std::int64_t first_step)
     : directory_(prepare(config)), metrics_(directory_ / "metrics.jsonl", first_step) {

@@ -11,7 +11,9 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "concord/base/descriptor.h"
 #include "concord/formats/json_lines.h"
 #include "concord/formats/tensorboard.h"
 #include "concord/runtime/trace.h"
@@ -24,14 +26,17 @@ namespace concord::train {
 // when destroyed and when the process ends, however it ends.
 class RunLock {
  public:
-  // Throws Error when another run holds the folder, or it cannot be created.
+  // Throws Error when another run holds the folder, or it cannot be created. When destroyed,
+  // folders that it has created and that are still empty are removed.
   explicit RunLock(const std::filesystem::path& directory);
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
  private:
-  int descriptor_ = -1;
+  std::filesystem::path path_;
+  std::vector<std::filesystem::path> created_;  // the innermost first
+  Descriptor descriptor_;
 };
 
 class RunFolder {

@@ -266,6 +266,7 @@ class Training {
                        .leaves = engine.leaves(),
                        .microbatch = engine.microbatch_size(),
                        .ranks = ranks_.size(),
+                       .leaves_of_ranks = engine.leaves_of_ranks(),
                        .threads = engine.policy().threads,
                        .precision = engine.precision(),
                        .first_step = progress_.step,

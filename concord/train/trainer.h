@@ -29,6 +29,7 @@ struct RunStart {
   std::int64_t leaves = 0;
   std::int64_t microbatch = 0;
   int ranks = 1;
+  std::vector<std::int64_t> leaves_of_ranks;
   int threads = 0;  // of each rank
   DType precision = DType::kF32;
   std::int64_t first_step = 0;  // 0, or where a resumed run continues

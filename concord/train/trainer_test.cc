@@ -556,6 +556,12 @@ TEST_F(TrainerTest, OneRunAtATimeHasTheFolder) {
   EXPECT_NE(error_of(config("a")).find("another run"), std::string::npos);
 }
 
+TEST_F(TrainerTest, AStartThatFailsLeavesNoFolder) {
+  const std::string error = error_of(config("runs/none"), true);
+  EXPECT_NE(error.find("nothing to resume"), std::string::npos) << error;
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "runs"));
+}
+
 TEST_F(TrainerTest, CategoricalColumnsAreNamedInTheConfiguration) {
   std::filesystem::create_directories(directory_);
   write_file_atomically(directory_ / "t.csv",
