@@ -17,7 +17,8 @@ std::string Rendezvous::of(int rank) {
   try {
     return store_.get(key(rank), deadline_);
   } catch (const Error& error) {
-    throw PeerError(rank, fmt::format("rank {} did not come: {}", rank, error.what()));
+    throw PeerError(rank, PeerError::Kind::kLate,
+                    fmt::format("rank {} did not come: {}", rank, error.what()));
   }
 }
 

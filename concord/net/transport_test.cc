@@ -62,6 +62,18 @@ std::vector<std::string> run_threads(const std::string& transport, int size,
   return outcomes;
 }
 
+// Before memory goes that a transport may still write to.
+class Closing {
+ public:
+  explicit Closing(Transport& transport) : transport_(transport) {}
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+  ~Closing() { transport_.close(); }
+
+ private:
+  Transport& transport_;
+};
+
 // A program that ends with its owner.
 class Program {
  public:
@@ -138,11 +150,11 @@ TEST_P(Transports, TwoOfOneJobAreApart) {
 TEST_P(Transports, MessagesOfAnotherLengthAreNamed) {
   for (const std::size_t sent : {0, 63, 65}) {
     const auto outcomes = run_threads(GetParam(), 2, [&](Transport& transport) {
-      Bytes message(64), next(sent);
+      Bytes message(64), next(sent), answer(1);
+      const Closing closing(transport);
       if (transport.rank() == 1) {
         const Request first = transport.send(0, next);
         transport.send(0, message);
-        Bytes answer(1);
         transport.wait(transport.receive(0, answer), Deadline::in(0.1));
         transport.wait(first, Deadline::in(0.1));
       } else {
@@ -184,6 +196,7 @@ TEST_P(Transports, AnInterruptedWaitSaysWhy) {
   const auto outcomes = run_threads(GetParam(), 2, [](Transport& transport) {
     if (transport.rank() == 1) return std::this_thread::sleep_for(std::chrono::milliseconds(400));
     Bytes message(1);
+    const Closing closing(transport);
     const Request request = transport.receive(1, message);
     const double start = now_seconds();
     std::thread other([&] {
@@ -202,6 +215,7 @@ TEST_P(Transports, AnInterruptedWaitSaysWhy) {
 TEST_P(Transports, ARankThatSendsNothingIsNamed) {
   const auto outcomes = run_threads(GetParam(), 3, [](Transport& transport) {
     Bytes message(24);
+    const Closing closing(transport);
     if (transport.rank() == 2) {
       std::this_thread::sleep_for(std::chrono::milliseconds(600));
     } else {
@@ -215,6 +229,7 @@ TEST_P(Transports, ARankThatSendsNothingIsNamed) {
 TEST_P(Transports, ARankThatTakesNothingIsNamed) {
   const auto outcomes = run_threads(GetParam(), 2, [](Transport& transport) {
     const Bytes message(64 << 20);
+    const Closing closing(transport);
     if (transport.rank() == 1) {
       std::this_thread::sleep_for(std::chrono::milliseconds(600));
     } else {
@@ -257,6 +272,7 @@ TEST_P(Transports, AProcessThatIsKilledIsNamedAtOnce) {
                                        : "before it sent 67108864 bytes to rank 0"));
     EXPECT_LT(now_seconds() - start, 5);
     EXPECT_THAT([&] { transport->send(1, byte); }, ThrowsMessage<PeerError>(error));
+    transport->close();
   }
 }
 
@@ -270,6 +286,7 @@ TEST_P(Transports, AProcessThatIsStoppedIsNamedByTheDeadline) {
   const Request request = transport->receive(1, byte);
   EXPECT_EQ(error_of_rank_1([&] { transport->wait(request, Deadline::in(0.3)); }),
             "rank 1 did not send 1 bytes to rank 0 within 0.3 s");
+  transport->close();
 }
 
 TEST(Transport, AnUnknownNameListsTheKnown) {
