@@ -22,8 +22,8 @@ std::string Rendezvous::of(int rank) {
   }
 }
 
-std::string Rendezvous::key(int rank) const {
-  return fmt::format("{} {} of rank {}", name_, count_, rank);
-}
+std::string Rendezvous::name() const { return fmt::format("{} {}", name_, count_); }
+
+std::string Rendezvous::key(int rank) const { return fmt::format("{} of rank {}", name(), rank); }
 
 }  // namespace concord::net
