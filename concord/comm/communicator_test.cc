@@ -2,19 +2,19 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
 #include <bit>
-#include <csignal>
 #include <functional>
 #include <thread>
 
+#include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/comm/shared_memory_communicator.h"
 #include "concord/comm/test_communicators.h"
 #include "concord/comm/transport_communicator.h"
+#include "concord/net/member.h"
+#include "concord/net/test_program.h"
 
 namespace concord::comm {
 namespace {
@@ -259,51 +259,68 @@ TEST_P(Ranks, AbortEndsTheOthersWithItsReason) {
               testing::ElementsAre("rank 2: the data is gone", "rank 2: the data is gone", ""));
 }
 
-// Nothing of the tests goes on in a child.
-template <typename Body>
-[[noreturn]] void run_in_child(Body body) {
-  try {
-    body();
-  } catch (const std::exception&) {
-    _exit(1);
-  }
-  _exit(0);
-}
-
-// A process that is killed, where the others wait for it.
-TEST_P(Ranks, ARankThatEndsIsNamedAtOnce) {
-  const Job job{{GetParam()}};
-  const pid_t child = fork();
-  if (child == 0) {
-    run_in_child([&] {
-      job.join(1, 2)->any_of(0);
-      raise(SIGKILL);
-    });
-  }
-  const Rank ranks = job.join(0, 2);
-  ranks->any_of(0);
-  ranks->set_step(5);
-  try {
-    ranks->any_of(0);
-    ADD_FAILURE() << "the call returned";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr(fmt::format("rank 1 (process {}", child)));
-    EXPECT_THAT(error.what(), HasSubstr(") has ended before the agreement of step 5"));
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  EXPECT_TRUE(WIFSIGNALED(status));
-}
-
-TEST_P(Ranks, ARankThatEndsAfterItsLastCallTroublesNobody) {
-  for (int round = 0; round < 20; ++round) {
+// Ranks that are processes of their own; the first are threads of this one.
+class Processes : public Ranks {
+ protected:
+  // The outcomes of ranks 0 to size - 2, which do `body`; the last one does `what` (test_rank.cc).
+  static std::vector<std::string> run(int size, const std::string& what, double timeout_seconds,
+                                      const std::function<void(Communicator&)>& body) {
     const Job job{{GetParam()}};
-    const pid_t child = fork();
-    if (child == 0) run_in_child([&] { job.join(1, 2)->any_of(0); });
-    job.join(0, 2)->any_of(0);
-    int status = 0;
-    waitpid(child, &status, 0);
-    EXPECT_EQ(status, 0);
+    const net::Member member{size - 1, size, {job.server.endpoint()}, job.secret};
+    net::Program last({CONCORD_TEST_RANK, GetParam(), what}, member.to_environment());
+    std::vector<std::string> outcomes(static_cast<std::size_t>(size - 1));
+    std::vector<std::thread> ranks;
+    for (int rank = 0; rank < size - 1; ++rank) {
+      ranks.emplace_back([&, rank] {
+        try {
+          body(*job.join(rank, size, timeout_seconds).communicator);
+        } catch (const Error& error) {
+          outcomes[static_cast<std::size_t>(rank)] = error.what();
+        }
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    return outcomes;
+  }
+  static void agree_and_reduce(Communicator& ranks) {
+    ranks.any_of(0);
+    ranks.set_step(5);
+    std::vector<float> values(1 << 20);
+    ranks.run(all_reduce(values, values, "fc.weight"));
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, Processes, testing::Values("direct", "shm", "gloo"),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(Processes, OneThatIsKilledIsNamedAtOnce) {
+  const double start = now_seconds();
+  const auto outcomes = run(3, "agree-die", 20, agree_and_reduce);
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 2 (process "));
+  EXPECT_THAT(outcomes[0], HasSubstr(") has ended before the all-reduce of fc.weight of step 5"));
+  EXPECT_EQ(outcomes[1], outcomes[0]);
+  EXPECT_LT(now_seconds() - start, 10);
+}
+
+TEST_P(Processes, OneThatIsStoppedIsNamedByTheDeadline) {
+  const auto outcomes = run(3, "agree-stop", 1, agree_and_reduce);
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 2 (process "));
+  EXPECT_THAT(outcomes[0],
+              HasSubstr("did not come to the all-reduce of fc.weight of step 5 within 1 s"));
+  EXPECT_EQ(outcomes[1], outcomes[0]);
+}
+
+TEST_P(Processes, OneThatEndsAfterItsLastCallTroublesNobody) {
+  for (int round = 0; round < 5; ++round) {
+    const auto outcomes = run(3, "agree", 20, [](Communicator& ranks) { ranks.any_of(0); });
+    EXPECT_THAT(outcomes, Each(""));
+  }
+}
+
+TEST(Communicator, RanksUnderMpirunAddUpByMpi) {
+  if (std::string(CONCORD_MPIRUN).empty()) GTEST_SKIP() << "MPI was not there to build with";
+  for (const int size : {2, 3, 8}) {
+    const net::Outcome outcome = net::run_under_mpirun(size, "mpi", "collectives");
+    EXPECT_EQ(outcome.code, 0) << size << ": " << outcome.said;
   }
 }
 
