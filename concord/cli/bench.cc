@@ -7,6 +7,7 @@
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
 #include "concord/cli/command.h"
+#include "concord/cli/ranks.h"
 #include "concord/cli/units.h"
 #include "concord/kernels/cpu/peak.h"
 #include "concord/train/job.h"
@@ -17,13 +18,29 @@ namespace {
 
 struct BenchArguments {
   ConfigArguments config;
+  RanksArguments ranks;
   int steps = 20;
   bool by_layer = false;
   int runs_alone = 0;
   bool json = false;
 };
 
-nlohmann::json to_json(const train::StepBenchmark& result, DType precision, double peak) {
+std::vector<std::string> words_of(const BenchArguments& arguments) {
+  std::vector<std::string> words = {"bench", "step", arguments.config.file, "--steps",
+                                    std::to_string(arguments.steps)};
+  for (const std::string& text : arguments.config.overrides) {
+    words.insert(words.end(), {"--set", text});
+  }
+  if (arguments.by_layer) words.emplace_back("--by-layer");
+  if (arguments.runs_alone > 0) {
+    words.insert(words.end(), {"--alone", std::to_string(arguments.runs_alone)});
+  }
+  if (arguments.json) words.emplace_back("--json");
+  return words;
+}
+
+nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& engine,
+                       double peak) {
   nlohmann::json by_op = nlohmann::json::array();
   double all = 0;
   for (const train::OpTime& time : result.by_op) all += time.seconds;
@@ -36,8 +53,9 @@ nlohmann::json to_json(const train::StepBenchmark& result, DType precision, doub
     if (!time.layer.empty()) by_op.back()["layer"] = time.layer;
   }
   nlohmann::json json = {{"steps", result.steps},
+                         {"ranks", engine.ranks().size()},
                          {"threads", compute_threads()},
-                         {"precision", to_string(precision)},
+                         {"precision", to_string(engine.precision())},
                          {"step_seconds", result.step_seconds},
                          {"fastest_seconds", result.fastest_seconds},
                          {"slowest_seconds", result.slowest_seconds},
@@ -51,19 +69,31 @@ nlohmann::json to_json(const train::StepBenchmark& result, DType precision, doub
     json["products_alone_seconds"] = result.products_alone_seconds;
     json["efficiency"] = result.products_alone_seconds / result.step_seconds;
   }
+  if (engine.ranks().size() > 1) {
+    json["communication_seconds"] = result.communication_seconds;
+    json["exposed_seconds"] = result.exposed_seconds;
+  }
   return json;
 }
 
-void print_text(const train::StepBenchmark& result, DType precision, double peak) {
+void print_text(const train::StepBenchmark& result, const train::Engine& engine, double peak) {
+  const int ranks = engine.ranks().size();
+
   fmt::print(
       "step             {} (median of {}; {} to {}, quartiles {} apart)\n"
       "samples          {}/s\n"
-      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({})\n\n",
+      "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({}{})\n\n",
       format_duration(result.step_seconds), result.steps, format_duration(result.fastest_seconds),
       format_duration(result.slowest_seconds), format_percent(result.spread),
       format_count(result.samples_per_second), format_count(result.flops_per_second),
-      to_string(precision), format_percent(result.flops_per_second / peak), format_count(peak),
+      to_string(engine.precision()), format_percent(result.flops_per_second / peak),
+      format_count(peak), ranks == 1 ? "" : counted(ranks, "rank") + " of ",
       counted(compute_threads(), "thread"));
+  if (ranks > 1) {
+    fmt::print("communication    {} a step, of which rank 0 waits for {}\n\n",
+               format_duration(result.communication_seconds),
+               format_duration(result.exposed_seconds));
+  }
   if (result.products_alone_seconds > 0) {
     fmt::print(
         "efficiency       {}: matrix products, convolutions and, whole, attention and linear\n"
@@ -82,14 +112,17 @@ void print_text(const train::StepBenchmark& result, DType precision, double peak
 }
 
 void run_step(const BenchArguments& arguments) {
-  const train::Job job = train::open_job(arguments.config.load());
-  const double peak = cpu::measure_peak_flops();
+  const Config config = arguments.config.load();
+  if (arguments.ranks.are_given()) return arguments.ranks.launch(words_of(arguments), "");
+  const JoinedRanks ranks = join_ranks(config.parallel.timeout_seconds);
+  const train::Job job = train::open_job(config, {}, ranks.communicator.get());
+  const double peak = cpu::measure_peak_flops() * job.engine->ranks().size();
   const auto loader = job.train_loader(0, std::numeric_limits<std::int64_t>::max());
   // Full batches alone: a shorter one, at an epoch's end, would be another measurement.
   const auto next_batch = [&] {
     for (int tries = 0; tries < 2; ++tries) {
-      const train::Samples samples = train::samples_of(loader->next());
-      if (samples.count == job.engine->batch()) return samples;
+      const data::Batch& batch = loader->next();
+      if (batch.step_count == job.engine->batch()) return train::samples_of(batch);
     }
     fail("the training set holds {} samples; measuring needs a full batch of {} (train.batch)",
          job.train_set->size(), job.engine->batch());
@@ -98,10 +131,11 @@ void run_step(const BenchArguments& arguments) {
                                                              {.steps = arguments.steps,
                                                               .by_layer = arguments.by_layer,
                                                               .runs_alone = arguments.runs_alone});
+  if (!job.engine->ranks().is_first()) return;
   if (arguments.json) {
-    print_json(to_json(result, job.engine->precision(), peak));
+    print_json(to_json(result, *job.engine, peak));
   } else {
-    print_text(result, job.engine->precision(), peak);
+    print_text(result, *job.engine, peak);
   }
 }
 
@@ -111,10 +145,12 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed on this machine");
   bench->require_subcommand(1);
   bench->footer("Example:\n  concord bench step run.toml");
+  add_bench_collective(*bench);
   CLI::App* command =
       bench->add_subcommand("step", "Time training steps, in all and by kind of op");
   const auto arguments = std::make_shared<BenchArguments>();
   arguments->config.add_to(*command);
+  arguments->ranks.add_to(*command);
   command->add_option("--steps", arguments->steps, "Steps that are timed")
       ->type_name("N")
       ->check(CLI::Range(1, 1000000))
@@ -132,7 +168,8 @@ void add_bench(CLI::App& app) {
       "\n"
       "Examples:\n"
       "  concord bench step run.toml\n"
-      "  concord bench step run.toml --set train.threads=1 --steps 50 --json");
+      "  concord bench step run.toml --set train.threads=1 --steps 50 --json\n"
+      "  concord bench step run.toml --ranks 2");
   command->callback([arguments] { run_step(*arguments); });
 }
 

@@ -43,6 +43,7 @@ void add_predict(CLI::App& app);
 void add_info(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_bench_collective(CLI::App& bench);
 void add_trace(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_completion(CLI::App& app);

@@ -16,23 +16,21 @@ struct LaunchArguments {
   std::vector<std::string> words;
 };
 
-// The words are then understood, and nothing is run.
-void forget_callbacks(CLI::App& app) {
-  for (CLI::App* command : app.get_subcommands({})) {
-    command->callback(nullptr);
-    forget_callbacks(*command);
-  }
-}
+// Thrown where words are understood, before the command that they name is run.
+struct Understood {};
 
 // Where the logs of a job may be kept; "" for none. A mistake in its words is told here, once.
 std::string directory_of(const std::vector<std::string>& words) {
   const std::unique_ptr<CLI::App> app = make_app();
-  forget_callbacks(*app);
-  parse(*app, words);
+  app->parse_complete_callback([] { throw Understood(); });
+  try {
+    parse(*app, words);
+  } catch (const Understood&) {
+  }
   const CLI::App& command = *app->get_subcommands().front();
-  if (command.get_name() == "preflight") return "";
+  if (command.get_name() == "preflight" || command.get_name() == "bench") return "";
   if (command.get_name() != "train") {
-    fail("concord {} is nothing that several ranks do; expected train or preflight",
+    fail("concord {} is nothing that several ranks do; expected train, bench or preflight",
          command.get_name());
   }
   if (command.count("--ranks") > 0) {
@@ -56,7 +54,7 @@ void add_launch(CLI::App& app) {
   CLI::App* command = app.add_subcommand("launch", "Run a command as several ranks");
   const auto arguments = std::make_shared<LaunchArguments>();
   arguments->ranks.add_to(*command);
-  command->add_option("COMMAND", arguments->words, "train or preflight, and its arguments")
+  command->add_option("COMMAND", arguments->words, "train, bench or preflight, and its arguments")
       ->required()
       ->type_name("");
   command->footer(

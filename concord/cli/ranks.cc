@@ -4,6 +4,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "concord/comm/shared_memory_communicator.h"
 #include "concord/net/environment.h"
 #include "concord/net/launch.h"
 #include "concord/net/process.h"
@@ -60,6 +61,15 @@ void RanksArguments::launch(const std::vector<std::string>& words,
   options.command.insert(options.command.end(), words.begin(), words.end());
   std::signal(SIGPIPE, SIG_IGN);  // whoever read the progress is gone; the ranks go on
   if (const int code = net::launch(options)) throw Exit(code);
+}
+
+JoinedRanks join_ranks(double timeout_seconds) {
+  JoinedRanks ranks{.job = net::join_job(timeout_seconds), .communicator = nullptr};
+  if (ranks.job) {
+    ranks.communicator = comm::join_by_shared_memory(
+        {ranks.job->rank, ranks.job->size, timeout_seconds}, *ranks.job->store);
+  }
+  return ranks;
 }
 
 }  // namespace concord::cli

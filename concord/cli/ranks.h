@@ -1,10 +1,14 @@
 // Commands that start ranks.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "concord/cli/command.h"
+#include "concord/comm/communicator.h"
+#include "concord/net/join.h"
 
 namespace concord::cli {
 
@@ -19,5 +23,14 @@ struct RanksArguments {
   // where one fails.
   void launch(const std::vector<std::string>& words, const std::string& directory) const;
 };
+
+// The job of which this process is a rank, and what it does with the others. Null where it is
+// alone.
+struct JoinedRanks {
+  std::optional<net::Membership> job;
+  std::unique_ptr<comm::Communicator> communicator;
+};
+// Collective. Throws Error where one does not come before the timeout.
+JoinedRanks join_ranks(double timeout_seconds);
 
 }  // namespace concord::cli

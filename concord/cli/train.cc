@@ -14,8 +14,6 @@
 #include "concord/cli/progress.h"
 #include "concord/cli/ranks.h"
 #include "concord/cli/results.h"
-#include "concord/comm/shared_memory_communicator.h"
-#include "concord/net/join.h"
 #include "concord/net/member.h"
 #include "concord/net/process.h"
 #include "concord/train/trainer.h"
@@ -103,10 +101,7 @@ void follow(const Config& config, const train::TrainRequest& request) {
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
   if (arguments.ranks > 1) return launch_training(arguments, config);
-  const double timeout = config.parallel.timeout_seconds;
-  const std::optional<net::Membership> job = net::join_job(timeout);
-  const std::unique_ptr<comm::Communicator> ranks =
-      job ? comm::join_by_shared_memory({job->rank, job->size, timeout}, *job->store) : nullptr;
+  const auto [job, ranks] = join_ranks(config.parallel.timeout_seconds);
   handle_signals(ranks.get());
   const train::TrainRequest request{
       .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks.get()};

@@ -293,6 +293,11 @@ void ConfigBuilder::set_usual_options() {
   set("optimizer.decoupled", optimizer.decoupled, usual.decoupled);
   set("optimizer.beta2", optimizer.beta2, usual.beta2);
   set("optimizer.epsilon", optimizer.epsilon, usual.epsilon);
+  ParallelConfig& parallel = config_.parallel;
+  if (parallel.sync == "diloco") {
+    set("parallel.outer_learning_rate", parallel.outer_learning_rate, 0.7);
+    set("parallel.outer_momentum", parallel.outer_momentum, 0.9);
+  }
   ModelConfig& model = config_.model;
   if (model.name == "gpt" || model.name == "bert" || model.name == "vit") {
     // Heads out of range are a problem of their own.

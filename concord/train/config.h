@@ -133,6 +133,11 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::vector<std::int64_t> leaves;
   std::int64_t bucket_bytes = std::int64_t{8} << 20;
+  std::string sync = "all_reduce";
+  std::int64_t local_steps = 8;
+  std::int64_t local_after = 0;
+  double outer_learning_rate = 1;
+  double outer_momentum = 0;
   double timeout_seconds = 300;
   bool operator==(const ParallelConfig&) const = default;
 };

@@ -320,6 +320,21 @@ std::vector<ConfigKey> make_keys() {
           parallel.bucket_bytes, between(1, 1099511627776),
           "gradients that ranks sum together, as soon as backpropagation has computed "
           "them; results do not depend on it"),
+      CONCORD_CONFIG_KEY(
+          parallel.sync, one_of({"all_reduce", "local", "diloco"}),
+          "`all_reduce`: every step sums the gradients of all ranks, and results do not "
+          "depend on their number. Otherwise ranks take parallel.local_steps steps of "
+          "their own and go on from the mean of their weights: at once (`local`; SlowMo "
+          "with parallel.outer_momentum), or by Nesterov's momentum (`diloco`)"),
+      CONCORD_CONFIG_KEY(parallel.local_steps, kPositiveCount,
+                         "steps that each rank takes by itself"),
+      CONCORD_CONFIG_KEY(parallel.local_after, kCount,
+                         "the first so many steps end in the mean each (post-local SGD)"),
+      CONCORD_CONFIG_KEY(
+          parallel.outer_learning_rate, kPositive,
+          "α, the rate at which the weights follow the mean. Default for diloco: 0.7"),
+      CONCORD_CONFIG_KEY(parallel.outer_momentum, kBelowOne,
+                         "β, the momentum over the means; 0: none. Default for diloco: 0.9"),
       CONCORD_CONFIG_KEY(parallel.timeout_seconds,
                          (ConfigLimit{.minimum = 0, .maximum = 1e6, .open_minimum = true}),
                          "seconds for which ranks wait for one that does not come, or does not go "
@@ -571,8 +586,8 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.log_every",
                                         "train.eval_every_epochs",
                                         "train.checkpoint_every_steps"};
-  return name.starts_with("output.") || name.starts_with("parallel.") ||
-         std::ranges::find(kFree, name) != std::end(kFree);
+  return name.starts_with("output.") || name == "parallel.leaves" ||
+         name == "parallel.bucket_bytes" || std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {
@@ -627,6 +642,9 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"schedule.final_learning_rate_fraction"},
        {"schedule.name", {"cosine", "linear", "polynomial", "one_cycle"}}},
       {{"schedule.power"}, {"schedule.name", {"polynomial"}}},
+      {{"parallel.local_steps", "parallel.local_after", "parallel.outer_learning_rate",
+        "parallel.outer_momentum"},
+       {"parallel.sync", {"local", "diloco"}}},
       {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
        {"schedule.name", {"one_cycle"}}},
   };

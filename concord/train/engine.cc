@@ -163,8 +163,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
   Graph lowered = lower(build(options_.microbatch), options_.policy,
-                        lower_options(options_.recompute), &passes);
-  const bool shares_states = options_.ranks->size() > 1 && options_.ranks->has_common_memory();
+                        lower_options(options_.recompute, sums_over_ranks()), &passes);
+  const bool shares_states = sums_over_ranks() && options_.ranks->has_common_memory();
   states_ = std::make_unique<StateStore>(
       lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
       shares_states ? Share{options_.ranks->rank(), options_.ranks->size()} : Share());
@@ -182,8 +182,10 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   other_executor_ = std::make_unique<Executor>(*states_, workspace);
   if (options_.ranks->size() > 1) {
     const std::int64_t parts = microbatches_per_leaf();
-    training_executor_->join(*options_.ranks,
-                             LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1));
+    if (!options_.local) {
+      training_executor_->join(*options_.ranks,
+                               LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1));
+    }
     other_executor_->join(*options_.ranks,
                           LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false));
   }
@@ -286,8 +288,8 @@ data::Slice Engine::slice_of(std::int64_t count) const {
 }
 
 // The first program chooses the layouts of the states.
-LowerOptions Engine::lower_options(Recompute recompute) const {
-  LowerOptions lowering{.mesh = {{{"data", options_.ranks->size()}}},
+LowerOptions Engine::lower_options(Recompute recompute, bool over_ranks) const {
+  LowerOptions lowering{.mesh = {{{"data", over_ranks ? options_.ranks->size() : 1}}},
                         .precision = options_.precision,
                         .recompute = recompute,
                         .layouts = {.microbatches = microbatches()}};
@@ -298,7 +300,7 @@ LowerOptions Engine::lower_options(Recompute recompute) const {
 Engine::Compiled& Engine::training(std::int64_t samples) {
   auto& compiled = training_[samples];
   if (compiled == nullptr) {
-    LowerOptions lowering = lower_options(options_.recompute);
+    LowerOptions lowering = lower_options(options_.recompute, sums_over_ranks());
     lowering.layouts.leaf_sums = training_program().sums_layouts;
     compiled = std::make_unique<Compiled>(compile(
         lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_,
@@ -315,7 +317,7 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   read_averages(graph);
   CompileOptions compiling;
   if (!programs.empty()) compiling.like = &programs.begin()->second->program;
-  Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone)),
+  Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone, true)),
                             options_.policy, *states_, compiling);
   auto& compiled = programs[samples];
   compiled = std::make_unique<Compiled>(std::move(program));
@@ -395,7 +397,13 @@ void Engine::begin_step(const StepBegin& begin) {
   step_ = begin;
   accumulated_ = slice_of(begin.samples).begin;
   options_.ranks->set_step(begin.step + 1);  // as they are counted in messages
-  training_executor_->begin_step(first_leaf_);
+  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
+}
+
+double Engine::batch_weight() const {
+  const data::Slice own = slice_of(step_.samples);
+  const std::int64_t samples = options_.local ? own.end - own.begin : step_.samples;
+  return 1.0 / static_cast<double>(std::max<std::int64_t>(1, samples));
 }
 
 void Engine::accumulate(const Samples& samples) {
@@ -418,17 +426,20 @@ void Engine::accumulate(const Samples& samples) {
 StepResult Engine::reduce(std::uint32_t flags) {
   CONCORD_CHECK(accumulated_ == slice_of(step_.samples).end, "{} of {} samples", accumulated_,
                 step_.samples);
+  if (options_.local && accumulated_ == slice_of(step_.samples).begin) return {.flags = flags};
   constexpr std::int64_t kLargestWatched = 4096;
   const Compiled& compiled = training(options_.microbatch);
   training_executor_->reduce(compiled.program);
   StepResult result = results(*training_executor_, compiled);
   result.finite = std::isfinite(result.loss) &&
                   training_executor_->sums_are_finite(compiled.program, kLargestWatched);
-  result.flags = options_.ranks->any_of(flags);  // and all have seen the whole sum
+  // All have seen the whole sum then.
+  result.flags = options_.local ? flags : options_.ranks->any_of(flags);
   return result;
 }
 
 void Engine::update() {
+  if (options_.local && accumulated_ == slice_of(step_.samples).begin) return;  // nothing to learn
   Compiled& compiled = training(options_.microbatch);
   set_step_inputs(*training_executor_, compiled, batch_weight());
   training_executor_->update(compiled.program);
@@ -481,7 +492,7 @@ Engine::Culprit Engine::find_nonfinite(const Samples& samples) {
     return {fmt::format("\"{}\", as the step before left it", entry.name), /*is_state=*/true};
   }
   std::string found;
-  training_executor_->begin_step(first_leaf_);
+  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
   const std::int64_t first = slice_of(step_.samples).begin;
   const auto look = [&](std::int64_t offset, std::int64_t count, bool, bool) {
     if (!found.empty()) return;

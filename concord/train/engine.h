@@ -10,7 +10,8 @@
 //
 // The states after a step depend on the leaves alone, not on how many calls brought them or which
 // rank computed them. With several ranks join_ranks(), begin_step(), reduce(), update() and
-// evaluate() are collective; ranks of one machine hold the states once (divided_states).
+// evaluate() are collective; ranks of one machine hold the states once (divided_states). Of local
+// ranks, reduce() and update() are not, and their losses are of their own samples.
 // Used by one thread; kernels run on base/parallel.h's threads.
 #pragma once
 
@@ -62,6 +63,8 @@ struct EngineOptions {
   // Of each rank, in order; empty: equally many, as far as that goes.
   std::vector<std::int64_t> leaves_of_ranks = {};
   std::size_t bucket_bytes = CompileOptions().bucket_bytes;
+  // Each rank takes steps of its own, on its own samples (local_sync.h).
+  bool local = false;
 };
 
 // How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
@@ -186,14 +189,15 @@ class Engine {
   void choose_divisions();
   void initialize_states(const Graph& graph);
   void read_averages(Graph& graph) const;
-  LowerOptions lower_options(Recompute recompute) const;
+  LowerOptions lower_options(Recompute recompute, bool over_ranks) const;
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
                   std::int64_t samples);
   void set_step_inputs(Executor& executor, const Compiled& compiled, double batch_weight) const;
   void set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
                         std::int64_t first, std::int64_t position) const;
-  double batch_weight() const { return 1.0 / static_cast<double>(step_.samples); }
+  bool sums_over_ranks() const { return options_.ranks->size() > 1 && !options_.local; }
+  double batch_weight() const;
   static StepResult results(const Executor& executor, const Compiled& compiled);
   template <typename Body>
   void for_each_microbatch(std::int64_t first, std::int64_t count, Body body) const;

@@ -253,6 +253,7 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   EngineOptions options = batch_options(config, EngineUse::kTraining);
   options.ranks = ranks;
   options.leaves_of_ranks = config.parallel.leaves;
+  options.local = config.parallel.sync != "all_reduce" && ranks != nullptr && ranks->size() > 1;
   job.engine = make_engine(config, job.task, options, known, follows);
   prepare(job, job.train_set->size(), &Engine::prepare_training);
   prepare(job, job.test_set->size(), &Engine::prepare_evaluation);

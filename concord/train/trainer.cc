@@ -10,10 +10,12 @@
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/peak.h"
+#include "concord/tensor/relayout.h"
 #include "concord/train/checkpoint.h"
 #include "concord/train/checkpoint_store.h"
 #include "concord/train/inference.h"
 #include "concord/train/job.h"
+#include "concord/train/local_sync.h"
 #include "concord/train/run_folder.h"
 #include "concord/train/speed.h"
 
@@ -44,15 +46,19 @@ void copy_state(const Engine& engine, Snapshot& snapshot) {
   }
 }
 
+void check_tensor(const Checkpoint& checkpoint, const formats::SafetensorsFile& file,
+                  const std::string& name, const TensorType& type) {
+  if (file.contains(name) && file.type(name) == type) return;
+  fail("checkpoint {} does not fit the configuration: it has no tensor \"{}\" of type {}",
+       checkpoint.directory.string(), name, to_string(type));
+}
+
 // Every state from the checkpoint, bit for bit.
 void restore_state(Engine& engine, const Checkpoint& checkpoint) {
   for (const StateStore::Entry& entry : engine.states().entries()) {
     const auto [is_weight, name] = place_of(engine.states(), entry);
     const formats::SafetensorsFile& file = is_weight ? checkpoint.weights : checkpoint.optimizer;
-    if (!file.contains(name) || file.type(name) != entry.type) {
-      fail("checkpoint {} does not fit the configuration: it has no tensor \"{}\" of type {}",
-           checkpoint.directory.string(), name, to_string(entry.type));
-    }
+    check_tensor(checkpoint, file, name, entry.type);
     engine.states().write(entry, file.bytes(name).data());
   }
 }
@@ -101,7 +107,9 @@ class Training {
                      checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt);
     }
     job_ = open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices(), &ranks_);
+    make_local_sync();
     const std::int64_t first_step = checkpoint_ ? resume() : start();
+    if (local_sync_) local_sync_->begin();
     check_equal("data, step or number of threads",
                 fmt::format("{} {} {} {}", job_.train_set->size(), job_.test_set->size(),
                             first_step, job_.engine->policy().threads));
@@ -140,7 +148,7 @@ class Training {
       engine.begin_step({batch.step, batch.step_count, progress_.learning_rate});
       engine.accumulate(samples);
       const StepResult result = engine.reduce(wants_stop());
-      stops_ = result.flags != 0;
+      stops_ = !local_sync_ && result.flags != 0;
       if (result.finite) {
         engine.update();
         skipped_in_a_row_ = 0;
@@ -148,11 +156,26 @@ class Training {
         handle_nonfinite(result, samples);
       }
 
+      if (local_sync_) end_local_step();
       end_trace();
       finish_step(batch, result, loader.wait_seconds());
       // Several ranks agree on it in the next step.
-      if (ranks_.size() == 1) stops_ = stops_ || wants_stop() != 0;
+      if (ranks_.size() == 1 && !local_sync_) stops_ = stops_ || wants_stop() != 0;
     }
+  }
+
+  // Of ranks that train by themselves: nothing that is said of the run is said of a period that has
+  // not ended.
+  void end_local_step() {
+    const ParallelConfig& config = job_.config.parallel;
+    const std::int64_t step = progress_.step + 1;
+    const bool ends = step <= config.local_after || step % config.local_steps == 0 ||
+                      step == progress_.total_steps || evaluation_due(step) ||
+                      step % checkpoint_period() == 0;
+    is_within_period_ = !ends;
+    if (!ends) return;
+    local_sync_->run(progress_.learning_rate);
+    stops_ = stop_requested();
   }
 
   // The steps of output.trace_steps.
@@ -205,6 +228,27 @@ class Training {
     fail("another rank has another {} than rank {}", what, ranks_.rank());
   }
 
+  void make_local_sync() {
+    const ParallelConfig& config = job_.config.parallel;
+    if (config.sync == "all_reduce") return;
+    using Outer = LocalSyncOptions::Outer;
+    local_sync_.emplace(
+        job_.engine->states(), ranks_,
+        LocalSyncOptions{.outer = config.sync == "diloco" ? Outer::kNesterov : Outer::kMean,
+                         .learning_rate = config.outer_learning_rate,
+                         .momentum = config.outer_momentum});
+  }
+
+  // The momenta of local_sync_, each with what a checkpoint calls it.
+  template <typename Use>
+  void for_each_outer_momentum(Use use) {
+    if (!local_sync_ || !local_sync_->has_momentum()) return;
+    for (const StateStore::Entry& entry : job_.engine->states().entries()) {
+      if (entry.role != State::Role::kParameter) continue;
+      use(entry.name + std::string(LocalSync::kSuffix), entry, local_sync_->momentum_of(entry));
+    }
+  }
+
   std::optional<Checkpoint> find_checkpoint(const Config& config) const {
     if (!request_.resume) return std::nullopt;
     auto checkpoint = load_latest(RunFolder::checkpoints(config));
@@ -234,6 +278,12 @@ class Training {
     }
     say_new_length(config_of(*checkpoint_).train.epochs);
     restore_state(*job_.engine, *checkpoint_);
+    for_each_outer_momentum(
+        [&](const std::string& name, const StateStore::Entry& entry, std::span<float> momentum) {
+          check_tensor(*checkpoint_, checkpoint_->optimizer, name, entry.type);
+          to_layout(entry.type, entry.layout, checkpoint_->optimizer.bytes(name).data(),
+                    reinterpret_cast<std::byte*>(momentum.data()));
+        });
     restore_window();
     progress_.step = saved_step_ = checkpoint_->info.step;
     progress_.epoch = (progress_.step + job_.steps_per_epoch() - 1) / job_.steps_per_epoch();
@@ -314,17 +364,22 @@ class Training {
     }
   }
 
+  // Where there are no weights to save that a run could go on from.
+  void fail_if_torn(std::string_view what) {
+    const bool are_whole = job_.engine->states_are_whole();
+    if (are_whole && !is_within_period_) return;
+    if (store_) {
+      if (const auto saved = store_->wait()) report(*saved);
+    }
+    fail("{}, and {}. --resume continues from the newest checkpoint in {}", what,
+         are_whole ? "ranks had weights of their own" : "the weights were being updated",
+         RunFolder::checkpoints(job_.config).string());
+  }
+
   // What was learned so far is saved when the data fails.
   [[noreturn]] void save_and_fail(const Error& error) {
     if (!store_) throw;  // rank 0 saves
-    if (!job_.engine->states_are_whole()) {
-      if (const auto saved = store_->wait()) report(*saved);
-      fail(
-          "{}, and the weights were being updated. --resume continues from the newest checkpoint "
-          "in "
-          "{}",
-          error.what(), RunFolder::checkpoints(job_.config).string());
-    }
+    fail_if_torn(error.what());
     save_last();
     fail("{}. The weights of step {} are saved in {}; --resume continues from there", error.what(),
          progress_.step, RunFolder::checkpoints(job_.config).string());
@@ -352,6 +407,7 @@ class Training {
       observer_.message(what + "; the step is skipped (train.nonfinite = \"skip\")");
       return;
     }
+    fail_if_torn(what);
     save_last();
     if (skipped_in_a_row_ > kMostSkippedInARow) {
       fail(
@@ -383,11 +439,14 @@ class Training {
     const bool last = progress_.step == progress_.total_steps;
     if ((config.log_every > 0 && progress_.step % config.log_every == 0) || last) record_window();
     if (last || evaluation_due(progress_.step)) evaluate();
-    const std::int64_t every = config.checkpoint_every_steps;
-    const std::int64_t period = every > 0 ? every : job_.steps_per_epoch();
     if (!store_) return;
-    if (progress_.step % period == 0 || is_best()) save();
+    if (progress_.step % checkpoint_period() == 0 || is_best()) save();
     if (const auto saved = store_->poll()) report(*saved);
+  }
+
+  std::int64_t checkpoint_period() const {
+    const std::int64_t every = job_.config.train.checkpoint_every_steps;
+    return every > 0 ? every : job_.steps_per_epoch();
   }
 
   bool evaluation_due(std::int64_t step) const {
@@ -507,6 +566,11 @@ class Training {
                            {"threads", engine.policy().threads},
                            {"kernel_choices", engine.policy().choices}};
     copy_state(engine, snapshot);
+    for_each_outer_momentum([&](const std::string& name, const StateStore::Entry& entry,
+                                std::span<const float> momentum) {
+      from_layout(entry.type, entry.layout, reinterpret_cast<const std::byte*>(momentum.data()),
+                  slot(snapshot.optimizer, name, entry.type).data);
+    });
     store_->save(std::move(snapshot));
     saved_step_ = progress_.step;
   }
@@ -581,6 +645,8 @@ class Training {
   } window_;  // since the last record
 
   bool stops_ = false;  // a rank was asked to; the same on every rank
+  std::optional<LocalSync> local_sync_;
+  bool is_within_period_ = false;  // of it: ranks have weights of their own
   std::int64_t skipped_steps_ = 0;
   int skipped_in_a_row_ = 0;
   std::optional<RunLock> lock_;           // of rank 0, as are store_ and folder_
