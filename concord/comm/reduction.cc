@@ -31,6 +31,8 @@ std::size_t bytes_of(std::int64_t count) { return static_cast<std::size_t>(count
 
 }  // namespace
 
+std::vector<std::string_view> algorithm_names() { return {kNames.begin(), kNames.end()}; }
+
 Algorithm algorithm_of(std::string_view name) {
   const auto found = std::ranges::find(kNames, name);
   if (found == kNames.end()) {

@@ -35,7 +35,9 @@ namespace concord::comm {
 
 enum class Algorithm { kAuto, kHalvingDoubling, kDirect, kChain, kRing };
 
-// "auto", "halving_doubling", "direct", "chain", "ring". Throws Error for another name.
+// "auto", "halving_doubling", "direct", "chain", "ring".
+std::vector<std::string_view> algorithm_names();
+// Throws Error for another name.
 Algorithm algorithm_of(std::string_view name);
 
 class Reduction {
