@@ -114,7 +114,7 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
 void run_step(const BenchArguments& arguments) {
   const Config config = arguments.config.load();
   if (arguments.ranks.are_given()) return arguments.ranks.launch(words_of(arguments), "");
-  const JoinedRanks ranks = join_ranks(config.parallel.timeout_seconds);
+  const JoinedRanks ranks = join_ranks(config.parallel);
   const train::Job job = train::open_job(config, {}, ranks.communicator.get());
   const double peak = cpu::measure_peak_flops() * job.engine->ranks().size();
   const auto loader = job.train_loader(0, std::numeric_limits<std::int64_t>::max());

@@ -6,6 +6,8 @@
 #include "concord/cli/ranks.h"
 #include "concord/cli/units.h"
 #include "concord/comm/collective_benchmark.h"
+#include "concord/comm/join.h"
+#include "concord/comm/reduction.h"
 
 namespace concord::cli {
 namespace {
@@ -14,14 +16,18 @@ struct CollectiveArguments {
   RanksArguments ranks;
   std::string op = "all_reduce";
   std::uint64_t bytes = std::uint64_t{16} << 20;
+  std::string transport = "auto", algorithm = "auto";
   int repetitions = 0;
   bool private_memory = false;
   bool json = false;
 };
 
 std::vector<std::string> words_of(const CollectiveArguments& arguments) {
-  std::vector<std::string> words = {"bench",      "collective", "--op",
-                                    arguments.op, "--bytes",    std::to_string(arguments.bytes)};
+  std::vector<std::string> words = {"bench",       "collective",
+                                    "--op",        arguments.op,
+                                    "--bytes",     std::to_string(arguments.bytes),
+                                    "--transport", arguments.transport,
+                                    "--algorithm", arguments.algorithm};
   if (arguments.repetitions > 0) {
     words.insert(words.end(), {"--repetitions", std::to_string(arguments.repetitions)});
   }
@@ -35,6 +41,8 @@ nlohmann::json to_json(const CollectiveArguments& arguments, int ranks,
   const double bytes = static_cast<double>(result.bytes);
   return {{"op", arguments.op},
           {"ranks", ranks},
+          {"transport", arguments.transport},
+          {"algorithm", arguments.algorithm},
           {"bytes", result.bytes},
           {"repetitions", result.repetitions},
           {"seconds", result.seconds},
@@ -66,14 +74,16 @@ void run_collective(const CollectiveArguments& arguments) {
                                                  .repetitions = arguments.repetitions};
   if (arguments.ranks.are_given()) return arguments.ranks.launch(words_of(arguments), "");
   constexpr double kTimeoutSeconds = 60;
-  const auto [job, ranks] = join_ranks(kTimeoutSeconds);
+  const auto [job, ranks, description] = join_ranks({.transport = arguments.transport,
+                                                     .algorithm = arguments.algorithm,
+                                                     .timeout_seconds = kTimeoutSeconds});
   if (!job) fail("a collective is what several ranks do, and there is one: give --ranks");
   const comm::CollectiveBenchmark result = comm::benchmark_collective(*ranks, options);
   if (!ranks->is_first()) return;
   if (arguments.json) {
     print_json(to_json(arguments, ranks->size(), result));
   } else {
-    print_text(arguments, job->description(), result);
+    print_text(arguments, description, result);
   }
 }
 
@@ -84,9 +94,11 @@ void add_bench_collective(CLI::App& bench) {
       bench.add_subcommand("collective", "Time what ranks do together, such as an all-reduce");
   const auto arguments = std::make_shared<CollectiveArguments>();
   arguments->ranks.add_to(*command);
-  const std::vector<std::string_view> ops = comm::benchmarked_collectives();
+  const auto names = [](const std::vector<std::string_view>& known) {
+    return CLI::IsMember(std::vector<std::string>(known.begin(), known.end()));
+  };
   command->add_option("--op", arguments->op, "The operation")
-      ->check(CLI::IsMember(std::vector<std::string>(ops.begin(), ops.end())))
+      ->check(names(comm::benchmarked_collectives()))
       ->type_name("OP")
       ->capture_default_str();
   command
@@ -94,6 +106,14 @@ void add_bench_collective(CLI::App& bench) {
                    "What a rank holds: its numbers to be added, or all that is gathered")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE")
+      ->capture_default_str();
+  command->add_option("--transport", arguments->transport, "What carries it")
+      ->check(names(comm::transport_names()))
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_option("--algorithm", arguments->algorithm, "How sums are added up")
+      ->check(names(comm::algorithm_names()))
+      ->type_name("NAME")
       ->capture_default_str();
   command
       ->add_option("--repetitions", arguments->repetitions,

@@ -4,7 +4,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "concord/comm/shared_memory_communicator.h"
+#include "concord/comm/join.h"
 #include "concord/net/environment.h"
 #include "concord/net/launch.h"
 #include "concord/net/process.h"
@@ -63,12 +63,17 @@ void RanksArguments::launch(const std::vector<std::string>& words,
   if (const int code = net::launch(options)) throw Exit(code);
 }
 
-JoinedRanks join_ranks(double timeout_seconds) {
-  JoinedRanks ranks{.job = net::join_job(timeout_seconds), .communicator = nullptr};
-  if (ranks.job) {
-    ranks.communicator = comm::join_by_shared_memory(
-        {ranks.job->rank, ranks.job->size, timeout_seconds}, *ranks.job->store);
-  }
+JoinedRanks join_ranks(const ParallelConfig& how) {
+  JoinedRanks ranks{.job = net::join_job(how.timeout_seconds)};
+  if (!ranks.job) return ranks;
+  const comm::JoinOptions join{.rank = ranks.job->rank,
+                               .size = ranks.job->size,
+                               .one_host = ranks.job->host_count == 1,
+                               .timeout_seconds = how.timeout_seconds,
+                               .transport = how.transport,
+                               .algorithm = how.algorithm};
+  ranks.communicator = comm::join(join, *ranks.job->store);
+  ranks.description = fmt::format("{}, {}", ranks.job->description(), comm::chosen_transport(join));
   return ranks;
 }
 

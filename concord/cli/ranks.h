@@ -29,8 +29,10 @@ struct RanksArguments {
 struct JoinedRanks {
   std::optional<net::Membership> job;
   std::unique_ptr<comm::Communicator> communicator;
+  std::string description;  // "4 ranks by Open MPI on 2 hosts, gloo"; "" alone
 };
-// Collective. Throws Error where one does not come before the timeout.
-JoinedRanks join_ranks(double timeout_seconds);
+// Collective. `how`: the transport, the algorithm and the timeout. Throws Error where a rank does
+// not come before that.
+JoinedRanks join_ranks(const ParallelConfig& how);
 
 }  // namespace concord::cli

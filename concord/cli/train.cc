@@ -101,7 +101,7 @@ void follow(const Config& config, const train::TrainRequest& request) {
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
   if (arguments.ranks > 1) return launch_training(arguments, config);
-  const auto [job, ranks] = join_ranks(config.parallel.timeout_seconds);
+  const auto [job, ranks, description] = join_ranks(config.parallel);
   handle_signals(ranks.get());
   const train::TrainRequest request{
       .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks.get()};
@@ -114,7 +114,7 @@ void run_train(const TrainArguments& arguments) {
   } else {
     ProgressObserver progress({.terminal = net::shown_on_terminal(),
                                .log_every = config.train.log_every,
-                               .job = job ? job->description() : ""});
+                               .job = description});
     summary = train::train(config, request, progress);
   }
   if (summary.interrupted) {

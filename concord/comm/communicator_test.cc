@@ -2,19 +2,19 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
-#include <cmath>
-#include <csignal>
-#include <cstring>
+#include <bit>
 #include <functional>
 #include <thread>
 
+#include "concord/base/clock.h"
 #include "concord/base/error.h"
-#include "concord/base/philox.h"
 #include "concord/comm/shared_memory_communicator.h"
+#include "concord/comm/test_communicators.h"
+#include "concord/comm/transport_communicator.h"
+#include "concord/net/member.h"
+#include "concord/net/test_program.h"
 
 namespace concord::comm {
 namespace {
@@ -25,27 +25,50 @@ using testing::HasSubstr;
 
 Deadline soon() { return Deadline::in(20); }
 
+// How the ranks of a test are joined: "direct" memory, or by a transport.
+struct Backend {
+  std::string transport = "direct";
+  std::string algorithm = "auto";
+};
+
+// A rank, with what it needs as long as it lives.
+struct Rank {
+  std::unique_ptr<net::StoreClient> store;
+  std::unique_ptr<Communicator> communicator;
+  Communicator* operator->() const { return communicator.get(); }
+};
+
 struct Job {
+  Backend backend;
   net::Secret secret = net::Secret::random();
   net::StoreServer server{secret, {"127.0.0.1", 0}};
 
-  std::unique_ptr<Communicator> join(int rank, int size, double timeout_seconds = 20) const {
-    net::StoreClient store(secret, server.endpoint(), soon());
-    return join_by_shared_memory({rank, size, timeout_seconds}, store);
+  Rank join(int rank, int size, double timeout_seconds = 20) const {
+    Rank joined{std::make_unique<net::StoreClient>(secret, server.endpoint(), soon()), nullptr};
+    joined.communicator = backend.transport == "direct"
+                              ? join_by_shared_memory({rank, size, timeout_seconds}, *joined.store)
+                              : join_by_transport({.rank = rank,
+                                                   .size = size,
+                                                   .timeout_seconds = timeout_seconds,
+                                                   .transport = backend.transport,
+                                                   .algorithm = algorithm_of(backend.algorithm)},
+                                                  *joined.store);
+    return joined;
   }
 };
 
 // Ranks as threads of this process. What a rank throws is its outcome; "" where it throws nothing.
-std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body,
+std::vector<std::string> run_ranks(const Backend& backend, int size,
+                                   const std::function<void(Communicator&)>& body,
                                    double timeout_seconds = 20) {
-  const Job job;
+  const Job job{backend};
   std::vector<std::string> outcomes(static_cast<std::size_t>(size));
   std::vector<std::thread> ranks;
   for (int rank = 0; rank < size; ++rank) {
     ranks.emplace_back([&, rank] {
       try {
-        const auto communicator = job.join(rank, size, timeout_seconds);
-        body(*communicator);
+        const Rank joined = job.join(rank, size, timeout_seconds);
+        body(*joined.communicator);
       } catch (const Error& error) {
         outcomes[static_cast<std::size_t>(rank)] = error.what();
       }
@@ -55,71 +78,91 @@ std::vector<std::string> run_ranks(int size, const std::function<void(Communicat
   return outcomes;
 }
 
-// Of very different sizes: their sum depends on the order in which they are added.
-float number(std::int64_t leaf, std::int64_t i) {
-  const std::uint32_t bits =
-      RandomStream{.stream = static_cast<std::uint32_t>(leaf)}.bits(static_cast<std::uint64_t>(i));
-  return std::ldexp(uniform01(bits), static_cast<int>(bits % 31)) * (bits % 2 == 0 ? 1.0f : -1.0f);
+// With whatever algorithm adds up.
+class Sums : public testing::TestWithParam<Backend> {
+ protected:
+  static bool can_be(int size) {
+    return GetParam().algorithm != "halving_doubling" ||
+           std::has_single_bit(static_cast<unsigned>(size));
+  }
+};
+INSTANTIATE_TEST_SUITE_P(
+    , Sums,
+    testing::Values(Backend{}, Backend{"shm", "auto"}, Backend{"shm", "halving_doubling"},
+                    Backend{"shm", "direct"}, Backend{"shm", "chain"}, Backend{"gloo", "auto"},
+                    Backend{"gloo", "halving_doubling"}, Backend{"gloo", "direct"},
+                    Backend{"gloo", "chain"}),
+    [](const auto& test) { return test.param.transport + "_" + test.param.algorithm; });
+
+TEST_P(Sums, TheTreeSumHasTheSameBitsOnAnyNumberOfRanks) {
+  const std::vector<std::int64_t> assignments[] = {
+      {8},          {4, 8},       {3, 8},       {0, 8},    {8, 8},
+      {2, 4, 6, 8}, {1, 2, 7, 8}, {3, 3, 4, 8}, {5, 6, 8}, {1, 2, 3, 4, 5, 6, 7, 8}};
+  for (const auto& ends : assignments) {
+    const auto size = static_cast<int>(ends.size());
+    if (!can_be(size)) continue;
+    const auto outcomes = run_ranks(GetParam(), size, [&](Communicator& ranks) {
+      for (const std::size_t count : {1, 17, 5000, 5000}) check_tree_sum(ranks, ends, count);
+    });
+    EXPECT_THAT(outcomes, Each("")) << size;
+  }
 }
 
-std::vector<std::byte> bytes_of(const std::byte* data, std::size_t count) {
-  return {data, data + count};
-}
-
-// The tree sum of `leaves` leaves, of which rank r holds those from ends[r - 1] to ends[r].
-std::vector<std::byte> sum_over(Communicator& ranks, const std::vector<std::int64_t>& ends,
-                                std::int64_t count) {
-  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(float);
-  const auto rank = static_cast<std::size_t>(ranks.rank());
-  std::byte* const own = ranks.share(8 * bytes);
-  std::byte* memory = own;
-  std::vector<Part> parts;
-  for (const Subtree& node : subtrees_of(rank == 0 ? 0 : ends[rank - 1], ends[rank])) {
-    std::vector<std::vector<float>> leaves;
-    std::vector<Subtree> own;
-    for (std::int64_t l = 0; l < std::int64_t{1} << node.height; ++l) {
-      own.push_back({0, l});
-      auto& values = leaves.emplace_back();
-      for (std::int64_t i = 0; i < count; ++i) {
-        values.push_back(number((node.index << node.height) + l, i));
+TEST_P(Sums, CollectivesOfAnySizeInAnyMemory) {
+  for (const int size : {1, 2, 3, 5, 8}) {
+    if (!can_be(size)) continue;
+    const auto outcomes = run_ranks(GetParam(), size, [&](Communicator& ranks) {
+      for (const std::size_t count : {std::size_t{1}, std::size_t{100}, std::size_t{30011}}) {
+        check_collectives(ranks, count, /*shared=*/false);
+        check_collectives(ranks, count, /*shared=*/true);
       }
-    }
-    Joins joins;
-    for (const Join& j : joins.of(own)) {
-      for (std::size_t i = 0; i < leaves[0].size(); ++i) leaves[j.into][i] += leaves[j.from][i];
-    }
-    std::memcpy(memory, leaves[0].data(), bytes);
-    parts.push_back({node, memory});
-    memory += bytes;
-  }
-  const auto sum = bytes_of(ranks.run(tree_sum(parts, 0, bytes, own, "numbers")).sum, bytes);
-  ranks.barrier();
-  return sum;
-}
-
-TEST(Communicator, TheTreeSumHasTheSameBitsOnAnyNumberOfRanks) {
-  for (const std::int64_t count : {1, 17, 5000}) {
-    Alone alone;
-    const std::vector<std::byte> expected = sum_over(alone, {8}, count);
-    const std::vector<std::int64_t> assignments[] = {
-        {4, 8}, {3, 8}, {0, 8}, {8, 8}, {2, 4, 6, 8}, {1, 2, 7, 8}, {1, 2, 3, 4, 5, 6, 7, 8}};
-    for (const auto& ends : assignments) {
-      const auto outcomes = run_ranks(static_cast<int>(ends.size()), [&](Communicator& ranks) {
-        for (int step = 0; step < 3; ++step) EXPECT_EQ(sum_over(ranks, ends, count), expected);
-      });
-      EXPECT_THAT(outcomes, Each(std::string()));
-    }
+    });
+    EXPECT_THAT(outcomes, Each("")) << size << " ranks";
   }
 }
 
-TEST(Communicator, TheTreeSumOfOtherNumbersDiffers) {
-  Alone alone;
-  EXPECT_NE(sum_over(alone, {8}, 100), sum_over(alone, {7}, 100));
+TEST_P(Sums, LongSumsAreTakenInChunks) {
+  const auto outcomes = run_ranks(GetParam(), 4, [](Communicator& ranks) {
+    check_tree_sum(ranks, {1, 2, 3, 4}, 2'300'001);
+  });
+  EXPECT_THAT(outcomes, Each(""));
 }
 
-TEST(Communicator, SharesWhatOneRankKnows) {
+class Ranks : public testing::TestWithParam<std::string> {
+ protected:
+  static std::vector<std::string> run_ranks(int size,
+                                            const std::function<void(Communicator&)>& body,
+                                            double timeout_seconds = 20) {
+    return comm::run_ranks({GetParam()}, size, body, timeout_seconds);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, Ranks, testing::Values("direct", "shm", "gloo"),
+                         [](const auto& test) { return test.param; });
+
+TEST(Communicator, ARingAddsUpInAnOrderOfItsOwn) {
+  const auto outcomes = run_ranks({"shm", "ring"}, 3, [](Communicator& ranks) {
+    std::vector<float> values(1000);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(i) * static_cast<float>(ranks.rank() + 1);
+    }
+    ranks.run(all_reduce(values, values));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(values[i], static_cast<float>(i) * 6);
+    }
+  });
+  EXPECT_THAT(outcomes, Each(""));
+}
+
+TEST(Communicator, AnAlgorithmForOtherRanksIsRefused) {
+  const Job job{{"shm", "halving_doubling"}};
+  EXPECT_THAT([&] { job.join(0, 3); }, testing::ThrowsMessage<Error>(HasSubstr("not for 3")));
+  EXPECT_THAT([] { algorithm_of("fast"); },
+              testing::ThrowsMessage<Error>(HasSubstr("auto, halving_doubling, direct")));
+}
+
+TEST_P(Ranks, ShareWhatOneRankKnows) {
   const auto outcomes = run_ranks(3, [](Communicator& ranks) {
-    const std::string large(100000, 'x');
+    const std::string large(1'000'000, 'x');
     EXPECT_EQ(ranks.broadcast(ranks.is_first() ? large : ""), large);
     EXPECT_EQ(ranks.broadcast(ranks.is_first() ? "" : "not said"), "");
     EXPECT_EQ(ranks.any_of(1u << ranks.rank()), 7u);
@@ -129,103 +172,7 @@ TEST(Communicator, SharesWhatOneRankKnows) {
   EXPECT_THAT(outcomes, Each(std::string()));
 }
 
-std::vector<float> values_of(int rank, std::size_t count) {
-  std::vector<float> values;
-  for (std::size_t i = 0; i < count; ++i)
-    values.push_back(number(rank, static_cast<std::int64_t>(i)));
-  return values;
-}
-
-// Along the canonical tree over ranks.
-std::vector<float> sum_of_ranks(int size, std::size_t count) {
-  std::vector<std::vector<float>> values;
-  std::vector<Subtree> nodes;
-  for (int r = 0; r < size; ++r) {
-    values.push_back(values_of(r, count));
-    nodes.push_back({0, r});
-  }
-  Joins joins;
-  for (const Join& join : joins.of(nodes)) {
-    for (std::size_t i = 0; i < count; ++i) values[join.into][i] += values[join.from][i];
-  }
-  return values[0];
-}
-
-// Each rank's `count` numbers, or those of rank `only`, one after another.
-std::vector<float> ranks_in_a_row(int size, std::size_t count) {
-  std::vector<float> row;
-  for (int r = 0; r < size; ++r) {
-    const std::vector<float> own = values_of(r, count);
-    row.insert(row.end(), own.begin(), own.end());
-  }
-  return row;
-}
-
-// Memory that others can read where it lies, or not.
-std::span<float> memory_for(Communicator& ranks, bool shared, std::vector<float>& own,
-                            std::size_t count) {
-  if (shared) return {reinterpret_cast<float*>(ranks.share(count * sizeof(float))), count};
-  own.resize(count);
-  return own;
-}
-
-TEST(Communicator, CollectivesOfAnySizeInAnyMemory) {
-  for (const int size : {1, 2, 3, 5, 8}) {
-    const auto n = static_cast<std::size_t>(size);
-    for (const std::size_t count : {std::size_t{1}, std::size_t{100}, std::size_t{30011}}) {
-      for (const bool shared : {false, true}) {
-        const auto outcomes = run_ranks(size, [&](Communicator& ranks) {
-          const auto r = static_cast<std::size_t>(ranks.rank());
-          std::vector<float> memory[4];
-          const auto in = memory_for(ranks, shared, memory[0], count * n);
-          const auto out = memory_for(ranks, shared, memory[1], count * n);
-          const auto fill = [&](std::size_t values) {
-            std::ranges::copy(values_of(ranks.rank(), values), in.begin());
-            ranks.barrier();
-          };
-          const auto first = [&](std::span<float> values, std::size_t k) {
-            return std::vector<float>(values.begin(),
-                                      values.begin() + static_cast<std::ptrdiff_t>(k));
-          };
-          const auto piece = [&](const std::vector<float>& values, std::size_t i) {
-            return std::vector<float>(
-                values.begin() + static_cast<std::ptrdiff_t>(i * count),
-                values.begin() + static_cast<std::ptrdiff_t>((i + 1) * count));
-          };
-          const std::vector<float> sum = sum_of_ranks(size, count * n);
-          const auto one_in = in.first(count), one_out = out.first(count);
-
-          fill(count);
-          ranks.run(all_reduce(one_in, one_out));
-          EXPECT_EQ(first(out, count), sum_of_ranks(size, count));
-          ranks.run(all_reduce(one_in, one_in));
-          EXPECT_EQ(first(in, count), sum_of_ranks(size, count));
-          fill(count * n);
-          ranks.run(reduce_scatter(in, one_out));
-          EXPECT_EQ(first(out, count), piece(sum, r));
-          ranks.run(all_to_all(std::as_bytes(in), std::as_writable_bytes(out)));
-          for (std::size_t s = 0; s < n; ++s) {
-            EXPECT_EQ(piece(first(out, count * n), s),
-                      piece(values_of(static_cast<int>(s), count * n), r));
-          }
-          fill(count);
-          ranks.run(all_gather(std::as_bytes(one_in), std::as_writable_bytes(out)));
-          EXPECT_EQ(first(out, count * n), ranks_in_a_row(size, count));
-          std::ranges::fill(out, 0.0f);
-          ranks.run(gather(std::as_bytes(one_in), std::as_writable_bytes(out), size - 1));
-          if (ranks.rank() == size - 1) {
-            EXPECT_EQ(first(out, count * n), ranks_in_a_row(size, count));
-          }
-          ranks.run(broadcast(std::as_writable_bytes(one_in), size / 2));
-          EXPECT_EQ(first(in, count), values_of(size / 2, count));
-        });
-        EXPECT_THAT(outcomes, Each(std::string())) << size << " ranks, " << count;
-      }
-    }
-  }
-}
-
-TEST(Communicator, WhatIsStartedIsDoneInOrderWhileTheRankGoesOn) {
+TEST_P(Ranks, WhatIsStartedIsDoneInOrderWhileTheRankGoesOn) {
   const auto outcomes = run_ranks(3, [](Communicator& ranks) {
     constexpr std::size_t kCount = 20000;
     std::vector<std::vector<float>> values;
@@ -245,7 +192,7 @@ TEST(Communicator, WhatIsStartedIsDoneInOrderWhileTheRankGoesOn) {
   EXPECT_THAT(outcomes, Each(std::string()));
 }
 
-TEST(Communicator, ManyCallsInARowKeepTheirOrder) {
+TEST_P(Ranks, ManyCallsInARowKeepTheirOrder) {
   const auto outcomes = run_ranks(4, [](Communicator& ranks) {
     for (std::uint32_t i = 0; i < 2000; ++i) {
       ASSERT_EQ(ranks.any_of(ranks.rank() == static_cast<int>(i % 4) ? i : 0), i);
@@ -254,7 +201,7 @@ TEST(Communicator, ManyCallsInARowKeepTheirOrder) {
   EXPECT_THAT(outcomes, Each(std::string()));
 }
 
-TEST(Communicator, ARankThatDoesNotComeIsNamed) {
+TEST_P(Ranks, ARankThatDoesNotComeIsNamed) {
   const auto outcomes = run_ranks(
       3,
       [](Communicator& ranks) {
@@ -276,7 +223,7 @@ TEST(Communicator, ARankThatDoesNotComeIsNamed) {
   }
 }
 
-TEST(Communicator, RanksThatCallDifferentThingsAreNamed) {
+TEST_P(Ranks, RanksThatCallDifferentThingsAreNamed) {
   const auto outcomes = run_ranks(2, [](Communicator& ranks) {
     ranks.set_step(3);
     if (ranks.is_first()) ranks.any_of(0);
@@ -293,7 +240,7 @@ TEST(Communicator, RanksThatCallDifferentThingsAreNamed) {
   }
 }
 
-TEST(Communicator, SumsOfDifferentSizesAreNamed) {
+TEST_P(Ranks, SumsOfDifferentSizesAreNamed) {
   const auto outcomes = run_ranks(2, [](Communicator& ranks) {
     std::byte* const memory = ranks.share(128);
     const Part part{{0, ranks.rank()}, memory};
@@ -303,7 +250,7 @@ TEST(Communicator, SumsOfDifferentSizesAreNamed) {
   EXPECT_THAT(outcomes, Each(HasSubstr("bytes to the sum of bias of step 0, and rank")));
 }
 
-TEST(Communicator, AbortEndsTheOthersWithItsReason) {
+TEST_P(Ranks, AbortEndsTheOthersWithItsReason) {
   const auto outcomes = run_ranks(3, [](Communicator& ranks) {
     if (ranks.rank() == 2) return ranks.abort("rank 2: the data is gone");
     ranks.any_of(0);
@@ -312,51 +259,68 @@ TEST(Communicator, AbortEndsTheOthersWithItsReason) {
               testing::ElementsAre("rank 2: the data is gone", "rank 2: the data is gone", ""));
 }
 
-// Nothing of the tests goes on in a child.
-template <typename Body>
-[[noreturn]] void run_in_child(Body body) {
-  try {
-    body();
-  } catch (const std::exception&) {
-    _exit(1);
+// Ranks that are processes of their own; the first are threads of this one.
+class Processes : public Ranks {
+ protected:
+  // The outcomes of ranks 0 to size - 2, which do `body`; the last one does `what` (test_rank.cc).
+  static std::vector<std::string> run(int size, const std::string& what, double timeout_seconds,
+                                      const std::function<void(Communicator&)>& body) {
+    const Job job{{GetParam()}};
+    const net::Member member{size - 1, size, {job.server.endpoint()}, job.secret};
+    net::Program last({CONCORD_TEST_RANK, GetParam(), what}, member.to_environment());
+    std::vector<std::string> outcomes(static_cast<std::size_t>(size - 1));
+    std::vector<std::thread> ranks;
+    for (int rank = 0; rank < size - 1; ++rank) {
+      ranks.emplace_back([&, rank] {
+        try {
+          body(*job.join(rank, size, timeout_seconds).communicator);
+        } catch (const Error& error) {
+          outcomes[static_cast<std::size_t>(rank)] = error.what();
+        }
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    return outcomes;
   }
-  _exit(0);
+  static void agree_and_reduce(Communicator& ranks) {
+    ranks.any_of(0);
+    ranks.set_step(5);
+    std::vector<float> values(1 << 20);
+    ranks.run(all_reduce(values, values, "fc.weight"));
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, Processes, testing::Values("direct", "shm", "gloo"),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(Processes, OneThatIsKilledIsNamedAtOnce) {
+  const double start = now_seconds();
+  const auto outcomes = run(3, "agree-die", 20, agree_and_reduce);
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 2 (process "));
+  EXPECT_THAT(outcomes[0], HasSubstr(") has ended before the all-reduce of fc.weight of step 5"));
+  EXPECT_EQ(outcomes[1], outcomes[0]);
+  EXPECT_LT(now_seconds() - start, 10);
 }
 
-// A process that is killed, where the others wait for it.
-TEST(Communicator, ARankThatEndsIsNamedAtOnce) {
-  const Job job;
-  const pid_t child = fork();
-  if (child == 0) {
-    run_in_child([&] {
-      job.join(1, 2)->any_of(0);
-      raise(SIGKILL);
-    });
-  }
-  const auto ranks = job.join(0, 2);
-  ranks->any_of(0);
-  ranks->set_step(5);
-  try {
-    ranks->any_of(0);
-    ADD_FAILURE() << "the call returned";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.what(),
-              fmt::format("rank 1 (process {}) has ended before the agreement of step 5", child));
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  EXPECT_TRUE(WIFSIGNALED(status));
+TEST_P(Processes, OneThatIsStoppedIsNamedByTheDeadline) {
+  const auto outcomes = run(3, "agree-stop", 1, agree_and_reduce);
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 2 (process "));
+  EXPECT_THAT(outcomes[0],
+              HasSubstr("did not come to the all-reduce of fc.weight of step 5 within 1 s"));
+  EXPECT_EQ(outcomes[1], outcomes[0]);
 }
 
-TEST(Communicator, ARankThatEndsAfterItsLastCallTroublesNobody) {
-  for (int round = 0; round < 20; ++round) {
-    const Job job;
-    const pid_t child = fork();
-    if (child == 0) run_in_child([&] { job.join(1, 2)->any_of(0); });
-    job.join(0, 2)->any_of(0);
-    int status = 0;
-    waitpid(child, &status, 0);
-    EXPECT_EQ(status, 0);
+TEST_P(Processes, OneThatEndsAfterItsLastCallTroublesNobody) {
+  for (int round = 0; round < 5; ++round) {
+    const auto outcomes = run(3, "agree", 20, [](Communicator& ranks) { ranks.any_of(0); });
+    EXPECT_THAT(outcomes, Each(""));
+  }
+}
+
+TEST(Communicator, RanksUnderMpirunAddUpByMpi) {
+  if (std::string(CONCORD_MPIRUN).empty()) GTEST_SKIP() << "MPI was not there to build with";
+  for (const int size : {2, 3, 8}) {
+    const net::Outcome outcome = net::run_under_mpirun(size, "mpi", "collectives");
+    EXPECT_EQ(outcome.code, 0) << size << ": " << outcome.said;
   }
 }
 

@@ -20,11 +20,6 @@ void advance(Counter& counter, std::uint32_t ticket) {
   net::wake_all(counter);
 }
 
-// "the sum of fc.weight of step 12"
-std::string described(const Message& message) {
-  return fmt::format("the {} of step {}", name_of(message.kind, message.label), message.step);
-}
-
 }  // namespace
 
 std::size_t Meeting::bytes(int size) {
@@ -34,7 +29,7 @@ std::size_t Meeting::bytes(int size) {
 Meeting::Meeting(int rank, int size, net::SharedMemory memory, double timeout_seconds)
     : rank_(rank), size_(size), timeout_seconds_(timeout_seconds), memory_(std::move(memory)) {
   this->rank(rank_).self.introduce(rank_);
-  next_message() = {.kind = Operation::Kind::kBarrier, .label = "ranks"};
+  next_message() = {.call = call_of(barrier("ranks"), 0)};
   enter(/*patient=*/false);
   cpu_set_t cores;
   CPU_ZERO(&cores);
@@ -57,17 +52,9 @@ void Meeting::enter(bool patient) {
 }
 
 void Meeting::check_same_operation() {
-  const Message& own = message_of(rank_);
   for (int r = 0; r < size_; ++r) {
-    const Message& other = message_of(r);
-    if (other.kind != own.kind || other.step != own.step || other.peer != own.peer) {
-      give_up(fmt::format("rank {} calls {} while rank {} calls {}", rank_, described(own), r,
-                          described(other)));
-    }
-    if (other.bytes != own.bytes) {
-      give_up(fmt::format("rank {} gives {} bytes to {}, and rank {} gives {} to {}", rank_,
-                          own.bytes, described(own), r, other.bytes, described(other)));
-    }
+    const std::string what = disagreement(rank_, message_of(rank_).call, r, message_of(r).call);
+    if (!what.empty()) give_up(what);
   }
 }
 
@@ -113,7 +100,7 @@ void Meeting::give_up(const std::string& reason) {
 // Throws where an operation cannot end well.
 void Meeting::look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline) {
   check_aborted();
-  const std::string what = described(message_of(rank_));
+  const std::string what = described(message_of(rank_).call);
   for (std::size_t r = 0; r < watches_.size(); ++r) {
     const Counter& other = rank(static_cast<int>(r)).*counter;
     if (reached(other, ticket_) || !watches_[r].has_ended() || reached(other, ticket_)) continue;
@@ -126,7 +113,7 @@ void Meeting::look_for_trouble(int missing, Counter Rank::*counter, const Deadli
   give_up(fmt::format("rank {} (process {}) did not {} {} within {:g} s; it was last seen in {}",
                       missing, other.self.process.load(),
                       counter == &Rank::arrived ? "come to" : "finish", what, timeout_seconds_,
-                      arrived == 0 ? "nothing" : described(other.messages[arrived % 2])));
+                      arrived == 0 ? "nothing" : described(other.messages[arrived % 2].call)));
 }
 
 }  // namespace concord::comm

@@ -37,11 +37,7 @@ struct Message {
     Place place;
   };
 
-  Operation::Kind kind;
-  Label label;
-  std::int64_t step;
-  std::uint64_t bytes;
-  std::int32_t peer;
+  Call call;
   std::uint32_t flags;
   Place in, out;
   std::uint64_t part_count;

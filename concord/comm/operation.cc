@@ -33,6 +33,30 @@ std::string name_of(Kind kind, const Label& label) {
   return fmt::format("{} of {}", name_of(kind), label.text());
 }
 
+Call call_of(const Operation& operation, std::int64_t step) {
+  return {.kind = operation.kind,
+          .peer = operation.peer,
+          .step = step,
+          .bytes = operation.bytes,
+          .label = operation.label};
+}
+
+std::string described(const Call& call) {
+  return fmt::format("the {} of step {}", name_of(call.kind, call.label), call.step);
+}
+
+std::string disagreement(int rank, const Call& call, int other_rank, const Call& other) {
+  if (other.kind != call.kind || other.step != call.step || other.peer != call.peer) {
+    return fmt::format("rank {} calls {} while rank {} calls {}", rank, described(call), other_rank,
+                       described(other));
+  }
+  if (other.bytes != call.bytes) {
+    return fmt::format("rank {} gives {} bytes to {}, and rank {} gives {} to {}", rank, call.bytes,
+                       described(call), other_rank, other.bytes, described(other));
+  }
+  return "";
+}
+
 Operation tree_sum(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
                    std::byte* out, Label label) {
   return {.kind = Kind::kTreeSum,

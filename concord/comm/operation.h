@@ -67,6 +67,20 @@ struct Operation {
 std::string_view name_of(Operation::Kind kind);
 std::string name_of(Operation::Kind kind, const Label& label);
 
+// What ranks tell each other of the operation that they are in, to see that it is the same.
+struct Call {
+  Operation::Kind kind;
+  std::int32_t peer;
+  std::int64_t step;
+  std::uint64_t bytes;
+  Label label;
+};
+Call call_of(const Operation& operation, std::int64_t step);
+// "the sum of fc.weight of step 12"
+std::string described(const Call& call);
+// What two ranks have to agree on and do not; "" where they do.
+std::string disagreement(int rank, const Call& call, int other_rank, const Call& other);
+
 // The f32 numbers from `offset` on in each part are added along the canonical tree (leaf_tree.h).
 // The nodes of all ranks, rank after rank, lie side by side and make up all leaves from the first
 // on; a rank may give none. The sum, the same bits on every rank, lies at `out` or in a part of any

@@ -232,11 +232,7 @@ class SharedMemoryCommunicator final : public Communicator {
 
   void enter(const Operation& op) {
     Message& message = meeting_.next_message();
-    message.kind = op.kind;
-    message.label = op.label;
-    message.step = step_of_operation_;
-    message.bytes = op.bytes;
-    message.peer = op.peer;
+    message.call = call_of(op, step_of_operation_);
     message.flags = op.flags;
     message.in = place_of(op.in);
     message.out = place_of(op.out);

@@ -214,8 +214,9 @@ class GlooTransport final : public Transport {
       peer(r).canary = new_buffer();
       peer(r).canary->recv(r, kCanary, 0, 0);
     } catch (const std::exception& error) {
-      throw PeerError(r, fmt::format("rank {} could not be connected with rank {}: {}", rank(), r,
-                                     reason(error)));
+      throw PeerError(
+          r, PeerError::Kind::kEnded,
+          fmt::format("rank {} could not be connected with rank {}: {}", rank(), r, reason(error)));
     }
   }
 
@@ -256,7 +257,7 @@ class GlooTransport final : public Transport {
     }
   }
 
-  void finish(std::uint32_t slot, const Deadline& deadline) override {
+  void finish(std::uint32_t slot, const Deadline& deadline, bool) override {
     const Operation& asked = operation(slot);
     Parcel& parcel = parcels_[slot];
     await(slot, *parcel.length_buffer, deadline);

@@ -83,10 +83,10 @@ class MpiTransport final : public Transport {
           "ranks that are started by mpirun",
           mpi_rank, mpi_size, rank(), size());
     }
-    is_well_ = true;
+    is_started_ = true;
   }
   ~MpiTransport() override {
-    if (is_well_) end();
+    if (is_started_ && !has_failed()) end();
   }
 
   std::string_view name() const override { return "mpi"; }
@@ -99,7 +99,7 @@ class MpiTransport final : public Transport {
                               : mpi_.receive(number, asked.peer, asked.target, asked.bytes));
   }
 
-  void finish(std::uint32_t slot, const Deadline& deadline) override {
+  void finish(std::uint32_t slot, const Deadline& deadline, bool patient) override {
     const Operation& asked = operation(slot);
     std::size_t bytes = 0;
     bool is_done = false;
@@ -108,15 +108,15 @@ class MpiTransport final : public Transport {
       if (is_done) break;
       check_interrupted();
       check_deadline(slot, deadline);
-      pause(tries);
+      pause(patient ? kSpins + kYields : tries);
     }
     if (!asked.is_send && bytes != asked.bytes) fail_by_size(slot, bytes);
   }
 
   // MPI moves messages while it is asked whether they have come; the less often, the longer it
   // takes.
+  static constexpr int kSpins = 1000, kYields = 10000;
   static void pause(int tries) {
-    constexpr int kSpins = 1000, kYields = 10000;
     if (tries < kSpins) return relax();
     if (tries < kSpins + kYields) return void(sched_yield());
     std::this_thread::sleep_for(std::chrono::microseconds(100));
@@ -128,7 +128,6 @@ class MpiTransport final : public Transport {
 
   void wake() override {}  // a wait looks again by itself
   void stop() noexcept override {
-    is_well_ = false;
     for (std::uint32_t slot = 0; slot < kMostRequests; ++slot) mpi_.cancel(static_cast<int>(slot));
   }
 
@@ -150,7 +149,7 @@ class MpiTransport final : public Transport {
   }
 
   const MpiFunctions& mpi_;
-  bool is_well_ = false;  // started, and without an error
+  bool is_started_ = false;
 };
 
 }  // namespace

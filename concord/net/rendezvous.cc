@@ -17,12 +17,13 @@ std::string Rendezvous::of(int rank) {
   try {
     return store_.get(key(rank), deadline_);
   } catch (const Error& error) {
-    throw PeerError(rank, fmt::format("rank {} did not come: {}", rank, error.what()));
+    throw PeerError(rank, PeerError::Kind::kLate,
+                    fmt::format("rank {} did not come: {}", rank, error.what()));
   }
 }
 
-std::string Rendezvous::key(int rank) const {
-  return fmt::format("{} {} of rank {}", name_, count_, rank);
-}
+std::string Rendezvous::name() const { return fmt::format("{} {}", name_, count_); }
+
+std::string Rendezvous::key(int rank) const { return fmt::format("{} of rank {}", name(), rank); }
 
 }  // namespace concord::net

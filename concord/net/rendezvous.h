@@ -15,6 +15,9 @@ class Rendezvous {
   // Collective in so far as every rank has as many of one name, in the same order.
   Rendezvous(std::string_view name, int rank, StoreClient& store, Deadline deadline);
 
+  // Of this one, for other keys in the store: no other has it.
+  std::string name() const;
+
   void announce(std::string_view value);
   // Waits until that rank has announced something. Throws PeerError where it does not.
   std::string of(int rank);

@@ -151,12 +151,14 @@ class SharedMemoryTransport final : public Transport {
       SharedCounter& is_open = peer(r).in.ring.ring().is_open;
       while (is_open.load() == 0) {
         if (peer(r).watch.has_ended() && is_open.load() == 0) {
-          throw PeerError(r, fmt::format("rank {} (process {}) has ended before all ranks had met",
-                                         r, peer(r).watch.process()));
+          throw PeerError(r, PeerError::Kind::kEnded,
+                          fmt::format("rank {} (process {}) has ended before all ranks had met", r,
+                                      peer(r).watch.process()));
         }
         if (deadline.has_passed()) {
           throw PeerError(
-              r, fmt::format("rank {} did not come within {:.3g} s", r, deadline.seconds_given()));
+              r, PeerError::Kind::kLate,
+              fmt::format("rank {} did not come within {:.3g} s", r, deadline.seconds_given()));
         }
         sleep_on(is_open, 0, kLookAgain);
       }
@@ -172,8 +174,9 @@ class SharedMemoryTransport final : public Transport {
     if (asked.is_send) write(asked.peer);
   }
 
-  void finish(std::uint32_t slot, const Deadline& deadline) override {
+  void finish(std::uint32_t slot, const Deadline& deadline, bool patient) override {
     const State& state = states_[slot];
+    const int most_spins = patient ? 0 : spins_;
     int spins = 0;
     while (!state.is_done) {
       if (wrong_ != kNone) fail_by_size(wrong_, wrong_length_);
@@ -181,7 +184,7 @@ class SharedMemoryTransport final : public Transport {
       if (move_all()) {
         spins = 0;
         if (!state.is_done) check_deadline(slot, deadline);
-      } else if (spins++ < spins_) {
+      } else if (spins++ < most_spins) {
         relax();
       } else {
         sleep(slot, deadline);

@@ -48,13 +48,13 @@ Request Transport::add(const Operation& operation) {
   return {slot, ++entries_[slot].serial};
 }
 
-void Transport::wait(Request request, Deadline deadline) {
+void Transport::wait(Request request, Deadline deadline, bool patient) {
   if (failure_) std::rethrow_exception(failure_);
   Entry& entry = entries_[request.slot];
   CONCORD_CHECK(entry.serial == request.serial, "a request that was waited for");
   try {
     check_interrupted();
-    finish(request.slot, deadline);
+    finish(request.slot, deadline, patient);
   } catch (...) {
     end_by_current_error();
   }
@@ -65,7 +65,6 @@ void Transport::wait(Request request, Deadline deadline) {
 void Transport::end_by_current_error() {
   // An interruption may show itself in other errors first.
   failure_ = interrupted_ ? std::make_exception_ptr(Error(reason_)) : std::current_exception();
-  stop();
   std::rethrow_exception(failure_);
 }
 
@@ -79,6 +78,11 @@ void Transport::interrupt(std::string_view reason) {
   wake();
 }
 
+void Transport::close() noexcept {
+  if (!failure_) failure_ = std::make_exception_ptr(Error("the transport is closed"));
+  stop();
+}
+
 void Transport::fail_by_size(std::uint32_t slot, std::size_t sent) const {
   const Operation& asked = operation(slot);
   fail("rank {} sent {} bytes where rank {} expects {}", asked.peer, sent, rank_, asked.bytes);
@@ -86,15 +90,16 @@ void Transport::fail_by_size(std::uint32_t slot, std::size_t sent) const {
 
 void Transport::fail_by_peer(std::uint32_t slot, std::string_view what) const {
   const Operation& asked = operation(slot);
-  throw PeerError(asked.peer, fmt::format("rank {} {} before it {} {} bytes {} rank {}", asked.peer,
-                                          what, asked.is_send ? "took" : "sent", asked.bytes,
-                                          asked.is_send ? "from" : "to", rank_));
+  throw PeerError(asked.peer, PeerError::Kind::kEnded,
+                  fmt::format("rank {} {} before it {} {} bytes {} rank {}", asked.peer, what,
+                              asked.is_send ? "took" : "sent", asked.bytes,
+                              asked.is_send ? "from" : "to", rank_));
 }
 
 void Transport::check_deadline(std::uint32_t slot, const Deadline& deadline) const {
   if (!deadline.has_passed()) return;
   const Operation& asked = operation(slot);
-  throw PeerError(asked.peer,
+  throw PeerError(asked.peer, PeerError::Kind::kLate,
                   fmt::format("rank {} did not {} {} bytes {} rank {} within {:.3g} s", asked.peer,
                               asked.is_send ? "take" : "send", asked.bytes,
                               asked.is_send ? "from" : "to", rank_, deadline.seconds_given()));

@@ -13,8 +13,9 @@
 // Errors. wait() ends in a PeerError that names the rank at fault where one has ended, its
 // connection broke, or the deadline passed without what was awaited of it. It ends in an Error
 // where the two ranks do not agree on a message's length, and where the transport was interrupted.
-// After any of these nothing is written any more to what the callers have given, and every later
-// call ends in the same error. A destructor never waits for another rank for long.
+// After any of these every later call ends in the same error; what is under way still belongs to
+// the transport until close(), by which the other ranks find that this one has ended. So there is
+// time to tell them why before. A destructor never waits for another rank for long.
 //
 // Used by one thread at a time, but for interrupt().
 #pragma once
@@ -38,12 +39,17 @@ namespace concord::net {
 
 class PeerError : public Error {
  public:
-  PeerError(int rank, const std::string& message) : Error(message), rank_(rank) {}
+  enum class Kind { kLate, kEnded };
+
+  PeerError(int rank, Kind kind, const std::string& message)
+      : Error(message), rank_(rank), kind_(kind) {}
   // The rank at fault.
   int rank() const { return rank_; }
+  Kind kind() const { return kind_; }
 
  private:
   int rank_;
+  Kind kind_;
 };
 
 // A message that was begun and has not been waited for.
@@ -68,12 +74,15 @@ class Transport {
   // message that is too long, and one request too many.
   Request send(int to, std::span<const std::byte> message);
   Request receive(int from, std::span<std::byte> message);
-  // Once for each request, in any order.
-  void wait(Request request, Deadline deadline);
+  // Once for each request, in any order. `patient`: without using the core, where that is possible.
+  void wait(Request request, Deadline deadline, bool patient = false);
 
   // From any thread: every wait, now and later, ends in an Error that says this. The first reason
   // counts.
   void interrupt(std::string_view reason);
+  // Gives up what is under way; every later call is refused. The destructor alone leaves to the
+  // others what was sent before.
+  void close() noexcept;
 
  protected:
   // What a request asks for, as long as it is not waited for.
@@ -91,11 +100,12 @@ class Transport {
   // and looks at check_interrupted() again whenever wake() was called, which may be at any time and
   // from any thread. stop(): nothing is written any more to what operations name.
   virtual void begin(std::uint32_t slot) = 0;
-  virtual void finish(std::uint32_t slot, const Deadline& deadline) = 0;
+  virtual void finish(std::uint32_t slot, const Deadline& deadline, bool patient) = 0;
   virtual void wake() = 0;
   virtual void stop() noexcept = 0;
 
   const Operation& operation(std::uint32_t slot) const { return entries_[slot].operation; }
+  bool has_failed() const { return failure_ != nullptr; }
   void check_interrupted() const {
     if (interrupted_) throw Error(reason_);
   }

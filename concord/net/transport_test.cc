@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -13,7 +12,7 @@
 #include "concord/base/clock.h"
 #include "concord/base/file.h"
 #include "concord/net/member.h"
-#include "concord/net/process.h"
+#include "concord/net/test_program.h"
 #include "concord/net/test_transports.h"
 
 namespace concord {
@@ -62,41 +61,22 @@ std::vector<std::string> run_threads(const std::string& transport, int size,
   return outcomes;
 }
 
-// A program that ends with its owner.
-class Program {
+// Before memory goes that a transport may still write to.
+class Closing {
  public:
-  Program(const std::vector<std::string>& command, std::vector<std::string> variables = {}) {
-    std::ranges::copy(inherited_environment(), std::back_inserter(variables));
-    process_ = start_process({.command = command, .environment = variables});
-  }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-  ~Program() {
-    if (process_.id > 0) end(SIGKILL);
-  }
-
-  void signal(int number) const { kill(process_.id, number); }
-  // Returns its exit code, or 128 and the number of the signal that ended it.
-  int wait() {
-    int status = 0;
-    waitpid(std::exchange(process_.id, 0), &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-  int end(int number) {
-    signal(number);
-    return wait();
-  }
+  explicit Closing(Transport& transport) : transport_(transport) {}
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+  ~Closing() { transport_.close(); }
 
  private:
-  Process process_;
+  Transport& transport_;
 };
 
-// tests/transport_rank.cc
 std::unique_ptr<Program> start_rank(const Job& job, const std::string& transport, int rank,
                                     int size, const std::string& what) {
-  return std::make_unique<Program>(
-      std::vector<std::string>{CONCORD_TRANSPORT_RANK, transport, what},
-      job.member(rank, size).to_environment());
+  return std::make_unique<Program>(std::vector<std::string>{CONCORD_TEST_RANK, transport, what},
+                                   job.member(rank, size).to_environment());
 }
 
 class Transports : public testing::TestWithParam<std::string> {};
@@ -138,11 +118,11 @@ TEST_P(Transports, TwoOfOneJobAreApart) {
 TEST_P(Transports, MessagesOfAnotherLengthAreNamed) {
   for (const std::size_t sent : {0, 63, 65}) {
     const auto outcomes = run_threads(GetParam(), 2, [&](Transport& transport) {
-      Bytes message(64), next(sent);
+      Bytes message(64), next(sent), answer(1);
+      const Closing closing(transport);
       if (transport.rank() == 1) {
         const Request first = transport.send(0, next);
         transport.send(0, message);
-        Bytes answer(1);
         transport.wait(transport.receive(0, answer), Deadline::in(0.1));
         transport.wait(first, Deadline::in(0.1));
       } else {
@@ -184,6 +164,7 @@ TEST_P(Transports, AnInterruptedWaitSaysWhy) {
   const auto outcomes = run_threads(GetParam(), 2, [](Transport& transport) {
     if (transport.rank() == 1) return std::this_thread::sleep_for(std::chrono::milliseconds(400));
     Bytes message(1);
+    const Closing closing(transport);
     const Request request = transport.receive(1, message);
     const double start = now_seconds();
     std::thread other([&] {
@@ -202,6 +183,7 @@ TEST_P(Transports, AnInterruptedWaitSaysWhy) {
 TEST_P(Transports, ARankThatSendsNothingIsNamed) {
   const auto outcomes = run_threads(GetParam(), 3, [](Transport& transport) {
     Bytes message(24);
+    const Closing closing(transport);
     if (transport.rank() == 2) {
       std::this_thread::sleep_for(std::chrono::milliseconds(600));
     } else {
@@ -215,6 +197,7 @@ TEST_P(Transports, ARankThatSendsNothingIsNamed) {
 TEST_P(Transports, ARankThatTakesNothingIsNamed) {
   const auto outcomes = run_threads(GetParam(), 2, [](Transport& transport) {
     const Bytes message(64 << 20);
+    const Closing closing(transport);
     if (transport.rank() == 1) {
       std::this_thread::sleep_for(std::chrono::milliseconds(600));
     } else {
@@ -257,6 +240,7 @@ TEST_P(Transports, AProcessThatIsKilledIsNamedAtOnce) {
                                        : "before it sent 67108864 bytes to rank 0"));
     EXPECT_LT(now_seconds() - start, 5);
     EXPECT_THAT([&] { transport->send(1, byte); }, ThrowsMessage<PeerError>(error));
+    transport->close();
   }
 }
 
@@ -270,6 +254,7 @@ TEST_P(Transports, AProcessThatIsStoppedIsNamedByTheDeadline) {
   const Request request = transport->receive(1, byte);
   EXPECT_EQ(error_of_rank_1([&] { transport->wait(request, Deadline::in(0.3)); }),
             "rank 1 did not send 1 bytes to rank 0 within 0.3 s");
+  transport->close();
 }
 
 TEST(Transport, AnUnknownNameListsTheKnown) {
@@ -298,26 +283,10 @@ class TransportMpi : public testing::Test {
  protected:
   void SetUp() override {
     if (std::string(CONCORD_MPIRUN).empty()) GTEST_SKIP() << "MPI was not there to build with";
-    // MPI leaves memory behind, which the sanitizer of processes that use it would complain of.
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
   }
 
-  struct Outcome {
-    int code;
-    std::string said;
-  };
-  static Outcome run(const std::string& command, const std::vector<std::string>& variables = {}) {
-    const std::filesystem::path log = testing::TempDir() + fmt::format("mpirun_{}", getpid());
-    Program shell({"/bin/sh", "-c", fmt::format("exec {} >{} 2>&1", command, log.string())},
-                  variables);
-    const int code = shell.wait();
-    const Outcome outcome{code, read_file(log)};
-    std::filesystem::remove(log);
-    return outcome;
-  }
   static Outcome run_ranks(int size, const std::string& what) {
-    return run(fmt::format("{} --allow-run-as-root --oversubscribe -np {} {} mpi {}",
-                           CONCORD_MPIRUN, size, CONCORD_TRANSPORT_RANK, what));
+    return run_under_mpirun(size, "mpi", what);
   }
 };
 
@@ -353,8 +322,8 @@ TEST_F(TransportMpi, EndsWhereARankIsKilled) {
 TEST_F(TransportMpi, RefusesProcessesThatItDidNotStart) {
   const Job job;
   const auto other = start_rank(job, "mpi", 0, 2, "conformance");
-  const Outcome outcome = run(fmt::format("{} mpi conformance", CONCORD_TRANSPORT_RANK),
-                              job.member(1, 2).to_environment());
+  const Outcome outcome = run_shell(fmt::format("{} mpi conformance", CONCORD_TEST_RANK),
+                                    job.member(1, 2).to_environment());
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.said, HasSubstr("MPI says that this is rank 0 of 1, and it is rank 1 of 2"));
   EXPECT_EQ(other->wait(), 1);

@@ -313,6 +313,15 @@ std::vector<ConfigKey> make_keys() {
           "p, the share of the steps after which one_cycle is at its peak"),
 
       CONCORD_CONFIG_KEY(
+          parallel.transport, one_of({"auto", "shm", "gloo", "mpi"}),
+          "what carries what ranks tell each other: memory that they share (`shm`), TCP "
+          "(`gloo`), or what MPI chooses (`mpi`). `auto`: `shm` on one host, `gloo` on "
+          "several. Results do not depend on it"),
+      CONCORD_CONFIG_KEY(
+          parallel.algorithm, one_of({"auto", "halving_doubling", "direct", "chain", "ring"}),
+          "how ranks add up: what is fastest (`auto`), or one way for all sums. Results "
+          "depend on `ring` alone, whose order is its own"),
+      CONCORD_CONFIG_KEY(
           parallel.leaves, between(1, kMaximumBatch),
           "the leaves of each rank, one number for each, train.leaves together: fewer "
           "for a slower one; results do not depend on it. Empty: equally many"),
@@ -587,7 +596,8 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.eval_every_epochs",
                                         "train.checkpoint_every_steps"};
   return name.starts_with("output.") || name == "parallel.leaves" ||
-         name == "parallel.bucket_bytes" || std::ranges::find(kFree, name) != std::end(kFree);
+         name == "parallel.bucket_bytes" || name == "parallel.transport" ||
+         name == "parallel.algorithm" || std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {

@@ -1,0 +1,112 @@
+// Sums of f32 numbers over ranks that send each other messages.
+//
+// Vocabulary. A rank's *terms* are the nodes of the canonical tree (leaf_tree.h) that it has, each
+// with its numbers. The terms of neighbouring ranks, one after another, are again terms, in which
+// halves are joined. So every algorithm that only ever puts the terms of neighbouring runs of ranks
+// together, in their order, gives the same bits; they differ in who does so for which numbers.
+//
+// halving_doubling (R. Rabenseifner, "Optimization of collective reduction operations", 2004): with
+//   the rank whose number differs in the lowest bit, then in the next, and so on: each keeps half
+//   of the numbers, and sends the other half; then the same backwards with the sums. (The paper
+//   begins with the highest bit, which would put ranks together that are no neighbours.) Where
+//   latency is all that counts, nothing is halved. For powers of two.
+// direct: each rank adds up its share of the numbers, which all others send it, and sends all the
+//   sum. Two rounds, for any number of ranks.
+// chain: rank after rank adds its terms to those of the ranks before it, piece by piece, and the
+//   sums go round from the last. Each rank talks with its two neighbours only.
+// ring (P. Patarasuk, X. Yuan, "Bandwidth optimal all-reduce algorithms for clusters of
+//   workstations", 2009): each share goes round once to be added up and once more, beginning at
+//   another rank each. That is no order of the canonical tree: the bits are others.
+//
+// Numbers are taken in chunks, which bounds the memory for what comes from others.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "concord/comm/channel.h"
+#include "concord/comm/tile_sum.h"
+#include "concord/tensor/buffer.h"
+
+namespace concord::comm {
+
+enum class Algorithm { kAuto, kHalvingDoubling, kDirect, kChain, kRing };
+
+// "auto", "halving_doubling", "direct", "chain", "ring".
+std::vector<std::string_view> algorithm_names();
+// Throws Error for another name.
+Algorithm algorithm_of(std::string_view name);
+
+class Reduction {
+ public:
+  explicit Reduction(Channel& channel);
+
+  // `out` becomes, on every rank, the sum of `bytes` from `offset` on of all ranks' parts, which
+  // may change; the first may be `out`. Auto is the fastest that gives the canonical bits.
+  void sum(Algorithm algorithm, std::span<const Part> parts, std::size_t offset, std::size_t bytes,
+           std::byte* out);
+  // `out`, on rank r: the r-th of equal pieces, of `bytes` each, of the sum of `in`.
+  void scatter(const std::byte* in, std::size_t bytes, std::byte* out);
+  // `data` becomes that of rank `root`.
+  void broadcast(std::span<std::byte> data, int root);
+
+ private:
+  // The numbers of a node, from the beginning of the range that is worked on.
+  struct Term {
+    Subtree node;
+    float* data;
+    bool is_own;  // or in staging
+  };
+  // Numbers [begin, end) of a chunk.
+  struct Range {
+    std::int64_t begin, end;
+    std::int64_t size() const { return end - begin; }
+  };
+  // What a rank adds up: `count` numbers of each part.
+  struct Chunk {
+    std::span<const Part> parts;
+    std::size_t offset;  // bytes, in each part
+    std::int64_t count;
+    float* out;
+  };
+
+  Algorithm choose(std::size_t bytes) const;
+  void halve_and_double(const Chunk& chunk, bool halves);
+  void reduce_directly(const Chunk& chunk);
+  void reduce_around_ring(const Chunk& chunk);
+  void reduce_along_chain(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
+                          std::byte* out);
+  void binomial_tree(std::span<std::byte> data, int root);
+  void chain_from(std::span<std::byte> data, int root);
+
+  void greet_all(std::span<const Subtree> nodes);
+  std::span<const Subtree> nodes_of(std::span<const Term> terms);
+  void take_own(const Chunk& chunk, std::vector<Term>& terms);
+  // Terms that come from another rank; waits for its greeting, not for them.
+  void take_from(int rank, std::int64_t count, std::vector<Term>& terms);
+  float* stage(std::int64_t count);
+  // right's terms come behind left's; of `count` numbers each.
+  void join(std::vector<Term>& left, std::span<const Term> right, std::int64_t count);
+  // To one term, which goes to `out`.
+  void finish(std::vector<Term>& terms, std::int64_t count, float* out);
+  void join_last_two(std::vector<Term>& terms, std::int64_t count);
+  void send(int to, const float* data, std::int64_t count);
+  void receive(int from, float* data, std::int64_t count);
+
+  Channel& channel_;
+  const int rank_, size_;
+  std::vector<std::vector<Term>> terms_;  // by rank
+  std::vector<Term> own_, theirs_;
+  std::vector<Subtree> nodes_;
+  std::vector<const float*> sources_;
+  std::vector<Range> kept_, sent_;  // by round
+  std::vector<Buffer> staging_;
+  std::size_t staged_ = 0;  // of staging_, in use
+  Joins joins_;
+  TileSum tiles_;
+};
+
+}  // namespace concord::comm

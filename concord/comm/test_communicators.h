@@ -1,0 +1,130 @@
+// What every communicator must do, as the part of one rank in it: for tests, which run the ranks as
+// threads and as processes. What is not as it should be throws Error.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "concord/base/error.h"
+#include "concord/base/philox.h"
+#include "concord/comm/communicator.h"
+
+namespace concord::comm {
+
+// Of very different sizes: their sum depends on the order in which they are added.
+inline float test_number(std::int64_t leaf, std::int64_t i) {
+  const std::uint32_t bits =
+      RandomStream{.stream = static_cast<std::uint32_t>(leaf)}.bits(static_cast<std::uint64_t>(i));
+  return std::ldexp(uniform01(bits), static_cast<int>(bits % 31)) * (bits % 2 == 0 ? 1.0f : -1.0f);
+}
+
+inline std::vector<float> test_numbers(std::int64_t leaf, std::size_t count) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    values[i] = test_number(leaf, static_cast<std::int64_t>(i));
+  }
+  return values;
+}
+
+// Of leaves `first` to `end`, along the canonical tree.
+inline std::vector<float> test_sum(std::int64_t first, std::int64_t end, std::size_t count) {
+  std::vector<std::vector<float>> values;
+  std::vector<Subtree> nodes;
+  for (std::int64_t leaf = first; leaf < end; ++leaf) {
+    values.push_back(test_numbers(leaf, count));
+    nodes.push_back({0, leaf - first});
+  }
+  Joins joins;
+  for (const Join& join : joins.of(nodes)) {
+    for (std::size_t i = 0; i < count; ++i) values[join.into][i] += values[join.from][i];
+  }
+  return values[0];
+}
+
+inline void expect_equal(std::span<const float> given, std::span<const float> expected,
+                         std::string_view what) {
+  if (given.size() != expected.size() ||
+      std::memcmp(given.data(), expected.data(), given.size_bytes()) != 0) {
+    fail("{} has other bits", what);
+  }
+}
+
+// The tree sum of leaves, of which rank r holds those from ends[r - 1] to ends[r].
+inline void check_tree_sum(Communicator& ranks, const std::vector<std::int64_t>& ends,
+                           std::size_t count) {
+  const auto rank = static_cast<std::size_t>(ranks.rank());
+  const std::vector<Subtree> nodes = subtrees_of(rank == 0 ? 0 : ends[rank - 1], ends[rank]);
+  const std::size_t bytes = count * sizeof(float);
+  std::byte* const own = ranks.share((nodes.size() + 1) * bytes);
+  std::vector<Part> parts;
+  for (const Subtree& node : nodes) {
+    const std::int64_t first = node.index << node.height;
+    parts.push_back({node, own + parts.size() * bytes});
+    std::ranges::copy(test_sum(first, first + (std::int64_t{1} << node.height), count),
+                      reinterpret_cast<float*>(parts.back().data));
+  }
+  const auto* const sum =
+      reinterpret_cast<const float*>(ranks.run(tree_sum(parts, 0, bytes, own, "numbers")).sum);
+  expect_equal({sum, count}, test_sum(0, ends.back(), count), "a tree sum");
+  ranks.barrier();
+}
+
+// All operations on vectors of so many numbers, in memory that others can read where it lies, or
+// not.
+inline void check_collectives(Communicator& ranks, std::size_t count, bool shared) {
+  const int size = ranks.size();
+  const auto n = static_cast<std::size_t>(size), r = static_cast<std::size_t>(ranks.rank());
+  std::vector<float> memory[2];
+  const auto memory_for = [&](std::vector<float>& own) -> std::span<float> {
+    if (shared) {
+      return {reinterpret_cast<float*>(ranks.share(count * n * sizeof(float))), count * n};
+    }
+    own.resize(count * n);
+    return own;
+  };
+  const auto in = memory_for(memory[0]), out = memory_for(memory[1]);
+  const auto one_in = in.first(count), one_out = out.first(count);
+  const auto fill = [&](std::size_t values) {
+    std::ranges::copy(test_numbers(ranks.rank(), values), in.begin());
+    ranks.barrier();
+  };
+  const auto in_a_row = [&] {
+    std::vector<float> row;
+    for (int s = 0; s < size; ++s) {
+      const std::vector<float> values = test_numbers(s, count);
+      row.insert(row.end(), values.begin(), values.end());
+    }
+    return row;
+  };
+
+  fill(count);
+  ranks.run(all_reduce(one_in, one_out));
+  expect_equal(one_out, test_sum(0, size, count), "an all-reduce");
+  expect_equal(one_in, test_numbers(ranks.rank(), count), "what an all-reduce was given");
+  ranks.run(all_reduce(one_in, one_in));
+  expect_equal(one_in, test_sum(0, size, count), "an all-reduce in place");
+  fill(count * n);
+  ranks.run(reduce_scatter(in, one_out));
+  const std::vector<float> sum = test_sum(0, size, count * n);
+  expect_equal(one_out, std::span(sum).subspan(r * count, count), "a reduce-scatter");
+  ranks.run(all_to_all(std::as_bytes(in), std::as_writable_bytes(out)));
+  for (std::size_t s = 0; s < n; ++s) {
+    const std::vector<float> theirs = test_numbers(static_cast<std::int64_t>(s), count * n);
+    expect_equal(out.subspan(s * count, count), std::span(theirs).subspan(r * count, count),
+                 "an all-to-all");
+  }
+  fill(count);
+  ranks.run(all_gather(std::as_bytes(one_in), std::as_writable_bytes(out)));
+  expect_equal(out, in_a_row(), "an all-gather");
+  std::ranges::fill(out, 0.0f);
+  ranks.run(gather(std::as_bytes(one_in), std::as_writable_bytes(out), size - 1));
+  if (ranks.rank() == size - 1) expect_equal(out, in_a_row(), "a gather");
+  ranks.run(broadcast(std::as_writable_bytes(one_in), size / 2));
+  expect_equal(one_in, test_numbers(size / 2, count), "a broadcast");
+  const auto rank = static_cast<std::uint32_t>(ranks.rank());
+  if (ranks.any_of(1u << rank) != (1u << size) - 1) fail("an agreement has other bits");
+}
+
+}  // namespace concord::comm

@@ -1,0 +1,177 @@
+#include "concord/comm/transport_communicator.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "concord/base/deadline.h"
+#include "concord/comm/channel.h"
+#include "concord/comm/verdict.h"
+#include "concord/net/transport.h"
+
+namespace concord::comm {
+namespace {
+
+using Kind = Operation::Kind;
+
+class TransportCommunicator final : public Communicator {
+ public:
+  TransportCommunicator(const TransportOptions& options, net::StoreClient& store, Deadline deadline)
+      : Communicator(options.rank, options.size),
+        algorithm_(options.algorithm),
+        timeout_seconds_(options.timeout_seconds),
+        transport_(net::make_transport(
+            options.transport, {.rank = options.rank, .size = options.size}, store, deadline)),
+        channel_(*transport_, options.timeout_seconds),
+        reduction_(channel_),
+        verdict_(options.rank, options.size, store, deadline,
+                 [this](const std::string& line) { transport_->interrupt(line); }) {}
+  ~TransportCommunicator() override { stop(); }
+
+  void abort(std::string_view reason) override {
+    transport_->interrupt(verdict_.pronounce(std::string(reason)));
+  }
+
+ private:
+  Result execute(const Record& record, bool patient) override {
+    const Operation& op = record.operation;
+    Call call = call_of(op, record.step);
+    // Both ends of a message say the same of it.
+    if (op.kind == Kind::kReceive) call = {Kind::kSend, rank(), record.step, op.bytes, op.label};
+    if (op.kind != Kind::kSend && op.kind != Kind::kReceive) verdict_.enter(++entered_, call);
+    channel_.begin(call, patient);
+    std::string line;
+    try {
+      return perform(op);
+    } catch (const net::PeerError& error) {
+      line = verdict_.of_peer(error, timeout_seconds_);
+    } catch (const Disagreement& error) {
+      line = verdict_.pronounce(error.what());
+    } catch (const Error& error) {
+      line = verdict_.of_misunderstanding(error.what());
+    }
+    transport_->close();
+    throw RankError(line);
+  }
+
+  std::byte* make_shared(std::size_t bytes) override { return buffers_.emplace_back(bytes).data(); }
+
+  Result perform(const Operation& op) {
+    switch (op.kind) {
+      case Kind::kBarrier:
+      case Kind::kAgreement:
+        return {.flags = disseminate(op.flags)};
+      case Kind::kTreeSum:
+        reduction_.sum(algorithm_, op.parts, op.offset, op.bytes, op.out);
+        return {.sum = op.out};
+      case Kind::kAllReduce: {
+        if (op.in != op.out) std::copy_n(op.in, op.bytes, op.out);
+        const Part own{{0, rank()}, op.out};
+        reduction_.sum(algorithm_, {&own, 1}, 0, op.bytes, op.out);
+        return {};
+      }
+      case Kind::kReduceScatter:
+        reduction_.scatter(op.in, piece_of(op), op.out);
+        return {};
+      case Kind::kBroadcast:
+        if (rank() == op.peer && op.in != op.out) std::copy_n(op.in, op.bytes, op.out);
+        reduction_.broadcast({op.out, op.bytes}, op.peer);
+        return {};
+      case Kind::kAllGather:
+        exchange(op, op.bytes, /*in_pieces=*/false);
+        return {};
+      case Kind::kAllToAll:
+        exchange(op, piece_of(op), /*in_pieces=*/true);
+        return {};
+      case Kind::kGather:
+        gather(op);
+        return {};
+      case Kind::kSend:
+        channel_.greet(op.peer);
+        channel_.send(op.peer, {op.in, op.bytes});
+        channel_.wait_all();
+        return {};
+      case Kind::kReceive:
+        channel_.meet(op.peer);
+        channel_.receive(op.peer, {op.out, op.bytes});
+        channel_.wait_all();
+        return {};
+    }
+    return {};
+  }
+
+  std::size_t piece_of(const Operation& op) const {
+    const auto pieces = static_cast<std::size_t>(size());
+    CONCORD_CHECK(op.bytes % pieces == 0, "{} bytes for {} ranks", op.bytes, pieces);
+    return op.bytes / pieces;
+  }
+
+  // Who has heard from twice as many ranks in each round has heard from all in log2(size) rounds
+  // (D. Hensgen, R. Finkel, U. Manber, "Two algorithms for barrier synchronization", 1988).
+  std::uint32_t disseminate(std::uint32_t flags) {
+    for (int distance = 1; distance < size(); distance *= 2) {
+      channel_.greet((rank() + distance) % size(), {}, flags);
+      flags |= channel_.meet((rank() + size() - distance) % size()).flags;
+    }
+    channel_.wait_all();
+    return flags;
+  }
+
+  // Each with each, at once.
+  void exchange(const Operation& op, std::size_t bytes, bool in_pieces) {
+    const auto in_for = [&](int r) {
+      return op.in + (in_pieces ? static_cast<std::size_t>(r) * bytes : 0);
+    };
+    const auto out_from = [&](int r) { return op.out + static_cast<std::size_t>(r) * bytes; };
+    if (out_from(rank()) != in_for(rank())) std::copy_n(in_for(rank()), bytes, out_from(rank()));
+    for (int i = 1; i < size(); ++i) channel_.greet((rank() + i) % size());
+    for (int i = 1; i < size(); ++i) {
+      const int to = (rank() + i) % size(), from = (rank() + size() - i) % size();
+      channel_.send(to, {in_for(to), bytes});
+      channel_.meet(from);
+      channel_.receive(from, {out_from(from), bytes});
+    }
+    channel_.wait_all();
+  }
+
+  void gather(const Operation& op) {
+    if (rank() != op.peer) {
+      channel_.greet(op.peer);
+      channel_.send(op.peer, {op.in, op.bytes});
+    } else {
+      for (int r = 0; r < size(); ++r) {
+        std::byte* const place = op.out + static_cast<std::size_t>(r) * op.bytes;
+        if (r == rank()) {
+          if (place != op.in) std::copy_n(op.in, op.bytes, place);
+          continue;
+        }
+        channel_.meet(r);
+        channel_.receive(r, {place, op.bytes});
+      }
+    }
+    channel_.wait_all();
+  }
+
+  Algorithm algorithm_;
+  double timeout_seconds_;
+  std::unique_ptr<net::Transport> transport_;
+  Channel channel_;
+  Reduction reduction_;
+  std::uint64_t entered_ = 0;  // operations in which all take part
+  std::vector<Buffer> buffers_;
+  Verdict verdict_;  // its thread uses the transport
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> join_by_transport(const TransportOptions& options,
+                                                net::StoreClient& store) {
+  if (options.algorithm == Algorithm::kHalvingDoubling &&
+      !std::has_single_bit(static_cast<unsigned>(options.size))) {
+    fail("halving_doubling is for 2, 4, 8, ... ranks, not for {}; expected another algorithm",
+         options.size);
+  }
+  return std::make_unique<TransportCommunicator>(options, store,
+                                                 Deadline::in(options.timeout_seconds));
+}
+
+}  // namespace concord::comm

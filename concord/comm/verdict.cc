@@ -1,0 +1,206 @@
+#include "concord/comm/verdict.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+
+#include "concord/base/error.h"
+#include "concord/net/rendezvous.h"
+
+// In the store: "alarms", a counter to which a call of the roll adds 1, and a line 2^32; "line";
+// and, for each call and rank, a counter that says that it has answered, and the answer.
+
+namespace concord::comm {
+namespace {
+
+constexpr std::int64_t kLine = std::int64_t{1} << 32;
+constexpr auto kTick = std::chrono::milliseconds(150);
+constexpr double kRollSeconds = 2;  // who is alive answers within a tick
+
+Deadline soon() { return Deadline::in(5); }  // for the store
+
+std::string this_process() {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  return fmt::format("process {} on {}", getpid(), host.data());
+}
+
+}  // namespace
+
+Verdict::Verdict(int rank, int size, net::StoreClient& store, Deadline deadline,
+                 std::function<void(const std::string&)> heard)
+    : rank_(rank), size_(size), store_(store), heard_(std::move(heard)) {
+  net::Rendezvous rendezvous("verdict", rank, store, deadline);
+  prefix_ = rendezvous.name();
+  rendezvous.announce(this_process());
+  for (int r = 0; r < size_; ++r) names_.push_back(rendezvous.of(r));
+  watcher_ = std::thread([this] { watch(); });
+}
+
+Verdict::~Verdict() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_ending_ = true;
+  }
+  tick_.notify_one();
+  watcher_.join();
+}
+
+std::string Verdict::key(std::string_view what) const {
+  return fmt::format("{} {}", prefix_, what);
+}
+
+void Verdict::enter(std::uint64_t number, const Call& call) {
+  const std::lock_guard lock(mutex_);
+  whereabouts_ = {number, call};
+}
+
+Verdict::Whereabouts Verdict::whereabouts() const {
+  const std::lock_guard lock(mutex_);
+  return whereabouts_;
+}
+
+// A store that is gone is no news: whoever held it may have ended well.
+void Verdict::watch() {
+  std::int64_t answered = 0;
+  try {
+    for (;;) {
+      {
+        std::unique_lock lock(mutex_);
+        if (tick_.wait_for(lock, kTick, [this] { return is_ending_; })) return;
+      }
+      const std::int64_t alarms = store_.add(key("alarms"), 0, soon());
+      if (alarms >= kLine) {
+        const std::string line = store_.get(key("line"), soon());
+        remember(line);
+        return heard_(line);
+      }
+      while (answered < alarms) answer(++answered);
+    }
+  } catch (const Error&) {
+  }
+}
+
+void Verdict::answer(std::int64_t roll) {
+  const Whereabouts own = whereabouts();
+  const std::string name = key(fmt::format("roll {} of rank {}", roll, rank_));
+  store_.set(name, {reinterpret_cast<const char*>(&own), sizeof own}, soon());
+  store_.add(name, 1, soon());
+}
+
+Verdict::Roll Verdict::call_roll() {
+  Roll answers(static_cast<std::size_t>(size_));
+  answers[static_cast<std::size_t>(rank_)] = whereabouts();
+  const std::int64_t roll = store_.add(key("alarms"), 1, soon()) % kLine;
+  const Deadline deadline = Deadline::in(kRollSeconds);
+  for (int missing = size_ - 1; missing > 0 && !deadline.has_passed();) {
+    std::this_thread::sleep_for(kTick / 4);
+    for (int r = 0; r < size_; ++r) {
+      std::optional<Whereabouts>& answer = answers[static_cast<std::size_t>(r)];
+      const std::string name = key(fmt::format("roll {} of rank {}", roll, r));
+      if (answer || store_.add(name, 0, soon()) == 0) continue;
+      const std::string value = store_.get(name, soon());
+      if (value.size() != sizeof *answer) fail("rank {} has another version of Concord", r);
+      std::memcpy(&answer.emplace(), value.data(), value.size());
+      --missing;
+    }
+  }
+  return answers;
+}
+
+std::string Verdict::name_of_rank(int r) const {
+  return fmt::format("rank {} ({})", r, names_[static_cast<std::size_t>(r)]);
+}
+
+void Verdict::remember(const std::string& line) {
+  const std::lock_guard lock(mutex_);
+  line_ = line;
+}
+
+std::optional<std::string> Verdict::known() const {
+  const std::lock_guard lock(mutex_);
+  return line_;
+}
+
+std::string Verdict::pronounce(const std::string& line) {
+  if (const auto earlier = known()) return *earlier;
+  std::string counts = line;
+  try {
+    if (store_.add(key("alarms"), kLine, soon()) < 2 * kLine) {
+      store_.set(key("line"), line, soon());
+    } else {
+      counts = store_.get(key("line"), soon());
+    }
+  } catch (const Error&) {
+  }
+  remember(counts);
+  return counts;
+}
+
+std::string Verdict::of_peer(const net::PeerError& error, double seconds) {
+  if (error.kind() == net::PeerError::Kind::kEnded) {
+    return pronounce(fmt::format("{} has ended before {}", name_of_rank(error.rank()),
+                                 described(whereabouts().last)));
+  }
+  if (const auto earlier = known()) return *earlier;
+  std::string line = fmt::format("{}, in {}", error.what(), described(whereabouts().last));
+  try {
+    const Roll roll = call_roll();
+    const std::string better = behind_or_silent(roll, error.rank(), seconds);
+    if (!better.empty()) {
+      line = better;
+    } else if (const std::string other = disagreement_in(roll); !other.empty()) {
+      line = other;
+    }
+  } catch (const Error& store) {
+    line += fmt::format(" ({})", store.what());
+  }
+  return pronounce(line);
+}
+
+std::string Verdict::of_misunderstanding(const std::string& line) {
+  if (const auto earlier = known()) return *earlier;
+  try {
+    const std::string other = disagreement_in(call_roll());
+    if (!other.empty()) return pronounce(other);
+  } catch (const Error&) {
+  }
+  return pronounce(fmt::format("{}, in {}", line, described(whereabouts().last)));
+}
+
+std::string Verdict::behind_or_silent(const Roll& roll, int awaited, double seconds) const {
+  const Whereabouts own = whereabouts();
+  const auto did_not_come = [&](int r) {
+    return fmt::format("{} did not come to {} within {:g} s", name_of_rank(r), described(own.last),
+                       seconds);
+  };
+  const auto is_silent = [&](int r) { return !roll[static_cast<std::size_t>(r)]; };
+  if (is_silent(awaited)) {
+    return did_not_come(awaited) + "; it does not answer";
+  }
+  int last = rank_;
+  for (int r = 0; r < size_; ++r) {
+    if (is_silent(r)) return did_not_come(r) + "; it does not answer";
+    if (roll[static_cast<std::size_t>(r)]->number < roll[static_cast<std::size_t>(last)]->number) {
+      last = r;
+    }
+  }
+  if (last == rank_) return "";
+  const Whereabouts& where = *roll[static_cast<std::size_t>(last)];
+  return fmt::format("{}; it was last seen in {}", did_not_come(last),
+                     where.number == 0 ? "nothing" : described(where.last));
+}
+
+std::string Verdict::disagreement_in(const Roll& roll) const {
+  const Whereabouts own = whereabouts();
+  for (int r = 0; r < size_; ++r) {
+    const std::optional<Whereabouts>& other = roll[static_cast<std::size_t>(r)];
+    if (!other || other->number != own.number) continue;
+    std::string line = disagreement(rank_, own.last, r, other->last);
+    if (!line.empty()) return line;
+  }
+  return "";
+}
+
+}  // namespace concord::comm

@@ -1,0 +1,82 @@
+// Verdict: how the ranks of a job come to one line about what went wrong, where all that they share
+// is the rendezvous store.
+//
+// Who sees that something is wrong pronounces it in the store, and the first to do so is right; a
+// thread of each rank looks a few times a second whether somebody has. A rank that waits in vain
+// does not know for whom: the one whose message it wants may itself wait for a third. So it calls
+// the roll: the others say how far they are, and at fault is who does not answer (stopped, or cut
+// off), who is behind, or who does something else.
+//
+// Thread safety: all functions may be called from any thread.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "concord/comm/operation.h"
+#include "concord/net/store.h"
+#include "concord/net/transport.h"
+
+namespace concord::comm {
+
+class Verdict {
+ public:
+  // Collective: tells the others which process this is. `store` outlives it. `heard` is called,
+  // once, from another thread, with what a rank has pronounced.
+  Verdict(int rank, int size, net::StoreClient& store, Deadline deadline,
+          std::function<void(const std::string&)> heard);
+  Verdict(const Verdict&) = delete;
+  Verdict& operator=(const Verdict&) = delete;
+  ~Verdict();
+
+  // This rank enters an operation in which all take part: the one with this number.
+  void enter(std::uint64_t number, const Call& call);
+
+  // All return the line that counts: this one, or that of a rank which was earlier. Where the store
+  // does not answer it is this one.
+  std::string pronounce(const std::string& line);
+  // What a message of the operation entered last has come to. `seconds`: how long it was waited
+  // for.
+  std::string of_peer(const net::PeerError& error, double seconds);
+  // Of an operation in which ranks do not understand each other, as `line` says if nothing better
+  // is found out.
+  std::string of_misunderstanding(const std::string& line);
+
+ private:
+  struct Whereabouts {
+    std::uint64_t number = 0;  // of operations entered
+    Call last;
+  };
+  using Roll = std::vector<std::optional<Whereabouts>>;  // by rank
+
+  std::string key(std::string_view what) const;
+  void watch();
+  void answer(std::int64_t roll);
+  Roll call_roll();
+  void remember(const std::string& line);
+  std::optional<std::string> known() const;
+  std::string name_of_rank(int r) const;
+  std::string behind_or_silent(const Roll& roll, int awaited, double seconds) const;
+  std::string disagreement_in(const Roll& roll) const;
+  Whereabouts whereabouts() const;
+
+  int rank_, size_;
+  net::StoreClient& store_;
+  std::string prefix_;              // of keys
+  std::vector<std::string> names_;  // of the ranks' processes
+  std::function<void(const std::string&)> heard_;
+  mutable std::mutex mutex_;
+  Whereabouts whereabouts_;
+  std::optional<std::string> line_;  // that counts
+  bool is_ending_ = false;
+  std::condition_variable tick_;
+  std::thread watcher_;
+};
+
+}  // namespace concord::comm
