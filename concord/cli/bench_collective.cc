@@ -12,6 +12,8 @@
 namespace concord::cli {
 namespace {
 
+constexpr std::uint64_t kMostBytes = std::uint64_t{64} << 30;
+
 struct CollectiveArguments {
   RanksArguments ranks;
   std::string op = "all_reduce";
@@ -105,6 +107,7 @@ void add_bench_collective(CLI::App& bench) {
       ->add_option("--bytes", arguments->bytes,
                    "What a rank holds: its numbers to be added, or all that is gathered")
       ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::uint64_t{0}, kMostBytes, "at most 64 GiB"))
       ->type_name("SIZE")
       ->capture_default_str();
   command->add_option("--transport", arguments->transport, "What carries it")

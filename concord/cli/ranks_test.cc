@@ -250,6 +250,22 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
   EXPECT_EQ(resumed.last_line()["weights_hash"], whole.last_line()["weights_hash"]);
 }
 
+// No weights of one rank alone are handed out as those of the run.
+TEST_F(Ranks, OneThatIsKilledWhereTheyTrainByThemselvesLeavesTheLastCheckpoint) {
+  const pid_t launcher =
+      start(std::string(kLong) +
+                "--ranks 2 --set parallel.sync=local --set parallel.local_steps=20000 "
+                "--set train.eval_every_epochs=0 --set train.checkpoint_every_steps=20000",
+            "step 5");
+  const std::vector<pid_t> ranks = children_of(launcher);
+  ASSERT_EQ(ranks.size(), 2U);
+  kill(ranks[1], SIGKILL);
+  const Outcome outcome = end_of(launcher);
+  EXPECT_EQ(outcome.code, 128 + SIGKILL);
+  EXPECT_THAT(outcome.err, HasSubstr("ranks had weights of their own"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/checkpoints/latest"));
+}
+
 TEST_F(Ranks, NoneOutlivesTheProcessThatStartedThem) {
   const pid_t launcher = start(std::string(kLong) + "--ranks 2", "step 5");
   const std::vector<pid_t> ranks = children_of(launcher);

@@ -36,7 +36,8 @@ class Trial {
   Trial(Communicator& ranks, Kind kind, std::size_t bytes, bool shared)
       : ranks_(ranks), kind_(kind) {
     const auto size = static_cast<std::size_t>(ranks.size());
-    piece_ = (bytes / sizeof(float) + size - 1) / size;
+    const std::size_t numbers = (bytes + sizeof(float) - 1) / sizeof(float);
+    piece_ = (numbers + size - 1) / size;
     for (const std::size_t i : {0, 1}) {
       const std::size_t count = piece_ * size;
       if (!shared) own_[i].resize(count);

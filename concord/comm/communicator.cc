@@ -77,6 +77,7 @@ void Communicator::execute_next(bool patient) {
 }
 
 void Communicator::work() {
+  set_compute_threads(1);  // the rank's others compute meanwhile
   for (;;) {
     const Ticket started = started_.load(std::memory_order_acquire);
     if (stopping_) return;

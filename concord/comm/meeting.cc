@@ -47,8 +47,9 @@ void Meeting::enter(bool patient) {
   ++ticket_;
   advance(rank(rank_).arrived, ticket_);
   wait_for_all(&Rank::arrived, patient);
-  check_aborted();  // others may have come, and have left in an error
+  check_entered();
   check_same_operation();
+  next_ticket_ = ticket_ + 1;
 }
 
 void Meeting::check_same_operation() {
@@ -72,9 +73,10 @@ void Meeting::wait_for_all(Counter Rank::*counter, bool patient) {
     for (;;) {
       const std::uint32_t now = other.load(std::memory_order_acquire);
       if (reached(other, ticket_)) break;
-      look_for_trouble(r, counter, deadline);
+      counter == &Rank::arrived ? check_entered() : check_aborted();
       constexpr double kLookAgain = 0.05;
       net::sleep_on(other, now, kLookAgain);
+      if (other.load(std::memory_order_acquire) == now) look_for_trouble(r, counter, deadline);
     }
   }
 }
@@ -83,12 +85,20 @@ void Meeting::abort(std::string_view reason) {
   if (control().abort_begun.exchange(1) != 0) return;  // another was first
   auto& text = control().abort_reason;
   std::copy_n(reason.begin(), std::min(reason.size(), text.size() - 1), text.begin());
+  control().aborted_ticket = next_ticket_;
   control().aborted.store(1, std::memory_order_release);
 }
 
 void Meeting::check_aborted() const {
   if (control().aborted.load(std::memory_order_acquire) == 0) return;
   throw RankError(control().abort_reason.data());
+}
+
+// All have come, and some may have left in an error since. An operation that they were done with
+// before succeeds on every rank, however late that finds out; one that they were not fails on all.
+void Meeting::check_entered() const {
+  if (control().aborted.load(std::memory_order_acquire) == 0) return;
+  if (static_cast<std::int32_t>(control().aborted_ticket - ticket_) <= 0) check_aborted();
 }
 
 void Meeting::give_up(const std::string& reason) {
@@ -99,7 +109,6 @@ void Meeting::give_up(const std::string& reason) {
 
 // Throws where an operation cannot end well.
 void Meeting::look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline) {
-  check_aborted();
   const std::string what = described(message_of(rank_).call);
   for (std::size_t r = 0; r < watches_.size(); ++r) {
     const Counter& other = rank(static_cast<int>(r)).*counter;

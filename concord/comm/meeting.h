@@ -83,6 +83,7 @@ class Meeting {
   };
   struct Control {
     Counter abort_begun, aborted;
+    std::uint32_t aborted_ticket;  // the first operation that comes to nothing
     std::array<char, 1024> abort_reason;
     std::array<Rank, kMostRanks> ranks;  // of which the first `size` are there
   };
@@ -93,6 +94,7 @@ class Meeting {
   void wait_for_all(Counter Rank::*counter, bool patient);
   void look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline);
   void check_same_operation();
+  void check_entered() const;
   [[noreturn]] void give_up(const std::string& reason);
 
   int rank_, size_;
@@ -101,6 +103,7 @@ class Meeting {
   int spins_ = 0;
   std::vector<net::Watch> watches_;  // of the ranks; who has not come yet is unknown
   std::uint32_t ticket_ = 0;
+  std::atomic<std::uint32_t> next_ticket_ = 1;  // of the operation that it is not done with
 };
 
 }  // namespace concord::comm

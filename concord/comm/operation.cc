@@ -46,7 +46,8 @@ std::string described(const Call& call) {
 }
 
 std::string disagreement(int rank, const Call& call, int other_rank, const Call& other) {
-  if (other.kind != call.kind || other.step != call.step || other.peer != call.peer) {
+  if (other.kind != call.kind || other.step != call.step || other.peer != call.peer ||
+      other.label.text() != call.label.text()) {
     return fmt::format("rank {} calls {} while rank {} calls {}", rank, described(call), other_rank,
                        described(other));
   }

@@ -84,8 +84,8 @@ std::string disagreement(int rank, const Call& call, int other_rank, const Call&
 // The f32 numbers from `offset` on in each part are added along the canonical tree (leaf_tree.h).
 // The nodes of all ranks, rank after rank, lie side by side and make up all leaves from the first
 // on; a rank may give none. The sum, the same bits on every rank, lies at `out` or in a part of any
-// rank: Result::sum tells. So it may be read until this rank begins its next barrier or agreement,
-// and parts may be written again when that is done.
+// rank: Result::sum tells. So it may be read until this rank begins the last barrier or agreement
+// before its parts are written again, which may be when that is done.
 Operation tree_sum(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
                    std::byte* out, Label label = {});
 Operation barrier(Label label = {});

@@ -31,7 +31,8 @@ void write_trace(const std::filesystem::path& path, const JobTrace& trace) {
   std::string text = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
   const auto add = [&](const nlohmann::ordered_json& event) {
     if (!text.ends_with("[\n")) text += ",\n";
-    text += event.dump();
+    // A label may have been cut within a character.
+    text += event.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   };
   for (std::size_t rank = 0; rank < trace.size(); ++rank) {
     add(named("process_name", rank, 0, fmt::format("rank {}", rank)));
@@ -59,9 +60,11 @@ JobTrace read_trace(const std::filesystem::path& path) {
   try {
     for (const nlohmann::json& event : json.at("traceEvents")) {
       if (event.at("ph") != "X") continue;
+      if (!event.at("pid").is_number_unsigned())
+        fail("an event of rank {}", event.at("pid").dump());
       const auto rank = event.at("pid").get<std::size_t>();
       const double begin = event.at("ts").get<double>(), length = event.at("dur").get<double>();
-      if (rank >= kMostRanks || !std::isfinite(begin) || !(length >= 0)) {
+      if (rank >= kMostRanks || !std::isfinite(begin + length) || !(length >= 0)) {
         fail("an event of rank {} at {} of {} microseconds", rank, begin, length);
       }
       if (rank >= trace.size()) trace.resize(rank + 1);

@@ -452,11 +452,14 @@ class Compiler {
     constexpr std::size_t kLastBytes = std::size_t{1} << 20;
     std::map<std::size_t, std::string> names;  // by offset
     for (const Sum& sum : program_.sums) names.emplace(sum.address.offset, sum.name);
+    constexpr std::size_t kMostBuckets = 64;  // about; the others wait in the ranks' queue
+    const std::size_t bucket_bytes =
+        std::max(options_.bucket_bytes, program_.sums_bytes / kMostBuckets);
     const auto end_of = [&](auto sum) {
       return std::next(sum) == names.end() ? program_.sums_bytes : std::next(sum)->first;
     };
     std::size_t last = program_.sums_bytes;  // where the last bucket begins
-    if (last > options_.bucket_bytes) {
+    if (last > bucket_bytes) {
       auto sum = std::prev(names.end());
       while (sum != names.begin() && program_.sums_bytes - std::prev(sum)->first <= kLastBytes)
         --sum;
@@ -466,8 +469,8 @@ class Compiler {
       Bucket bucket{.offset = sum->first, .bytes = end_of(sum) - sum->first};
       const std::string first = sum->second;
       std::string label = first;
-      for (++sum; sum != names.end() && sum->first != last &&
-                  end_of(sum) - bucket.offset <= options_.bucket_bytes;
+      for (++sum;
+           sum != names.end() && sum->first != last && end_of(sum) - bucket.offset <= bucket_bytes;
            ++sum) {
         bucket.bytes = end_of(sum) - bucket.offset;
         label = first + " to " + sum->second;

@@ -324,7 +324,8 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(
           parallel.leaves, between(1, kMaximumBatch),
           "the leaves of each rank, one number for each, train.leaves together: fewer "
-          "for a slower one; results do not depend on it. Empty: equally many"),
+          "for a slower one; results do not depend on it where parallel.sync is all_reduce. Empty: "
+          "equally many"),
       CONCORD_CONFIG_KEY(
           parallel.bucket_bytes, between(1, 1099511627776),
           "gradients that ranks sum together, as soon as backpropagation has computed "

@@ -35,7 +35,9 @@ void LocalSync::run(double learning_rate) {
 
   const bool is_nesterov = options_.outer == LocalSyncOptions::Outer::kNesterov;
   const auto beta = static_cast<float>(options_.momentum);
-  const auto rate = static_cast<float>(is_nesterov ? 1.0 : learning_rate);
+  // SlowMo's momentum is in units of steps, as far as any were taken.
+  const bool in_steps = !is_nesterov && has_momentum() && learning_rate > 0;
+  const auto rate = static_cast<float>(in_steps ? learning_rate : 1.0);
   const auto alpha = static_cast<float>(options_.learning_rate);
   const bool is_mean = !is_nesterov && beta == 0 && alpha == 1;
   for (const StateStore::Entry& entry : states_.entries()) {

@@ -65,6 +65,12 @@ TEST(LocalSync, MomentumOverPeriodsIsThatOfSlowMo) {
   }
 }
 
+TEST(LocalSync, AStepOfNoLearningRateTakesTheMean) {
+  for (const Outcome& rank : after_two_periods({.learning_rate = 1, .momentum = 0.5}, 0)) {
+    EXPECT_FLOAT_EQ(rank.parameter, 10 - 2 - 3);
+  }
+}
+
 TEST(LocalSync, NesterovsMomentumIsThatOfDiloco) {
   // u = 2, then 0.5 u + 2 = 3; each period takes 0.7 (2 + 0.5 u).
   const LocalSyncOptions options{

@@ -157,7 +157,6 @@ class Training {
       }
 
       if (local_sync_) end_local_step();
-      end_trace();
       finish_step(batch, result, loader.wait_seconds());
       // Several ranks agree on it in the next step.
       if (ranks_.size() == 1 && !local_sync_) stops_ = stops_ || wants_stop() != 0;
@@ -172,10 +171,11 @@ class Training {
     const bool ends = step <= config.local_after || step % config.local_steps == 0 ||
                       step == progress_.total_steps || evaluation_due(step) ||
                       step % checkpoint_period() == 0;
-    is_within_period_ = !ends;
+    is_within_period_ = true;
     if (!ends) return;
     local_sync_->run(progress_.learning_rate);
     stops_ = stop_requested();
+    is_within_period_ = false;
   }
 
   // The steps of output.trace_steps.
@@ -191,9 +191,9 @@ class Training {
       constexpr std::size_t kOther = 64, kMost = std::size_t{1} << 21;
       const auto steps = static_cast<std::size_t>(job_.config.output.trace_steps);
       trace_.emplace(std::min(kMost, steps * (job_.engine->ops_per_step() + kOther)));
-      trace_->skip_operations(ranks_);
       job_.engine->set_trace(&*trace_);
     }
+    trace_->skip_operations(ranks_);  // such as an evaluation's
     trace_->set_step(progress_.step + 1);
   }
 
@@ -201,7 +201,7 @@ class Training {
     if (!trace_) return;
     trace_->add_operations(ranks_);
     const OutputConfig& config = job_.config.output;
-    if (progress_.step + 1 - first_step_ < config.trace_after + config.trace_steps) return;
+    if (progress_.step - first_step_ < config.trace_after + config.trace_steps) return;
     job_.engine->set_trace(nullptr);
     write_trace();
   }
@@ -424,14 +424,16 @@ class Training {
   }
 
   void finish_step(const data::Batch& batch, const StepResult& result, double wait_seconds) {
-    const auto samples = static_cast<double>(batch.step_count);
+    // Of local ranks each tells of its own.
+    const auto samples = static_cast<double>(local_sync_ ? batch.count : batch.step_count);
     ++progress_.step;
+    end_trace();
     samples_ += batch.step_count;
     window_.samples += samples;
     window_.loss += result.loss * samples;
     window_.correct += result.correct;
     progress_.loss = result.loss;
-    progress_.accuracy = job_.has_accuracy() ? result.correct / samples : -1;
+    progress_.accuracy = job_.has_accuracy() ? result.correct / std::max(1.0, samples) : -1;
     measure_speed(batch.step_count, wait_seconds);
     observer_.stepped(progress_);
 
