@@ -29,22 +29,7 @@ using testing::StartsWith;
 // A few steps on data made in memory.
 class Command : public CommandTest {
  protected:
-  Command()
-      : CommandTest(R"(
-[model]
-hidden = [8]
-[data]
-kind = "synthetic"
-shape = [4, 4, 1]
-samples = 128
-classes = 3
-[train]
-batch = 32
-epochs = 2
-threads = 1
-[output]
-dir = "run"
-)") {}
+  Command() : CommandTest(few_steps("epochs = 2")) {}
 };
 
 TEST_F(Command, HelpNamesEveryCommandAndGoesToStandardOutput) {

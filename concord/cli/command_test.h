@@ -47,6 +47,25 @@ inline bool comes_to_an_end(pid_t process) {
   return kill(process, 0) != 0;
 }
 
+// A configuration of a few steps on data made in memory, with further lines for [train].
+inline std::string few_steps(const std::string& train) {
+  return R"(
+[model]
+hidden = [8]
+[data]
+kind = "synthetic"
+shape = [4, 4, 1]
+samples = 128
+classes = 3
+[output]
+dir = "run"
+[train]
+batch = 32
+threads = 1
+)" + train +
+         "\n";
+}
+
 // The folder holds `small.toml`.
 class CommandTest : public testing::Test {
  protected:

@@ -15,22 +15,7 @@ using testing::StartsWith;
 
 class Hosts : public CommandTest {
  protected:
-  Hosts()
-      : CommandTest(R"(
-[model]
-hidden = [8]
-[data]
-kind = "synthetic"
-shape = [4, 4, 1]
-samples = 128
-classes = 3
-[train]
-batch = 32
-leaves = 4
-threads = 1
-[output]
-dir = "run"
-)") {
+  Hosts() : CommandTest(few_steps("leaves = 4")) {
     hub_ = fmt::format("concord{}h", getpid());
     a_ = fmt::format("concord{}a", getpid());
     b_ = fmt::format("concord{}b", getpid());

@@ -12,23 +12,7 @@ using testing::HasSubstr;
 
 class Launchers : public CommandTest {
  protected:
-  Launchers()
-      : CommandTest(R"(
-[model]
-hidden = [8]
-[data]
-kind = "synthetic"
-shape = [4, 4, 1]
-samples = 128
-classes = 3
-[train]
-batch = 32
-leaves = 4
-epochs = 2
-threads = 1
-[output]
-dir = "run"
-)") {
+  Launchers() : CommandTest(few_steps("leaves = 4\nepochs = 2")) {
     // Files by which ranks find each other lie here alone.
     std::filesystem::permissions(folder_, std::filesystem::perms::owner_all);
     setenv("XDG_RUNTIME_DIR", folder_.c_str(), 1);
