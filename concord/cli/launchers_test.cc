@@ -25,7 +25,7 @@ class Launchers : public CommandTest {
 
   void expect_same_bits(const Outcome& outcome, const std::string& job) const {
     ASSERT_EQ(outcome.code, 0) << outcome.err;
-    EXPECT_THAT(outcome.err, HasSubstr(job + "; leaves 4: "));
+    EXPECT_THAT(outcome.err, HasSubstr(job + ", shm; leaves 4: "));
     const Outcome alone = run("train small.toml --json --quiet --set output.dir=alone");
     EXPECT_EQ(outcome.last_line()["weights_hash"], alone.last_line()["weights_hash"]);
     for (const auto& entry : std::filesystem::directory_iterator(folder_)) {

@@ -6,7 +6,9 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <condition_variable>
+#include <cstddef>
 #include <limits>
 #include <thread>
 
@@ -17,9 +19,9 @@
 // How Gloo is used, and what of it has to be known.
 //
 // Gloo matches sends and receives by number, its "slot", and ends the process where more bytes come
-// than were expected. So a message travels as two: its length, always 8 bytes, and its bytes, under
-// a slot that contains the length. Where the two ends disagree, the lengths meet, and the bytes do
-// not.
+// than were expected. So there goes a *label* before a message's bytes, with their number, and the
+// bytes go under a slot that contains it: where the two ends disagree, the labels meet and the
+// bytes do not. What is short lies in the label itself.
 //
 // Where a wait runs into a time limit of Gloo's, Gloo closes the connections with all ranks; and
 // where a connection breaks in the middle of a message, Gloo does not tell who waits for that
@@ -39,7 +41,7 @@ using Slot = std::uint64_t;
 constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 365);
 constexpr Slot kCanary = Slot{1} << 62;
 
-Slot slot_of_length(std::uint64_t number) { return number % kCanary; }
+Slot slot_of_label(std::uint64_t number) { return number % kCanary; }
 Slot slot_of_bytes(std::uint64_t number, std::size_t bytes) {
   static_assert(Transport::kLongestMessage < Slot{1} << 31);
   return Slot{1} << 63 | (number & 0xffffffff) << 31 | bytes;
@@ -139,10 +141,15 @@ class GlooTransport final : public Transport {
  private:
   using Buffer = std::unique_ptr<UnboundBuffer>;
 
+  struct Label {
+    static constexpr std::size_t kMost = 2048;
+    std::uint64_t length;
+    std::array<std::byte, kMost> bytes;  // where there are no more
+  };
   // What belongs to a slot of the transport.
   struct Parcel {
-    std::uint64_t length = 0;
-    Buffer length_buffer, bytes_buffer;
+    std::unique_ptr<Label> label;
+    Buffer label_buffer, bytes_buffer;
   };
   struct Peer {
     std::uint64_t sent = 0, received = 0;  // messages
@@ -228,18 +235,26 @@ class GlooTransport final : public Transport {
   void begin(std::uint32_t slot) override {
     const Operation& asked = operation(slot);
     Parcel& parcel = parcels_[slot];
-    if (!parcel.length_buffer) {
-      parcel.length_buffer = new_buffer();
+    if (!parcel.label) {
+      parcel.label = std::make_unique<Label>();
+      parcel.label_buffer = new_buffer();
       parcel.bytes_buffer = new_buffer();
     }
     Peer& other = peer(asked.peer);
     const std::uint64_t number = asked.is_send ? other.sent++ : other.received++;
+    std::size_t label_bytes = sizeof(Label);
+    if (asked.is_send) {
+      parcel.label->length = asked.bytes;
+      const std::size_t inside = is_short(asked) ? asked.bytes : 0;
+      std::copy_n(asked.source, inside, parcel.label->bytes.begin());
+      label_bytes = offsetof(Label, bytes) + inside;
+    }
+    post(slot, *parcel.label_buffer, slot_of_label(number), parcel.label.get(), label_bytes);
+    if (is_short(asked)) return;
     const void* const bytes = asked.is_send ? asked.source : asked.target;
-    parcel.length = asked.bytes;
-    post(slot, *parcel.length_buffer, slot_of_length(number), &parcel.length, sizeof parcel.length);
-    if (asked.bytes == 0) return;
     post(slot, *parcel.bytes_buffer, slot_of_bytes(number, asked.bytes), bytes, asked.bytes);
   }
+  static bool is_short(const Operation& asked) { return asked.bytes <= Label::kMost; }
 
   void post(std::uint32_t slot, UnboundBuffer& buffer, Slot gloo_slot, const void* memory,
             std::size_t bytes) {
@@ -260,9 +275,10 @@ class GlooTransport final : public Transport {
   void finish(std::uint32_t slot, const Deadline& deadline, bool) override {
     const Operation& asked = operation(slot);
     Parcel& parcel = parcels_[slot];
-    await(slot, *parcel.length_buffer, deadline);
-    if (parcel.length != asked.bytes) fail_by_size(slot, parcel.length);
-    if (asked.bytes > 0) await(slot, *parcel.bytes_buffer, deadline);
+    await(slot, *parcel.label_buffer, deadline);
+    if (parcel.label->length != asked.bytes) fail_by_size(slot, parcel.label->length);
+    if (!is_short(asked)) return await(slot, *parcel.bytes_buffer, deadline);
+    if (!asked.is_send) std::copy_n(parcel.label->bytes.begin(), asked.bytes, asked.target);
   }
 
   void await(std::uint32_t slot, UnboundBuffer& buffer, const Deadline& deadline) {
