@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """PyTorch's side of bench/compare: trains one work on random data and answers with its speed.
 
-    pytorch_peer.py WORK --threads N [--precision bf16] [--channels-last] [--compile]
+    pytorch_peer.py WORK --threads N [--precision bf16] [--channels-last] [--compile] [--ranks N]
 
 Once the first step is done it prints one JSON line; then, for each line "SECONDS" that it reads, it
-times steps for so long and prints another. The models are written as PyTorch's users write them;
+times steps for so long and prints another. With --ranks so many processes train by
+DistributedDataParallel over Gloo, each on a batch of its own; their samples count together. The models are written as PyTorch's users write them;
 attention, AdamW and SGD take the fused form where this version of PyTorch has it.
 """
 import argparse
@@ -13,7 +14,9 @@ import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 
 import torch
@@ -174,6 +177,8 @@ def make_step(arguments):
     if arguments.channels_last:
         model, inputs = (y.to(memory_format=torch.channels_last) for y in (model, inputs))
     optimizer = make_optimizer(optimizer_name, model)
+    if arguments.ranks > 1:
+        model = nn.parallel.DistributedDataParallel(model)
     if arguments.compile:
         model = torch.compile(model)
     in_bf16 = arguments.precision == "bf16"
@@ -186,7 +191,31 @@ def make_step(arguments):
         loss.backward()
         optimizer.step()
 
-    return step, inputs.shape[0]
+    return step, inputs.shape[0] * arguments.ranks
+
+
+class Ranks:
+    """The other processes, started by the first, which tells them how many steps to take."""
+
+    def __init__(self, arguments):
+        self.is_alone, self.is_first = arguments.ranks == 1, arguments.rank == 0
+        if self.is_alone:
+            return
+        if self.is_first:
+            self.folder = tempfile.TemporaryDirectory()
+            arguments.store = self.folder.name + "/store"
+            self.others = [subprocess.Popen([sys.executable, *sys.argv, "--rank", str(rank),
+                                             "--store", arguments.store])
+                           for rank in range(1, arguments.ranks)]
+        torch.distributed.init_process_group("gloo", init_method="file://" + arguments.store,
+                                             rank=arguments.rank, world_size=arguments.ranks)
+
+    def agree(self, steps):
+        if self.is_alone:
+            return steps
+        agreed = torch.tensor([steps])
+        torch.distributed.broadcast(agreed, 0)
+        return int(agreed)
 
 
 def seconds_since_start():
@@ -207,21 +236,34 @@ def main():
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--store", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(arguments.threads)
+    ranks = Ranks(arguments)
     step, batch = make_step(arguments)
-    step()
-    answer(version=torch.__version__, first_step_seconds=seconds_since_start())
-    for _ in range(2):
-        step()
-    for line in sys.stdin:
-        seconds, end = [], time.perf_counter() + float(line)
-        while len(seconds) < 3 or time.perf_counter() < end:
+
+    def take(steps):
+        seconds = []
+        for _ in range(steps):
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
-        answer(samples_per_second=batch / statistics.median(seconds))
+        return statistics.median(seconds)
+
+    take(1)
+    if not ranks.is_first:
+        while steps := ranks.agree(0):
+            take(steps)
+        return
+    answer(version=torch.__version__, first_step_seconds=seconds_since_start())
+    step_seconds = take(ranks.agree(3))
+    for line in sys.stdin:
+        step_seconds = take(ranks.agree(max(3, int(float(line) / step_seconds))))
+        answer(samples_per_second=batch / step_seconds)
+    ranks.agree(0)
 
 
 if __name__ == "__main__":

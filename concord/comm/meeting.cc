@@ -15,11 +15,6 @@ bool reached(const Counter& counter, std::uint32_t ticket) {
   return static_cast<std::int32_t>(counter.load(std::memory_order_acquire) - ticket) >= 0;
 }
 
-void advance(Counter& counter, std::uint32_t ticket) {
-  counter.store(ticket, std::memory_order_release);
-  net::wake_all(counter);
-}
-
 }  // namespace
 
 std::size_t Meeting::bytes(int size) {
@@ -38,14 +33,14 @@ Meeting::Meeting(int rank, int size, net::SharedMemory memory, double timeout_se
     CPU_OR(&cores, &cores, &neighbour.cores);
     watches_.emplace_back(neighbour);
   }
-  spins_ = net::spins_before_sleep(cores, size_);
+  manner_ = net::Glances::manner_for(cores, size_);
 }
 
 Message& Meeting::next_message() { return rank(rank_).messages[(ticket_ + 1) % 2]; }
 
 void Meeting::enter(bool patient) {
   ++ticket_;
-  advance(rank(rank_).arrived, ticket_);
+  advance(&Rank::arrived);
   wait_for_all(&Rank::arrived, patient);
   check_entered();
   check_same_operation();
@@ -60,22 +55,35 @@ void Meeting::check_same_operation() {
 }
 
 void Meeting::leave(bool patient) {
-  advance(rank(rank_).left, ticket_);
+  advance(&Rank::left);
   wait_for_all(&Rank::left, patient);
+}
+
+// A system call to wake others is only made where one sleeps. The counter is written before
+// `sleepers` is read, and a sleeper does it the other way round, so one of them sees the other.
+void Meeting::advance(Counter Rank::*counter) {
+  Rank& own = rank(rank_);
+  (own.*counter).store(ticket_);
+  if (own.sleepers.load() != 0) net::wake_all(own.*counter);
 }
 
 void Meeting::wait_for_all(Counter Rank::*counter, bool patient) {
   const Deadline deadline = Deadline::in(timeout_seconds_);
-  const int spins = patient ? 0 : spins_;
+  const net::Glances fresh(patient ? net::Glances::Manner::kSleep : manner_);
   for (int r = 0; r < size_; ++r) {
     Counter& other = rank(r).*counter;
-    for (int spin = 0; spin < spins && !reached(other, ticket_); ++spin) net::relax();
+    net::Glances glances = fresh;
+    while (!reached(other, ticket_) && glances.another()) {
+    }
     for (;;) {
       const std::uint32_t now = other.load(std::memory_order_acquire);
       if (reached(other, ticket_)) break;
       counter == &Rank::arrived ? check_entered() : check_aborted();
       constexpr double kLookAgain = 0.05;
+      Counter& sleepers = rank(r).sleepers;
+      sleepers.fetch_add(1);
       net::sleep_on(other, now, kLookAgain);
+      sleepers.fetch_sub(1);
       if (other.load(std::memory_order_acquire) == now) look_for_trouble(r, counter, deadline);
     }
   }

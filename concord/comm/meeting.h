@@ -77,6 +77,7 @@ class Meeting {
 
   struct alignas(128) Rank {
     Counter arrived, left;
+    Counter sleepers;  // who wait for one of the two
     net::Neighbour self;
     std::array<Message, 2> messages;
     alignas(64) std::array<std::array<std::byte, kStage>, 2> stages;
@@ -91,6 +92,7 @@ class Meeting {
   Control& control() const { return *reinterpret_cast<Control*>(memory_.data()); }
   Rank& rank(int r) const { return control().ranks[static_cast<std::size_t>(r)]; }
   std::byte* stage(int r, std::uint32_t ticket) { return rank(r).stages[ticket % 2].data(); }
+  void advance(Counter Rank::*counter);
   void wait_for_all(Counter Rank::*counter, bool patient);
   void look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline);
   void check_same_operation();
@@ -100,7 +102,7 @@ class Meeting {
   int rank_, size_;
   double timeout_seconds_;
   net::SharedMemory memory_;
-  int spins_ = 0;
+  net::Glances::Manner manner_ = net::Glances::Manner::kSleep;
   std::vector<net::Watch> watches_;  // of the ranks; who has not come yet is unknown
   std::uint32_t ticket_ = 0;
   std::atomic<std::uint32_t> next_ticket_ = 1;  // of the operation that it is not done with

@@ -135,7 +135,7 @@ void Reduction::reduce_directly(const Chunk& chunk) {
   }
   CONCORD_CHECK(!nodes_.empty(), "a sum of nothing");
   tiles_.plan(joins_.of(nodes_), sources_.size());
-  tiles_.run(sources_, chunk.out + own.begin, 0, own.size());
+  tiles_.run(sources_, {{chunk.out + own.begin}}, 0, own.size());
   for (int i = 1; i < size_; ++i) {
     const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
     send(to, chunk.out + own.begin, own.size());
@@ -232,7 +232,7 @@ void Reduction::scatter(const std::byte* in, std::size_t bytes, std::byte* out) 
     }
     channel_.wait_all();
     tiles_.plan(joins_.of(nodes_), sources_.size());
-    tiles_.run(sources_, floats(out + begin), 0, count);
+    tiles_.run(sources_, {{floats(out + begin)}}, 0, count);
     begin += size;
   } while (begin < bytes);
 }

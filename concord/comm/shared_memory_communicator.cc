@@ -121,7 +121,7 @@ class SharedMemoryCommunicator final : public Communicator {
     float* const sum = const_cast<float*>(sources_[0]);
     tiles_.plan(joins_.of(nodes_), sources_.size());
     const auto [begin, end] = own_share().of(floats_in(op.bytes));
-    tiles_.run(sources_, sum, begin, end);
+    tiles_.run(sources_, {{sum}}, begin, end);
     meeting_.leave(patient_);
     return reinterpret_cast<const std::byte*>(sum);
   }
@@ -171,11 +171,11 @@ class SharedMemoryCommunicator final : public Communicator {
     switch (op.kind) {
       case Kind::kAllReduce:
         if (!from.staged) return reduce_for_all(from);
-        return add_up(from, 0, reinterpret_cast<float*>(op.out + from.begin), 0,
-                      floats_in(from.bytes()));
+        return add_up(from, 0, {{reinterpret_cast<float*>(op.out + from.begin)}},
+                      {0, floats_in(from.bytes())});
       case Kind::kReduceScatter:
-        return add_up(from, own, reinterpret_cast<float*>(op.out + from.begin), 0,
-                      floats_in(from.bytes()));
+        return add_up(from, own, {{reinterpret_cast<float*>(op.out + from.begin)}},
+                      {0, floats_in(from.bytes())});
       case Kind::kAllGather:
         return copy_all(op, from, 0);
       case Kind::kAllToAll:
@@ -201,8 +201,8 @@ class SharedMemoryCommunicator final : public Communicator {
   }
 
   // Numbers [begin, end) of one piece, over all ranks.
-  void add_up(const Brought& from, std::size_t piece, float* sum, std::int64_t begin,
-              std::int64_t end) {
+  void add_up(const Brought& from, std::size_t piece, std::span<float* const> sums,
+              std::pair<std::int64_t, std::int64_t> numbers) {
     nodes_.clear();
     sources_.clear();
     for (int r = 0; r < size(); ++r) {
@@ -210,24 +210,16 @@ class SharedMemoryCommunicator final : public Communicator {
       sources_.push_back(reinterpret_cast<const float*>(source(from, r, piece)));
     }
     tiles_.plan(joins_.of(nodes_), sources_.size());
-    tiles_.run(sources_, sum, begin, end);
+    tiles_.run(sources_, sums, numbers.first, numbers.second);
   }
 
-  // Each rank adds up its share and writes it to all, as long as it is in the cache.
+  // Each rank adds up its share and writes it to all.
   void reduce_for_all(const Brought& from) {
-    const auto out_of = [this](int r) {
-      return const_cast<float*>(floats_at(meeting_.message_of(r).out, r));
-    };
-    constexpr std::int64_t kInCache = 1 << 13;  // numbers
-    const auto [first, last] = own_share().of(floats_in(from.bytes()));
-    float* const own = out_of(rank());
-    for (std::int64_t begin = first; begin < last; begin += kInCache) {
-      const std::int64_t end = std::min(last, begin + kInCache);
-      add_up(from, 0, own, begin, end);
-      for (int r = 0; r < size(); ++r) {
-        if (r != rank()) std::copy(own + begin, own + end, out_of(r) + begin);
-      }
+    sums_.clear();
+    for (int r = 0; r < size(); ++r) {
+      sums_.push_back(const_cast<float*>(floats_at(meeting_.message_of(r).out, r)));
     }
+    add_up(from, 0, sums_, own_share().of(floats_in(from.bytes())));
   }
 
   void enter(const Operation& op) {
@@ -269,6 +261,7 @@ class SharedMemoryCommunicator final : public Communicator {
   bool patient_ = false;
   std::vector<Subtree> nodes_;
   std::vector<const float*> sources_;
+  std::vector<float*> sums_;
   Joins joins_;
   TileSum tiles_;
 };

@@ -3,10 +3,44 @@
 #include <algorithm>
 #include <array>
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "concord/comm/tile_sum.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.
+#include <hwy/highway.h>
+
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
 
+HWY_BEFORE_NAMESPACE();
+namespace concord::comm::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Each of sums[..][begin + i] becomes a[i] + b[i].
+void add(const float* a, const float* b, std::span<float* const> sums, std::int64_t begin,
+         std::int64_t count) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto sum = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    for (float* const to : sums) hn::StoreU(sum, d, to + begin + i);
+  }
+  for (; i < count; ++i) {
+    const float sum = a[i] + b[i];
+    for (float* const to : sums) to[begin + i] = sum;
+  }
+}
+
+}  // namespace concord::comm::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace concord::comm {
+
+HWY_EXPORT(add);
+
 namespace {
 
 constexpr std::int64_t kTile = 1024;      // floats
@@ -33,26 +67,33 @@ void TileSum::plan(std::span<const Join> joins, std::size_t sources) {
   }
 }
 
-void TileSum::run(std::span<const float* const> sources, float* sum, std::int64_t begin,
-                  std::int64_t end) const {
+void TileSum::run(std::span<const float* const> sources, std::span<float* const> sums,
+                  std::int64_t begin, std::int64_t end) const {
+  if (additions_.empty()) {
+    for (float* const sum : sums) {
+      if (sum != sources[0]) std::copy(sources[0] + begin, sources[0] + end, sum + begin);
+    }
+    return;
+  }
   const std::int64_t tiles = (end - begin + kTile - 1) / kTile;
   parallel_for(tiles, 1, [&](std::int64_t first, std::int64_t last) {
-    std::array<std::array<float, kTile>, kMostScratch> scratch;
+    alignas(64) std::array<std::array<float, kTile>, kMostScratch> scratch;
     for (std::int64_t tile = first; tile < last; ++tile) {
-      const std::int64_t start = begin + tile * kTile;
-      const std::int64_t count = std::min(kTile, end - start);
+      const std::int64_t start = begin + tile * kTile, count = std::min(kTile, end - start);
       const auto data = [&](const Operand& operand) {
         return operand.is_scratch ? scratch[operand.index].data() : sources[operand.index] + start;
       };
-      if (additions_.empty()) std::copy_n(sources[0] + start, count, sum + start);
-      for (const Addition& addition : additions_) {
-        const bool is_last = &addition == &additions_.back();
-        const float *a = data(addition.a), *b = data(addition.b);
-        float* const to = is_last ? sum + start : scratch[addition.scratch].data();
-        for (std::int64_t i = 0; i < count; ++i) to[i] = a[i] + b[i];
+      const auto add_up = [&](const Addition& addition, std::span<float* const> to,
+                              std::int64_t at) {
+        HWY_DYNAMIC_DISPATCH(add)(data(addition.a), data(addition.b), to, at, count);
+      };
+      for (const Addition& addition : std::span(additions_).first(additions_.size() - 1)) {
+        add_up(addition, {{scratch[addition.scratch].data()}}, 0);
       }
+      add_up(additions_.back(), sums, start);
     }
   });
 }
 
 }  // namespace concord::comm
+#endif  // HWY_ONCE

@@ -15,8 +15,8 @@ class TileSum {
  public:
   // For so many sources, at least one. Allocates only where there are more than ever before.
   void plan(std::span<const Join> joins, std::size_t sources);
-  // sum[i] becomes the sum of sources[..][i] for i in [begin, end).
-  void run(std::span<const float* const> sources, float* sum, std::int64_t begin,
+  // sums[..][i] become the sum of sources[..][i] for i in [begin, end); sums may be sources.
+  void run(std::span<const float* const> sources, std::span<float* const> sums, std::int64_t begin,
            std::int64_t end) const;
 
  private:

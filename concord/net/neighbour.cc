@@ -8,6 +8,7 @@
 #include <csignal>
 
 #include "concord/base/error.h"
+#include "concord/net/futex.h"
 
 namespace concord::net {
 
@@ -30,9 +31,22 @@ bool Watch::has_ended() const {
   return kill(process_, 0) != 0 && errno == ESRCH;
 }
 
-int spins_before_sleep(const cpu_set_t& cores, int ranks) {
-  constexpr int kSpins = 2000;
-  return CPU_COUNT(&cores) >= ranks ? kSpins : 0;
+Glances::Manner Glances::manner_for(const cpu_set_t& cores, int ranks) {
+  return CPU_COUNT(&cores) >= ranks ? Manner::kSpin : Manner::kYield;
+}
+
+bool Glances::another() {
+  constexpr int kSpins = 2000, kYields = 500;
+  ++count_;
+  if (manner_ == Manner::kSpin && count_ <= kSpins) {
+    relax();
+    return true;
+  }
+  if (manner_ == Manner::kYield && count_ <= kYields) {
+    sched_yield();
+    return true;
+  }
+  return false;
 }
 
 }  // namespace concord::net

@@ -35,8 +35,21 @@ class Watch {
   Descriptor descriptor_;
 };
 
-// How often who waits looks again before sleeping: some tens of microseconds where `cores`, those
-// of all ranks, are enough that nobody else needs this one meanwhile.
-int spins_before_sleep(const cpu_set_t& cores, int ranks);
+// How one who waits for another rank looks again and again before it sleeps, which is slow to begin
+// and to end: for some tens of microseconds where `cores`, those of all ranks, are enough that
+// nobody else needs this one meanwhile; else by letting the others go first.
+class Glances {
+ public:
+  enum class Manner { kSleep, kSpin, kYield };
+  static Manner manner_for(const cpu_set_t& cores, int ranks);
+
+  explicit Glances(Manner manner) : manner_(manner) {}
+  // Passes a moment; false, at once, when it is time to sleep.
+  bool another();
+
+ private:
+  Manner manner_;
+  int count_ = 0;
+};
 
 }  // namespace concord::net

@@ -145,7 +145,7 @@ class SharedMemoryTransport final : public Transport {
       is_open.store(1);
       wake_all(is_open);
     }
-    spins_ = spins_before_sleep(cores, size());
+    manner_ = Glances::manner_for(cores, size());
     for (int r = 0; r < size(); ++r) {
       if (r == rank()) continue;
       SharedCounter& is_open = peer(r).in.ring.ring().is_open;
@@ -176,17 +176,15 @@ class SharedMemoryTransport final : public Transport {
 
   void finish(std::uint32_t slot, const Deadline& deadline, bool patient) override {
     const State& state = states_[slot];
-    const int most_spins = patient ? 0 : spins_;
-    int spins = 0;
+    const Glances fresh(patient ? Glances::Manner::kSleep : manner_);
+    Glances glances = fresh;
     while (!state.is_done) {
       if (wrong_ != kNone) fail_by_size(wrong_, wrong_length_);
       check_interrupted();
       if (move_all()) {
-        spins = 0;
+        glances = fresh;
         if (!state.is_done) check_deadline(slot, deadline);
-      } else if (spins++ < most_spins) {
-        relax();
-      } else {
+      } else if (!glances.another()) {
         sleep(slot, deadline);
       }
     }
@@ -303,7 +301,7 @@ class SharedMemoryTransport final : public Transport {
   std::vector<State> states_;               // by slot
   std::uint32_t wrong_ = kNone;             // the slot of a receive of another length than was sent
   std::size_t wrong_length_ = 0;
-  int spins_ = 0;
+  Glances::Manner manner_ = Glances::Manner::kSleep;
 };
 
 }  // namespace
