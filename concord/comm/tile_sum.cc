@@ -17,18 +17,35 @@ namespace concord::comm::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Each of sums[..][begin + i] becomes a[i] + b[i].
-void add(const float* a, const float* b, std::span<float* const> sums, std::int64_t begin,
-         std::int64_t count) {
-  const hn::ScalableTag<float> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+// sums[..][begin + i] = a[i] + b[i].
+void add_two(const float* a, const float* b, std::span<float* const> sums, std::int64_t begin,
+             std::int64_t count) {
+  const hn::ScalableTag<float> tag;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
   std::int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    const auto sum = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
-    for (float* const to : sums) hn::StoreU(sum, d, to + begin + i);
+    const auto sum = hn::Add(hn::LoadU(tag, a + i), hn::LoadU(tag, b + i));
+    for (float* const to : sums) hn::StoreU(sum, tag, to + begin + i);
   }
   for (; i < count; ++i) {
     const float sum = a[i] + b[i];
+    for (float* const to : sums) to[begin + i] = sum;
+  }
+}
+
+// sums[..][begin + i] = (a[i] + b[i]) + (c[i] + d[i]).
+void add_four(const float* a, const float* b, const float* c, const float* d,
+              std::span<float* const> sums, std::int64_t begin, std::int64_t count) {
+  const hn::ScalableTag<float> tag;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto left = hn::Add(hn::LoadU(tag, a + i), hn::LoadU(tag, b + i));
+    const auto right = hn::Add(hn::LoadU(tag, c + i), hn::LoadU(tag, d + i));
+    for (float* const to : sums) hn::StoreU(hn::Add(left, right), tag, to + begin + i);
+  }
+  for (; i < count; ++i) {
+    const float sum = (a[i] + b[i]) + (c[i] + d[i]);
     for (float* const to : sums) to[begin + i] = sum;
   }
 }
@@ -39,7 +56,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace concord::comm {
 
-HWY_EXPORT(add);
+HWY_EXPORT(add_two);
+HWY_EXPORT(add_four);
 
 namespace {
 
@@ -63,8 +81,22 @@ void TileSum::plan(std::span<const Join> joins, std::size_t sources) {
       sum = {true, free_.back()};
       free_.pop_back();
     }
-    additions_.push_back({a, b, sum.index});
+    additions_.push_back({.a = a, .b = b, .is_of_four = false, .scratch = sum.index});
+    fuse_last();
   }
+}
+
+void TileSum::fuse_last() {
+  const std::size_t count = additions_.size();
+  if (count < 3) return;
+  Addition& left = additions_[count - 3];
+  const Addition &right = additions_[count - 2], &last = additions_[count - 1];
+  const auto adds = [](const Operand& operand, const Addition& half) {
+    return operand.is_scratch && operand.index == half.scratch && !half.is_of_four;
+  };
+  if (!adds(last.a, left) || !adds(last.b, right)) return;
+  left = {left.a, left.b, right.a, right.b, /*is_of_four=*/true, last.scratch};
+  additions_.resize(count - 2);
 }
 
 void TileSum::run(std::span<const float* const> sources, std::span<float* const> sums,
@@ -83,9 +115,13 @@ void TileSum::run(std::span<const float* const> sources, std::span<float* const>
       const auto data = [&](const Operand& operand) {
         return operand.is_scratch ? scratch[operand.index].data() : sources[operand.index] + start;
       };
-      const auto add_up = [&](const Addition& addition, std::span<float* const> to,
-                              std::int64_t at) {
-        HWY_DYNAMIC_DISPATCH(add)(data(addition.a), data(addition.b), to, at, count);
+      const auto add_up = [&](const Addition& of, std::span<float* const> to, std::int64_t at) {
+        if (of.is_of_four) {
+          HWY_DYNAMIC_DISPATCH(add_four)
+          (data(of.a), data(of.b), data(of.c), data(of.d), to, at, count);
+        } else {
+          HWY_DYNAMIC_DISPATCH(add_two)(data(of.a), data(of.b), to, at, count);
+        }
       };
       for (const Addition& addition : std::span(additions_).first(additions_.size() - 1)) {
         add_up(addition, {{scratch[addition.scratch].data()}}, 0);

@@ -24,10 +24,15 @@ class TileSum {
     bool is_scratch;
     std::size_t index;  // of a source, or of a tile between
   };
+  // a + b, or (a + b) + (c + d).
   struct Addition {
-    Operand a, b;
+    Operand a, b, c, d;
+    bool is_of_four;
     std::size_t scratch;  // where the sum goes, unless it is the last
   };
+  // Makes one addition of the last three where they add up four.
+  void fuse_last();
+
   std::vector<Addition> additions_;
   std::vector<Operand> at_;  // where the sum at each source is by now
   std::vector<std::size_t> free_;

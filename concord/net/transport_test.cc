@@ -263,11 +263,13 @@ TEST(Transport, AnUnknownNameListsTheKnown) {
 }
 
 TEST(Transport, SharedMemoryAllocatesNothingForAMessage) {
-  const Job job;
   std::unique_ptr<Transport> one, other;
-  std::thread thread([&] { other = job.join("shm", 1, 2); });
-  one = job.join("shm", 0, 2);
-  thread.join();
+  {
+    const Job job;
+    std::thread thread([&] { other = job.join("shm", 1, 2); });
+    one = job.join("shm", 0, 2);
+    thread.join();
+  }  // its store, which allocates, is closed
   Bytes sent(100'000), received(100'000);
   const std::int64_t before = heap_allocations;
   for (int i = 0; i < 100; ++i) {
