@@ -96,6 +96,7 @@ void Communicator::work() {
 
 std::byte* Communicator::share(std::size_t bytes) {
   wait(started_.load(std::memory_order_relaxed));
+  shared_bytes_ += bytes;
   return make_shared(bytes);
 }
 

@@ -245,6 +245,12 @@ void Reduction::broadcast(std::span<std::byte> data, int root) {
   }
 }
 
+std::size_t Reduction::bytes() const {
+  std::size_t bytes = 0;
+  for (const Buffer& buffer : staging_) bytes += buffer.bytes();
+  return bytes;
+}
+
 void Reduction::binomial_tree(std::span<std::byte> data, int root) {
   const int place = (rank_ + size_ - root) % size_;  // the root's is 0
   const auto rank_at = [&](int p) { return (p + root) % size_; };

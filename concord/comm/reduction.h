@@ -52,6 +52,8 @@ class Reduction {
   void scatter(const std::byte* in, std::size_t bytes, std::byte* out);
   // `data` becomes that of rank `root`.
   void broadcast(std::span<std::byte> data, int root);
+  // Of memory for what came from others so far.
+  std::size_t bytes() const;
 
  private:
   // The numbers of a node, from the beginning of the range that is worked on.

@@ -55,6 +55,8 @@ class TransportCommunicator final : public Communicator {
 
   std::byte* make_shared(std::size_t bytes) override { return buffers_.emplace_back(bytes).data(); }
 
+  std::size_t own_bytes() const override { return reduction_.bytes(); }
+
   Result perform(const Operation& op) {
     switch (op.kind) {
       case Kind::kBarrier:
