@@ -124,6 +124,9 @@ class Executor {
     run(program, steps, 0, steps.size(), seconds);
   }
   void run(const ProgramStep& step, const Bases& bases);
+  void all_reduce(const ProgramStep& step);
+  void stand_by(const Program& program);
+  void stand_by(const Program& program, const ProgramStep& step);
 
   StateStore& states_;
   std::shared_ptr<Workspace> workspace_;

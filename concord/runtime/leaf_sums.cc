@@ -92,10 +92,6 @@ void LeafSums::start_sum(const Bucket& bucket) {
 }
 
 const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
-  // The step may have ended before this rank's leaves.
-  if (sums_.empty()) {
-    for (const Bucket& bucket : buckets) start_sum(bucket);
-  }
   CONCORD_CHECK(sums_.size() == buckets.size(), "{} of {} buckets", sums_.size(), buckets.size());
   const std::byte* sum = nullptr;
   for (const Started& started : sums_) {

@@ -50,8 +50,12 @@ class LeafSums {
   void begin_microbatch(const MicrobatchPlace& place);
   void add(const Bucket& bucket);
   void end_microbatch();
+  // Whether a bucket was begun that is summed over ranks; else this rank has no leaf in the step,
+  // and each bucket, in order, gets nothing from it.
+  bool has_begun() const { return !sums_.empty(); }
+  void add_nothing(const Bucket& bucket) { start_sum(bucket); }
   // Collective. All leaves are in: returns the sum over those of all ranks (comm::tree_sum says
-  // until when it can be read). `buckets`: all there are, the same on every rank.
+  // until when it can be read). `buckets`: all there are, the same on every rank, all begun.
   const std::byte* finish(std::span<const Bucket> buckets);
 
  private:

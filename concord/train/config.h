@@ -135,6 +135,7 @@ struct ParallelConfig {
   std::string algorithm = "auto";
   std::vector<std::int64_t> leaves;
   std::int64_t bucket_bytes = std::int64_t{8} << 20;
+  std::string batch_norm = "leaf";
   std::string sync = "all_reduce";
   std::int64_t local_steps = 8;
   std::int64_t local_after = 0;

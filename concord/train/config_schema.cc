@@ -331,6 +331,11 @@ std::vector<ConfigKey> make_keys() {
           "gradients that ranks sum together, as soon as backpropagation has computed "
           "them; results do not depend on it"),
       CONCORD_CONFIG_KEY(
+          parallel.batch_norm, one_of({"leaf", "batch"}),
+          "what a batch norm takes its statistics over while training: a leaf (or microbatch), or "
+          "the whole batch of a step, over all ranks. For the latter each rank has one leaf, "
+          "computed at once"),
+      CONCORD_CONFIG_KEY(
           parallel.sync, one_of({"all_reduce", "local", "diloco"}),
           "`all_reduce`: every step sums the gradients of all ranks, and results do not "
           "depend on their number. Otherwise ranks take parallel.local_steps steps of "
@@ -543,6 +548,11 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                    fmt::format("the beginning of parameters' names, \"=\" and a factor of at least "
                                "0 in place of {}",
                                shortened(quote(rate))));
+  }
+  if (parallel.batch_norm == "batch" && parallel.sync != "all_reduce") {
+    return problem("parallel.batch_norm", parallel.batch_norm,
+                   fmt::format("\"leaf\" with parallel.sync = {}: ranks do not meet in each step",
+                               quote(parallel.sync)));
   }
   if (schedule.name == "step" && schedule.milestones.empty()) {
     return problem("schedule.milestones", schedule.milestones, "at least one epoch for step");

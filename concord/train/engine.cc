@@ -14,6 +14,7 @@
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/initialize.h"
+#include "concord/ops/step.h"
 
 namespace concord::train {
 namespace {
@@ -164,6 +165,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   std::vector<PassRecord> passes;
   Graph lowered = lower(build(options_.microbatch), options_.policy,
                         lower_options(options_.recompute, sums_over_ranks()), &passes);
+  check_totals(lowered);
   const bool shares_states = sums_over_ranks() && options_.ranks->has_common_memory();
   states_ = std::make_unique<StateStore>(
       lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
@@ -194,6 +196,20 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                        : options_.use == EngineUse::kEvaluation ? evaluation_
                                                                 : prediction_;
   programs.emplace(options_.microbatch, std::move(compiled));
+}
+
+// Leaves that meet in totals are computed side by side.
+void Engine::check_totals(const Graph& graph) const {
+  if (std::ranges::count(graph.nodes, ops::kLeafTotal, &Node::op) == 0) return;
+  const std::int64_t ranks = sums_over_ranks() ? options_.ranks->size() : 1;
+  if (options_.leaves == ranks && microbatches_per_leaf() == 1) return;
+  fail(
+      "parallel.batch_norm = \"batch\": each leaf of a step needs a rank of its own, which "
+      "computes "
+      "it in one microbatch; given train.leaves = {} with microbatches of {} on {}: expected as "
+      "many "
+      "leaves as ranks, and train.microbatch = 0",
+      options_.leaves, options_.microbatch, ranks == 1 ? "1 rank" : fmt::format("{} ranks", ranks));
 }
 
 void Engine::join_ranks() {
