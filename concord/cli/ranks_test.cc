@@ -78,7 +78,10 @@ TEST_F(Ranks, LaunchRunsAnyWordsOfTrain) {
   }
   EXPECT_THAT(run("launch -n 2 -- doctor").err, HasSubstr("expected train, bench or preflight"));
   EXPECT_THAT(run("launch -- train small.toml").err, HasSubstr("give --ranks N or --hosts"));
-  EXPECT_THAT(run("launch -n 2 -- train small.toml --ranks 2").err, HasSubstr("leave out --ranks"));
+  for (const char* words :
+       {"train small.toml --ranks 2", "bench step small.toml --ranks 2", "preflight --ranks 2"}) {
+    EXPECT_THAT(run(std::string("launch -n 2 -- ") + words).err, HasSubstr("leave out --ranks"));
+  }
 }
 
 TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
@@ -218,6 +221,86 @@ TEST_F(Ranks, MoreThanThereAreLeavesAreRefused) {
 }
 
 constexpr const char* kLong = "train small.toml --set train.epochs=100000 --set train.log_every=1 ";
+
+TEST_F(Ranks, ThoseThatAreToldDifferentThingsSayWhich) {
+  const Outcome outcome = run_script(R"(
+export CONCORD_STORE=127.0.0.1:$((20000 + $$ % 20000)) WORLD_SIZE=2 LOCAL_WORLD_SIZE=2
+export CONCORD_SECRET=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+export MASTER_ADDR=127.0.0.1 MASTER_PORT=${CONCORD_STORE#*:}
+RANK=1 "$concord" train small.toml --set train.batch=32 2>other &
+RANK=0 "$concord" train small.toml
+code=$?
+wait
+cat other >&2
+exit $code
+)");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("rank 1 has train.batch = 32, and rank 0 has train.batch = 64"));
+}
+
+TEST_F(Ranks, ANumberThatIsNotFiniteIsTracedToTheRankThatMadeIt) {
+  std::string table = "x,y\n";
+  for (int i = 0; i < 64; ++i) table += fmt::format("{},{}\n", i, i == 40 ? "3e38" : "1");
+  write_file_atomically(folder_ / "table.csv", table);
+  write_file_atomically(folder_ / "csv.toml", R"(
+[model]
+hidden = [4]
+loss = "mse"
+[data]
+kind = "csv"
+train_file = "table.csv"
+test_file = "table.csv"
+target = "y"
+[train]
+batch = 64
+leaves = 4
+threads = 1
+)");
+  const Outcome outcome = run("train csv.toml --ranks 4");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("its loss is inf), first in mse"));
+  EXPECT_THAT(outcome.err, HasSubstr(" on rank "));
+}
+
+TEST_F(Ranks, ATraceThatWasNotWrittenIsMissed) {
+  const Outcome none =
+      run("train small.toml --ranks 2 --set output.trace_steps=5 --set train.max_steps=8");
+  EXPECT_EQ(none.code, 0) << none.err;
+  EXPECT_THAT(none.err, HasSubstr("no trace was written: steps were to be traced from step 11 on"));
+  const Outcome some = run(
+      "train small.toml --ranks 2 --set output.trace_steps=5 --set train.max_steps=13 --resume");
+  EXPECT_THAT(some.err, HasSubstr("no trace was written"));  // 5 steps of this run
+  const Outcome few =
+      run("train small.toml --ranks 2 --set output.trace_steps=5 --set output.trace_after=2 "
+          "--set train.max_steps=16 --resume");
+  EXPECT_THAT(few.err, HasSubstr("trace of 1 step in run/trace.json"));
+}
+
+// The ranks stop and go on with the process that has started them.
+TEST_F(Ranks, TheyRestAndGoOnTogether) {
+  const pid_t launcher = start(std::string(kLong) + "--ranks 2", "step 5");
+  const auto is_stopped = [](pid_t process) {
+    const std::string stat = read_file("/proc/" + std::to_string(process) + "/stat");
+    return stat[stat.rfind(')') + 2] == 'T';
+  };
+  const auto come_to = [&](bool stopped) {
+    for (int waited = 0; waited < 500; ++waited) {
+      bool all = is_stopped(launcher) == stopped;
+      for (const pid_t rank : children_of(launcher)) all = all && is_stopped(rank) == stopped;
+      if (all) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  };
+  kill(launcher, SIGTSTP);
+  EXPECT_TRUE(come_to(true));
+  kill(launcher, SIGCONT);
+  EXPECT_TRUE(come_to(false));
+  kill(launcher, SIGTERM);
+  const Outcome outcome = end_of(launcher);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
 
 TEST_F(Ranks, AStopIsTakenByAllOfThemAfterTheSameStep) {
   const pid_t launcher = start(std::string(kLong) + "--ranks 3 --json", "step 5");

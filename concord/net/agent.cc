@@ -59,7 +59,9 @@ class Agent final : public RankListener {
     try {
       while (!is_over()) {
         wait();
-        if (!signals_.take().empty()) return 1;
+        for (const int signal : signals_.take()) {
+          if (signal != SIGTSTP) return 1;
+        }
         if (!read_frames()) return 1;  // the launcher is gone
         if (ranks_) ranks_->collect(*this);
       }

@@ -80,6 +80,7 @@ void Executor::all_reduce(const ProgramStep& step) {
   ranks_->run(comm::all_reduce({reinterpret_cast<const float*>(operands_[0]), count},
                                {reinterpret_cast<float*>(operands_[1]), count},
                                comm::Label(step.layer)));
+  sums_->settle();
 }
 
 void Executor::run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
@@ -187,6 +188,8 @@ void Executor::update(Program& program) {
 
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {
   CONCORD_CHECK(runs >= 1);
+  // Other ranks read and write the sum of the last step.
+  if (program.sums_bytes > 0) sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   std::vector<double> seconds;
   for (int i = 0; i < runs; ++i) {

@@ -95,7 +95,7 @@ class Executor {
   void set_trace(Trace* trace) { trace_ = trace; }
 
   // Seconds that one step of a program that was just run takes by itself: the median of `runs`
-  // runs. What the program has computed, its sums included, is lost.
+  // runs, after begin_step(). What the program has computed, its sums included, is lost.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
 
   // Of the memory that it shares with other executors.

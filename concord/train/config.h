@@ -180,7 +180,7 @@ void validate_config(const Config& config);
 
 // For a run that resumes: throws, naming the key and both values, when a key differs between the
 // two that a run must keep. Free are the keys of logging, checkpoints, output, data loading and
-// length.
+// length; not of checkpoints and evaluation where ranks train by themselves.
 void check_resumable(const Config& before, const Config& now);
 
 // For a checkpoint that is evaluated: throws likewise when a key differs that says what is computed

@@ -28,9 +28,12 @@ double microbatch_flops(const Graph& graph) {
   return flops;
 }
 
-double flops_of(const std::vector<ProgramStep>& steps) {
+// Of all ranks, where each does a share of a step.
+double flops_of(const Program& program, const std::vector<ProgramStep>& steps) {
   double flops = 0;
-  for (const ProgramStep& step : steps) flops += step.flops;
+  for (const ProgramStep& step : steps) {
+    if (step.node != kNoNode) flops += cost_of(program.graph, program.graph.node(step.node)).flops;
+  }
   return flops;
 }
 
@@ -278,9 +281,9 @@ std::int64_t Engine::parameter_count() const {
 
 double Engine::flops_per_step() const {
   const Program& program = training_program();
-  return flops_of(program.microbatch) * static_cast<double>(options_.batch) /
+  return flops_of(program, program.microbatch) * static_cast<double>(options_.batch) /
              static_cast<double>(options_.microbatch) +
-         flops_of(program.prologue) + flops_of(program.update);
+         flops_of(program, program.prologue) + flops_of(program, program.update);
 }
 
 std::int64_t Engine::microbatches_per_leaf() const {
@@ -483,6 +486,8 @@ double Engine::microbatches_of_rank() const {
 
 double Engine::seconds_of_products_alone(int runs) {
   const Program& program = training_program();
+  options_.ranks->barrier();  // nobody reads the sum of the last step
+  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
   double seconds = 0;
   const auto add = [&](const std::vector<ProgramStep>& steps, double times) {
     for (const ProgramStep& step : steps) {
