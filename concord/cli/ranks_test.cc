@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "concord/base/host.h"
 #include "concord/cli/command_test.h"
 #include "concord/kernels/cpu/instruction_set.h"
 
@@ -97,25 +98,46 @@ TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
 }
 
-TEST_F(Ranks, LeavesAndBucketsOfAnySizeComputeTheSameBits) {
-  const Outcome alone =
-      run("train small.toml --json --set train.microbatch=3 --set output.dir=alone");
-  const struct {
-    int ranks;
-    const char* settings;
-  } runs[] = {{2, "--set parallel.leaves=[3,5]"},
-              {3, "--set parallel.leaves=[1,6,1] --set parallel.bucket_bytes=1"},
-              {2, "--set parallel.bucket_bytes=2000"},
-              {4, "--set parallel.bucket_bytes=1"}};
-  for (const auto& [ranks, settings] : runs) {
+// 20 steps. Every number of ranks meets every transport, and each of these every size of a bucket
+// and every kind of assignment.
+TEST_F(Ranks, TransportsBucketsAndLeavesOfEveryKindComputeTheSameBits) {
+  const bool has_mpi = std::system("mpirun --version >/dev/null 2>&1") == 0;
+  const std::string train =
+      "train small.toml --json --quiet --set train.leaves=16 --set train.microbatch=3 ";
+  const std::string alone = run(train + "--set output.dir=alone").last_line()["weights_hash"];
+  const std::pair<int, const char*> assignments[] = {
+      {2, "[5,11]"}, {4, "[1,7,2,6]"}, {8, "[1,3,2,2,1,4,1,2]"}};
+  const char* const buckets[] = {"1", "2000", "8388608"};
+  const auto run_ranks = [&](int ranks, const std::string& transport, const std::string& more) {
+    const std::string words =
+        train + "--set output.dir=ranks --set parallel.transport=" + transport + more;
     const Outcome outcome =
-        run(fmt::format("train small.toml --json --set train.microbatch=3 --ranks {} {} "
-                        "--set output.dir=ranks",
-                        ranks, settings));
-    ASSERT_EQ(outcome.code, 0) << outcome.err;
-    EXPECT_EQ(outcome.last_line()["weights_hash"], alone.last_line()["weights_hash"]) << settings;
+        transport != "mpi"
+            ? run(fmt::format("{} --ranks {}", words, ranks))
+            : run_script(
+                  fmt::format("mpirun --allow-run-as-root --oversubscribe -np {} \"$concord\" {}\n",
+                              ranks, words));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
     std::filesystem::remove_all(folder_ / "ranks");
+    return outcome.code == 0 ? outcome.last_line()["weights_hash"].get<std::string>() : "";
+  };
+  std::size_t number = 0;
+  for (const auto& [ranks, leaves] : assignments) {
+    for (const char* transport : {"shm", "gloo", "mpi"}) {
+      if (!has_mpi && transport == std::string("mpi")) continue;
+      for (const char* of_ranks : {"[]", leaves}) {
+        const std::string more =
+            fmt::format(" --set parallel.leaves={} --set parallel.bucket_bytes={}", of_ranks,
+                        buckets[number++ % std::size(buckets)]);
+        EXPECT_EQ(run_ranks(ranks, transport, more), alone) << ranks << " " << transport << more;
+      }
+    }
   }
+  EXPECT_NE(run_ranks(2, "gloo", " --set train.seed=2"), alone);
+  if (!has_mpi) GTEST_SKIP() << "Open MPI's mpirun is not installed: shm and gloo alone were tried";
+}
+
+TEST_F(Ranks, LeavesThatDoNotAddUpAreRefused) {
   const Outcome wrong = run("train small.toml --ranks 2 --set parallel.leaves=[3,4]");
   EXPECT_EQ(wrong.code, 1);
   EXPECT_THAT(wrong.err,
@@ -155,6 +177,49 @@ TEST_F(Ranks, TheirCollectivesAndStepsAreMeasured) {
   ASSERT_EQ(step.code, 0) << step.err;
   EXPECT_EQ(step.last_line()["ranks"], 2);
   EXPECT_GT(step.last_line()["communication_seconds"], 0);
+}
+
+TEST_F(Ranks, ACollectiveSaysWhatRan) {
+  const struct {
+    const char *words, *transport, *algorithm;
+  } ran[] = {{"--ranks 2", "shm", "direct"},
+             {"--ranks 2 --transport shm --algorithm chain", "shm", "chain"},
+             {"--ranks 3 --transport gloo", "gloo", "chain"},
+             {"--ranks 2 --transport gloo", "gloo", "halving_doubling"},
+             {"--ranks 2 --transport gloo --any-order --algorithm ring", "gloo", "ring"},
+             {"--ranks 3 --transport gloo --op broadcast", "gloo", "binomial_tree"}};
+  for (const auto& [words, transport, algorithm] : ran) {
+    const Outcome outcome =
+        run(fmt::format("bench collective --bytes 1KiB --repetitions 5 --json {}", words));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.last_line()["transport"], transport) << words;
+    EXPECT_EQ(outcome.last_line()["algorithm"], algorithm) << words;
+  }
+  EXPECT_THAT(run("bench collective --bytes 1KiB --repetitions 5 --ranks 2").out,
+              HasSubstr("on 1 host, shm, direct\n"));
+}
+
+TEST_F(Ranks, ACollectiveThatCannotBeIsRefusedByName) {
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"--ranks 3 --transport gloo --algorithm halving_doubling",
+       "algorithm halving_doubling is for 2, 4, 8, ... ranks, not for 3"},
+      {"--ranks 2 --algorithm hierarchical", "algorithm hierarchical is for several hosts"},
+      {"--ranks 2 --transport gloo --algorithm ring", "(bench collective: --any-order)"},
+      {"--ranks 2 --op all_gather --algorithm chain", "--op all_gather is done in one way"},
+      {"--ranks 2 --transport gloo --private-memory", "not gloo with auto"},
+      {"--ranks 2 --transport mpi", "MPI says that this is rank 0 of 1"},
+      {"--ranks 2 --bytes 60GiB", "2 ranks of this machine need 240 GiB, of which "},
+  };
+  for (const auto& [words, message] : mistakes) {
+    const Outcome outcome = run(fmt::format("bench collective {}", words));
+    EXPECT_EQ(outcome.code, 1) << words;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  }
+  const Outcome unknown = run("bench collective --ranks 2 --transport udp --algorithm fast");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("auto,shm,gloo,mpi"));
+  EXPECT_THAT(run("train small.toml --set parallel.algorithm=ring").err,
+              HasSubstr("expected another one, or parallel.deterministic = false"));
 }
 
 // Periods of three steps, with momentum over them; also from a checkpoint.
@@ -320,11 +385,19 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
   EXPECT_EQ(outcome.code, 128 + SIGKILL);
   EXPECT_THAT(outcome.err,
               HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") was ended by signal 9"));
-  EXPECT_THAT(outcome.err,
-              HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") has ended before the"));
+  EXPECT_THAT(outcome.err, HasSubstr(fmt::format("rank 1 (process {} on {}) has ended before the",
+                                                 ranks[1], host_name())));
   EXPECT_THAT(outcome.err, AnyOf(HasSubstr("are saved in"),
                                  HasSubstr("were being updated. --resume continues from")));
   for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+  // What the others did last is in their logs alone.
+  EXPECT_THAT(outcome.err, testing::Not(HasSubstr("oldest first")));
+  for (const int rank : {0, 2}) {
+    const std::string log = read_file(folder_ / fmt::format("run/logs/rank{}.log", rank));
+    EXPECT_THAT(log, HasSubstr(fmt::format("the last operations of rank {} (3 ranks by", rank)));
+    EXPECT_THAT(log, testing::ContainsRegex("\n  step [0-9]+: (sum|agreement).* bytes; started"));
+    EXPECT_THAT(log, HasSubstr("not done"));
+  }
   // What was saved continues as if nothing had happened.
   const std::string at = "--set train.max_steps=1500 --quiet --json ";
   const Outcome resumed = run(std::string(kLong) + at + "--resume --ranks 2");

@@ -82,7 +82,7 @@ class Communicator {
   virtual bool has_common_memory() const { return false; }
   std::byte* common(std::size_t bytes);
 
-  // Does not wait.
+  // Does not wait. Throws Error for what makes no sense (check_operation).
   Ticket start(const Operation& operation);
   // Waits until it is done, and so are those before it.
   Result wait(Ticket ticket);

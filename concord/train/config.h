@@ -133,6 +133,7 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::string transport = "auto";
   std::string algorithm = "auto";
+  bool deterministic = true;
   std::vector<std::int64_t> leaves;
   std::int64_t bucket_bytes = std::int64_t{8} << 20;
   std::string batch_norm = "leaf";
