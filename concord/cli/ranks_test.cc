@@ -324,7 +324,7 @@ threads = 1
 )");
   const Outcome outcome = run("train csv.toml --ranks 4");
   EXPECT_EQ(outcome.code, 1);
-  EXPECT_THAT(outcome.err, HasSubstr("its loss is inf), first in mse"));
+  EXPECT_THAT(outcome.err, HasSubstr("its loss is inf), first in square of layer loss"));
   EXPECT_THAT(outcome.err, HasSubstr(" on rank "));
 }
 
