@@ -33,6 +33,6 @@ struct Topology {
 void check_algorithm(Algorithm algorithm, const Topology& topology, bool any_order);
 
 // From a measured table: the fastest way to add up so many bytes of each rank.
-Algorithm fastest_algorithm(const Topology& topology, bool any_order, std::size_t bytes);
+Algorithm fastest_algorithm(const Topology& topology, std::size_t bytes);
 
 }  // namespace concord::comm

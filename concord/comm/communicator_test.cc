@@ -198,13 +198,12 @@ TEST(Communicator, AnAlgorithmForOtherRanksIsRefused) {
 TEST(Communicator, TheFastestAlgorithmDependsOnBytesRanksAndHosts) {
   constexpr std::size_t kSmall = 4 << 10, kLarge = 16 << 20;
   const std::vector<int> pairs = {0, 0, 1, 1, 2, 2};
-  EXPECT_EQ(fastest_algorithm({"gloo", 2}, false, kSmall), Algorithm::kHalvingDoubling);
-  EXPECT_EQ(fastest_algorithm({"gloo", 3}, false, kSmall), Algorithm::kChain);
-  EXPECT_EQ(fastest_algorithm({"gloo", 9}, false, kSmall), Algorithm::kDirect);
-  EXPECT_EQ(fastest_algorithm({"gloo", 6}, false, kLarge), Algorithm::kDirect);
-  EXPECT_EQ(fastest_algorithm({"gloo", 6, pairs}, false, kLarge), Algorithm::kHierarchical);
-  EXPECT_EQ(fastest_algorithm({"mpi", 2}, false, kLarge), Algorithm::kDirect);
-  EXPECT_EQ(fastest_algorithm({"mpi", 2}, true, kLarge), Algorithm::kRing);
+  EXPECT_EQ(fastest_algorithm({"gloo", 2}, kSmall), Algorithm::kHalvingDoubling);
+  EXPECT_EQ(fastest_algorithm({"gloo", 3}, kSmall), Algorithm::kChain);
+  EXPECT_EQ(fastest_algorithm({"gloo", 9}, kSmall), Algorithm::kDirect);
+  EXPECT_EQ(fastest_algorithm({"gloo", 6}, kLarge), Algorithm::kDirect);
+  EXPECT_EQ(fastest_algorithm({"gloo", 6, pairs}, kLarge), Algorithm::kHierarchical);
+  EXPECT_EQ(fastest_algorithm({"mpi", 2}, kLarge), Algorithm::kDirect);
 }
 
 TEST_P(Ranks, ShareWhatOneRankKnows) {

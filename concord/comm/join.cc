@@ -54,7 +54,7 @@ std::string_view chosen_algorithm(const JoinOptions& options, Operation::Kind ki
   }
   const Algorithm algorithm = algorithm_of(options.algorithm);
   if (algorithm != Algorithm::kAuto) return name_of(algorithm);
-  return name_of(fastest_algorithm(topology_of(options), options.any_order, bytes));
+  return name_of(fastest_algorithm(topology_of(options), bytes));
 }
 
 std::unique_ptr<Communicator> join(const JoinOptions& options, net::StoreClient& store) {

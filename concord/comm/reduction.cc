@@ -32,7 +32,7 @@ Reduction::Reduction(Channel& channel, Topology topology, bool any_order)
 
 void Reduction::sum(Algorithm algorithm, std::span<const Part> parts, std::size_t offset,
                     std::size_t bytes, std::byte* out) {
-  if (algorithm == Algorithm::kAuto) algorithm = fastest_algorithm(topology_, any_order_, bytes);
+  if (algorithm == Algorithm::kAuto) algorithm = fastest_algorithm(topology_, bytes);
   if (algorithm == Algorithm::kChain) return reduce_along_chain(parts, offset, bytes, out);
   std::size_t begin = 0;
   do {
@@ -120,8 +120,8 @@ Reduction::Range Reduction::exchange_terms(const Group& group, Range range) {
   for (int i = 1; i < group.count; ++i) {
     const int to = group.rank_at(place + i), from = group.rank_at(place - i);
     const Range theirs = share_of(group, to, range);
-    for (const Term& term : own_) send(to, term.data + theirs.begin - range.begin, theirs.size());
     take_from(from, own.size(), terms_[static_cast<std::size_t>(from)]);
+    for (const Term& term : own_) send(to, term.data + theirs.begin - range.begin, theirs.size());
   }
   channel_.wait_all();
   for (Term& term : own_) term.data += own.begin - range.begin;
