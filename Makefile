@@ -12,10 +12,13 @@ build: deps
 test: build
 	@ctest --preset $(PRESET)
 
-# Trains the example anew: a run folder that an earlier demo left is removed.
+# Trains the example anew: a run folder that an earlier demo left is removed. Ranks use all cores, as
+# many as share the eight leaves of a step.
+RANKS ?= $(shell nproc | awk '{print ($$1 < 8 ? $$1 : 8)}')
 demo: build
 	@rm -rf runs/demo
-	@build/$(PRESET)/concord train examples/fashion_mnist.toml --set output.dir=runs/demo --json
+	@build/$(PRESET)/concord train examples/fashion_mnist.toml --ranks $(RANKS) \
+	  --set output.dir=runs/demo --json
 
 # Trains a gpt on the King James Bible, from Debian's package bible-kjv, and lets it write.
 demo-gpt: build

@@ -87,13 +87,13 @@ void run(const std::string& backend, const std::string& what) {
                                                *place.store, Deadline::in(kSeconds));
     return send_messages(*transport, what);
   }
-  const auto ranks = backend == "direct" ? comm::join_by_shared_memory(
-                                               {place.rank, place.size, kSeconds}, *place.store)
-                                         : comm::join_by_transport({.rank = place.rank,
-                                                                    .size = place.size,
-                                                                    .timeout_seconds = kSeconds,
-                                                                    .transport = backend},
-                                                                   *place.store);
+  const auto ranks =
+      backend == "direct"
+          ? comm::join_by_shared_memory({place.rank, place.size, kSeconds}, *place.store)
+          : comm::join_by_transport({.rank = place.rank,
+                                     .topology = {backend, place.size},
+                                     .timeout_seconds = kSeconds},
+                                    *place.store);
   work_together(*ranks, what);
 }
 

@@ -72,6 +72,8 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
   if (engine.ranks().size() > 1) {
     json["communication_seconds"] = result.communication_seconds;
     json["exposed_seconds"] = result.exposed_seconds;
+    json["communication_bytes"] = engine.ranks().bytes();
+    json["gradient_bytes"] = engine.training_program().sums_bytes;
   }
   return json;
 }
@@ -87,12 +89,16 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
       format_duration(result.slowest_seconds), format_percent(result.spread),
       format_count(result.samples_per_second), format_count(result.flops_per_second),
       to_string(engine.precision()), format_percent(result.flops_per_second / peak),
-      format_count(peak), ranks == 1 ? "" : counted(ranks, "rank") + " of ",
+      format_count(peak),
+      ranks == 1 ? "" : counted(ranks, "rank") + ", each as if alone on its cores, of ",
       counted(compute_threads(), "thread"));
   if (ranks > 1) {
-    fmt::print("communication    {} a step, of which rank 0 waits for {}\n\n",
-               format_duration(result.communication_seconds),
-               format_duration(result.exposed_seconds));
+    fmt::print(
+        "communication    {} a step, of which rank 0 waits for {}\n"
+        "buffers          {} of each rank, gradients of {} included\n\n",
+        format_duration(result.communication_seconds), format_duration(result.exposed_seconds),
+        format_bytes(static_cast<double>(engine.ranks().bytes())),
+        format_bytes(static_cast<double>(engine.training_program().sums_bytes)));
   }
   if (result.products_alone_seconds > 0) {
     fmt::print(
@@ -111,11 +117,10 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
   }
 }
 
-void run_step(const BenchArguments& arguments) {
-  const Config config = arguments.config.load();
-  if (arguments.ranks.are_given()) return arguments.ranks.launch(words_of(arguments), "");
-  const JoinedRanks ranks = join_ranks(config.parallel);
-  const train::Job job = train::open_job(config, {}, ranks.communicator.get());
+// `ranks`: null for a process alone.
+void measure_step(const BenchArguments& arguments, const Config& config,
+                  comm::Communicator* ranks) {
+  const train::Job job = train::open_job(config, {}, ranks);
   const double peak = cpu::measure_peak_flops() * job.engine->ranks().size();
   const auto loader = job.train_loader(0, std::numeric_limits<std::int64_t>::max());
   // Full batches alone: a shorter one, at an epoch's end, would be another measurement.
@@ -136,6 +141,22 @@ void run_step(const BenchArguments& arguments) {
     print_json(to_json(result, *job.engine, peak));
   } else {
     print_text(result, *job.engine, peak);
+  }
+}
+
+void run_step(const BenchArguments& arguments) {
+  const Config config = arguments.config.load();
+  if (arguments.ranks.are_given()) return arguments.ranks.launch(words_of(arguments), "");
+  const JoinedRanks ranks = join_ranks(config.parallel);
+  if (ranks.communicator == nullptr) return measure_step(arguments, config, nullptr);
+  try {
+    measure_step(arguments, config, ranks.communicator.get());
+  } catch (const comm::RankError&) {
+    if (ranks.communicator->is_first()) throw;
+    throw Exit(1);  // rank 0 says it
+  } catch (const Error& error) {
+    ranks.communicator->abort(fmt::format("rank {}: {}", ranks.communicator->rank(), error.what()));
+    throw;
   }
 }
 

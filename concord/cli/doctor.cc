@@ -8,6 +8,7 @@
 #include "concord/cli/machine.h"
 #include "concord/cli/units.h"
 #include "concord/kernels/cpu/peak.h"
+#include "concord/net/environment.h"
 
 namespace concord::cli {
 namespace {
@@ -44,6 +45,13 @@ std::vector<std::string> findings(const Machine& machine) {
   return result;
 }
 
+// Whose environment this process is in, where it is a rank.
+std::string started_by() {
+  const std::optional<net::Placement> placement = net::find_placement();
+  if (!placement) return "no launcher of ranks";
+  return fmt::format("{}, as rank {} of {}", placement->launcher, placement->rank, placement->size);
+}
+
 struct Speeds {
   double flops = 0;      // a second
   double bandwidth = 0;  // bytes a second
@@ -73,6 +81,7 @@ nlohmann::json to_json(const Machine& machine, const Speeds& speeds) {
           {"threads", compute_threads()},
           {"peak_flops_per_second", speeds.flops},
           {"memory_bytes_per_second", speeds.bandwidth},
+          {"started_by", started_by()},
           {"libraries", std::move(versions)},
           {"findings", findings(machine)}};
 }
@@ -93,6 +102,7 @@ void print_text(const Machine& machine, const Speeds& speeds) {
   fmt::print("peak             {}FLOP/s of f32 FMA ({})\n", format_count(speeds.flops),
              counted(compute_threads(), "thread"));
   fmt::print("memory speed     {}B/s (a = b + s c)\n", format_count(speeds.bandwidth));
+  fmt::print("started by       {}\n", started_by());
   fmt::print("\nlibraries\n");
   for (const Library& library : libraries()) {
     fmt::print("  {:<14} {}\n", library.name, library.version);

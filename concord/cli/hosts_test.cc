@@ -19,7 +19,8 @@ class Hosts : public CommandTest {
     hub_ = fmt::format("concord{}h", getpid());
     a_ = fmt::format("concord{}a", getpid());
     b_ = fmt::format("concord{}b", getpid());
-    write_file_atomically(folder_ / "connect", "exec ip netns exec \"$1\" sh -c \"$2\"\n");
+    write_file_atomically(folder_ / "connect",
+                          "exec ip netns exec \"$1\" unshare --uts sh -c \"hostname $1; $2\"\n");
   }
   ~Hosts() override {
     for (const std::string& name : made_) succeeds("ip netns del " + name);
@@ -117,19 +118,24 @@ TEST_F(Hosts, TrainTheSameBitsAsOne) {
   for (const std::string& host : {a_, b_}) {
     ASSERT_TRUE(succeeds(fmt::format("ip -n {} addr add 192.0.2.1/32 dev veth1", host)));
   }
-  for (const char* transport : {"shm", "gloo"}) {
-    const Outcome outcome = this->outcome(std::system(
+  const auto train = [&](int of_b, const std::string& more) {
+    return outcome(std::system(
         on(a_, "launch",
-           fmt::format(
-               "--hosts {}:1,{}:2 -- train small.toml --json --set 'output.dir=it'\\''s {}' "
-               "--set parallel.transport={}",
-               a_, b_, transport, transport))
+           fmt::format("--hosts {}:2,{}:{} -- train small.toml --json {}", a_, b_, of_b, more))
             .c_str()));
+  };
+  for (const char* algorithm : {"auto", "hierarchical"}) {
+    const Outcome outcome = train(
+        2, fmt::format("--set 'output.dir=it'\\''s {0}' --set parallel.algorithm={0}", algorithm));
     ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("4 ranks by concord launch on 2 hosts, gloo"));
     EXPECT_EQ(outcome.last_line()["weights_hash"], alone.last_line()["weights_hash"]);
-    EXPECT_TRUE(std::filesystem::exists(folder_ / fmt::format("it's {}", transport)))
+    EXPECT_TRUE(std::filesystem::exists(folder_ / fmt::format("it's {}", algorithm)))
         << "words arrive as they were";
   }
+  EXPECT_THAT(train(1, "--set parallel.algorithm=hierarchical").err,
+              HasSubstr("the ranks here are on hosts number 0, 0, 1; expected another algorithm"));
+  EXPECT_THAT(train(1, "--set parallel.algorithm=ring").err, HasSubstr("expected another one, or"));
 }
 
 TEST_F(Hosts, NoneOutlivesTheAgentOrTheLauncher) {

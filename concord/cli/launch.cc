@@ -28,13 +28,18 @@ std::string directory_of(const std::vector<std::string>& words) {
   } catch (const Understood&) {
   }
   const CLI::App& command = *app->get_subcommands().front();
+  const CLI::App* last = &command;
+  while (!last->get_subcommands().empty()) last = last->get_subcommands().front();
+  for (const char* option : {"--ranks", "--hosts"}) {
+    const CLI::Option* given = last->get_option_no_throw(option);
+    if (given == nullptr || given->count() == 0) continue;
+    fail("ranks and hosts are given to concord launch: leave out {} after {}", option,
+         last->get_name());
+  }
   if (command.get_name() == "preflight" || command.get_name() == "bench") return "";
   if (command.get_name() != "train") {
     fail("concord {} is nothing that several ranks do; expected train, bench or preflight",
          command.get_name());
-  }
-  if (command.count("--ranks") > 0) {
-    fail("the number of ranks is given to concord launch: leave out --ranks after train");
   }
   ConfigArguments config{.file = command["CONFIG.toml"]->as<std::string>()};
   if (command.count("--set") > 0) config.overrides = command["--set"]->results();

@@ -76,9 +76,10 @@ double cpu_quota() {
   return limited ? quota / period : 0;
 }
 
-std::size_t memory_limit() {
+// 0 where the file has no number.
+std::size_t bytes_of_control_group(const char* file) {
   unsigned long long bytes = 0;
-  const std::string line = control_group("memory.max");
+  const std::string line = control_group(file);
   return std::sscanf(line.c_str(), "%llu", &bytes) == 1 ? static_cast<std::size_t>(bytes) : 0;
 }
 
@@ -105,10 +106,23 @@ Machine describe_machine() {
   machine.caches = caches(topology);
   machine.memory_bytes = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  machine.memory_limit_bytes = memory_limit();
+  machine.memory_limit_bytes = bytes_of_control_group("memory.max");
   machine.vector_instructions = cpu::vector_instruction_set();
   machine.onednn_instructions = cpu::onednn_instruction_set();
   return machine;
+}
+
+std::size_t free_memory_bytes() {
+  std::size_t free = 0;
+  std::ifstream stream("/proc/meminfo");
+  for (std::string line; std::getline(stream, line);) {
+    unsigned long long kibibytes = 0;
+    if (std::sscanf(line.c_str(), "MemAvailable: %llu kB", &kibibytes) == 1) free = kibibytes << 10;
+  }
+  if (const std::size_t limit = bytes_of_control_group("memory.max"); limit > 0) {
+    free = std::min(free, limit - std::min(limit, bytes_of_control_group("memory.current")));
+  }
+  return free;
 }
 
 std::vector<Library> libraries() {

@@ -34,6 +34,9 @@ struct Machine {
 // Throws Error when hwloc cannot read the machine.
 Machine describe_machine();
 
+// Bytes that programs of this machine, or of its container, can still take without others swapping.
+std::size_t free_memory_bytes();
+
 struct Library {
   std::string name;
   std::string version;

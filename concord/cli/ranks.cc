@@ -1,12 +1,15 @@
 #include "concord/cli/ranks.h"
 
 #include <csignal>
+#include <cstdio>
 #include <iterator>
 #include <sstream>
 
-#include "concord/comm/join.h"
+#include "concord/base/clock.h"
+#include "concord/comm/flight_record.h"
 #include "concord/net/environment.h"
 #include "concord/net/launch.h"
+#include "concord/net/lines.h"
 #include "concord/net/process.h"
 
 namespace concord::cli {
@@ -63,17 +66,29 @@ void RanksArguments::launch(const std::vector<std::string>& words,
   if (const int code = net::launch(options)) throw Exit(code);
 }
 
+void JoinedRanks::log_last_operations() const {
+  if (!job || job->launcher != net::kOwnLauncher) return;
+  const auto lines = comm::described(communicator->flight_record(), now_seconds());
+  std::string text = fmt::format("{}the last operations of rank {} ({}), oldest first:\n",
+                                 net::kForLogAlone, job->rank, description);
+  for (const std::string& line : lines) text += fmt::format("{}  {}\n", net::kForLogAlone, line);
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
 JoinedRanks join_ranks(const ParallelConfig& how) {
   JoinedRanks ranks{.job = net::join_job(how.timeout_seconds)};
   if (!ranks.job) return ranks;
-  const comm::JoinOptions join{.rank = ranks.job->rank,
-                               .size = ranks.job->size,
-                               .one_host = ranks.job->host_count == 1,
-                               .timeout_seconds = how.timeout_seconds,
-                               .transport = how.transport,
-                               .algorithm = how.algorithm};
-  ranks.communicator = comm::join(join, *ranks.job->store);
-  ranks.description = fmt::format("{}, {}", ranks.job->description(), comm::chosen_transport(join));
+  ranks.how = {.rank = ranks.job->rank,
+               .size = ranks.job->size,
+               .hosts = ranks.job->host_numbers,
+               .timeout_seconds = how.timeout_seconds,
+               .transport = how.transport,
+               .algorithm = how.algorithm,
+               .any_order = !how.deterministic};
+  ranks.communicator = comm::join(ranks.how, *ranks.job->store);
+  ranks.description =
+      fmt::format("{}, {}{}", ranks.job->description(), comm::chosen_transport(ranks.how),
+                  how.deterministic ? "" : ", sums in any order (bits depend on the ranks)");
   return ranks;
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "concord/cli/command.h"
-#include "concord/comm/communicator.h"
+#include "concord/comm/join.h"
 #include "concord/net/join.h"
 
 namespace concord::cli {
@@ -29,7 +29,21 @@ struct RanksArguments {
 struct JoinedRanks {
   std::optional<net::Membership> job;
   std::unique_ptr<comm::Communicator> communicator;
+  comm::JoinOptions how;
   std::string description;  // "4 ranks by Open MPI on 2 hosts, gloo"; "" alone
+
+  // Of a job that has failed: where concord launch keeps logs, what this rank did last goes to its.
+  void log_last_operations() const;
+  // Does so where `work` throws.
+  template <typename Work>
+  auto run(Work work) const {
+    try {
+      return work();
+    } catch (...) {
+      log_last_operations();
+      throw;
+    }
+  }
 };
 // Collective. `how`: the transport, the algorithm and the timeout. Throws Error where a rank does
 // not come before that.

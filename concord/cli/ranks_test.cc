@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "concord/base/host.h"
 #include "concord/cli/command_test.h"
 #include "concord/kernels/cpu/instruction_set.h"
 
@@ -78,7 +79,10 @@ TEST_F(Ranks, LaunchRunsAnyWordsOfTrain) {
   }
   EXPECT_THAT(run("launch -n 2 -- doctor").err, HasSubstr("expected train, bench or preflight"));
   EXPECT_THAT(run("launch -- train small.toml").err, HasSubstr("give --ranks N or --hosts"));
-  EXPECT_THAT(run("launch -n 2 -- train small.toml --ranks 2").err, HasSubstr("leave out --ranks"));
+  for (const char* words :
+       {"train small.toml --ranks 2", "bench step small.toml --ranks 2", "preflight --ranks 2"}) {
+    EXPECT_THAT(run(std::string("launch -n 2 -- ") + words).err, HasSubstr("leave out --ranks"));
+  }
 }
 
 TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
@@ -94,25 +98,46 @@ TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
 }
 
-TEST_F(Ranks, LeavesAndBucketsOfAnySizeComputeTheSameBits) {
-  const Outcome alone =
-      run("train small.toml --json --set train.microbatch=3 --set output.dir=alone");
-  const struct {
-    int ranks;
-    const char* settings;
-  } runs[] = {{2, "--set parallel.leaves=[3,5]"},
-              {3, "--set parallel.leaves=[1,6,1] --set parallel.bucket_bytes=1"},
-              {2, "--set parallel.bucket_bytes=2000"},
-              {4, "--set parallel.bucket_bytes=1"}};
-  for (const auto& [ranks, settings] : runs) {
+// 20 steps. Every number of ranks meets every transport, and each of these every size of a bucket
+// and every kind of assignment.
+TEST_F(Ranks, TransportsBucketsAndLeavesOfEveryKindComputeTheSameBits) {
+  const bool has_mpi = std::system("mpirun --version >/dev/null 2>&1") == 0;
+  const std::string train =
+      "train small.toml --json --quiet --set train.leaves=16 --set train.microbatch=3 ";
+  const std::string alone = run(train + "--set output.dir=alone").last_line()["weights_hash"];
+  const std::pair<int, const char*> assignments[] = {
+      {2, "[5,11]"}, {4, "[1,7,2,6]"}, {8, "[1,3,2,2,1,4,1,2]"}};
+  const char* const buckets[] = {"1", "2000", "8388608"};
+  const auto run_ranks = [&](int ranks, const std::string& transport, const std::string& more) {
+    const std::string words =
+        train + "--set output.dir=ranks --set parallel.transport=" + transport + more;
     const Outcome outcome =
-        run(fmt::format("train small.toml --json --set train.microbatch=3 --ranks {} {} "
-                        "--set output.dir=ranks",
-                        ranks, settings));
-    ASSERT_EQ(outcome.code, 0) << outcome.err;
-    EXPECT_EQ(outcome.last_line()["weights_hash"], alone.last_line()["weights_hash"]) << settings;
+        transport != "mpi"
+            ? run(fmt::format("{} --ranks {}", words, ranks))
+            : run_script(
+                  fmt::format("mpirun --allow-run-as-root --oversubscribe -np {} \"$concord\" {}\n",
+                              ranks, words));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
     std::filesystem::remove_all(folder_ / "ranks");
+    return outcome.code == 0 ? outcome.last_line()["weights_hash"].get<std::string>() : "";
+  };
+  std::size_t number = 0;
+  for (const auto& [ranks, leaves] : assignments) {
+    for (const char* transport : {"shm", "gloo", "mpi"}) {
+      if (!has_mpi && transport == std::string("mpi")) continue;
+      for (const char* of_ranks : {"[]", leaves}) {
+        const std::string more =
+            fmt::format(" --set parallel.leaves={} --set parallel.bucket_bytes={}", of_ranks,
+                        buckets[number++ % std::size(buckets)]);
+        EXPECT_EQ(run_ranks(ranks, transport, more), alone) << ranks << " " << transport << more;
+      }
+    }
   }
+  EXPECT_NE(run_ranks(2, "gloo", " --set train.seed=2"), alone);
+  if (!has_mpi) GTEST_SKIP() << "Open MPI's mpirun is not installed: shm and gloo alone were tried";
+}
+
+TEST_F(Ranks, LeavesThatDoNotAddUpAreRefused) {
   const Outcome wrong = run("train small.toml --ranks 2 --set parallel.leaves=[3,4]");
   EXPECT_EQ(wrong.code, 1);
   EXPECT_THAT(wrong.err,
@@ -152,6 +177,51 @@ TEST_F(Ranks, TheirCollectivesAndStepsAreMeasured) {
   ASSERT_EQ(step.code, 0) << step.err;
   EXPECT_EQ(step.last_line()["ranks"], 2);
   EXPECT_GT(step.last_line()["communication_seconds"], 0);
+}
+
+TEST_F(Ranks, ACollectiveSaysWhatRan) {
+  const struct {
+    const char *words, *transport, *algorithm;
+  } ran[] = {{"--ranks 2", "shm", "direct"},
+             {"--ranks 2 --transport shm --algorithm chain", "shm", "chain"},
+             {"--ranks 3 --transport gloo", "gloo", "chain"},
+             {"--ranks 2 --transport gloo", "gloo", "halving_doubling"},
+             {"--ranks 2 --transport gloo --any-order --algorithm ring", "gloo", "ring"},
+             {"--ranks 3 --transport gloo --op broadcast", "gloo", "binomial_tree"},
+             {"--ranks 3 --transport gloo --op send", "gloo", "direct"}};
+  for (const auto& [words, transport, algorithm] : ran) {
+    const Outcome outcome =
+        run(fmt::format("bench collective --bytes 1KiB --repetitions 5 --json {}", words));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.last_line()["transport"], transport) << words;
+    EXPECT_EQ(outcome.last_line()["algorithm"], algorithm) << words;
+  }
+  EXPECT_THAT(run("bench collective --bytes 1KiB --repetitions 5 --ranks 2").out,
+              HasSubstr("on 1 host, shm, direct\n"));
+}
+
+TEST_F(Ranks, ACollectiveThatCannotBeIsRefusedByName) {
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"--ranks 3 --transport gloo --algorithm halving_doubling",
+       "algorithm halving_doubling is for 2, 4, 8, ... ranks, not for 3"},
+      {"--ranks 2 --algorithm hierarchical", "algorithm hierarchical is for several hosts"},
+      {"--ranks 2 --transport gloo --algorithm ring", "(bench collective: --any-order)"},
+      {"--ranks 2 --op all_gather --algorithm chain", "--op all_gather is done in one way"},
+      {"--ranks 2 --transport gloo --private-memory", "not gloo with auto"},
+      {"--ranks 2 --op send", "--op send is for --transport gloo or mpi"},
+      {"--ranks 2 --transport mpi", "MPI says that this is rank 0 of 1"},
+      {"--ranks 2 --bytes 60GiB", "2 ranks of this machine need 240 GiB, of which "},
+  };
+  for (const auto& [words, message] : mistakes) {
+    const Outcome outcome = run(fmt::format("bench collective {}", words));
+    EXPECT_EQ(outcome.code, 1) << words;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  }
+  const Outcome unknown = run("bench collective --ranks 2 --transport udp --algorithm fast");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("auto,shm,gloo,mpi"));
+  EXPECT_THAT(run("train small.toml --set parallel.algorithm=ring").err,
+              HasSubstr("expected another one, or parallel.deterministic = false"));
 }
 
 // Periods of three steps, with momentum over them; also from a checkpoint.
@@ -219,6 +289,86 @@ TEST_F(Ranks, MoreThanThereAreLeavesAreRefused) {
 
 constexpr const char* kLong = "train small.toml --set train.epochs=100000 --set train.log_every=1 ";
 
+TEST_F(Ranks, ThoseThatAreToldDifferentThingsSayWhich) {
+  const Outcome outcome = run_script(R"(
+export CONCORD_STORE=127.0.0.1:$((20000 + $$ % 20000)) WORLD_SIZE=2 LOCAL_WORLD_SIZE=2
+export CONCORD_SECRET=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+export MASTER_ADDR=127.0.0.1 MASTER_PORT=${CONCORD_STORE#*:}
+RANK=1 "$concord" train small.toml --set train.batch=32 2>other &
+RANK=0 "$concord" train small.toml
+code=$?
+wait
+cat other >&2
+exit $code
+)");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("rank 1 has train.batch = 32, and rank 0 has train.batch = 64"));
+}
+
+TEST_F(Ranks, ANumberThatIsNotFiniteIsTracedToTheRankThatMadeIt) {
+  std::string table = "x,y\n";
+  for (int i = 0; i < 64; ++i) table += fmt::format("{},{}\n", i, i == 40 ? "3e38" : "1");
+  write_file_atomically(folder_ / "table.csv", table);
+  write_file_atomically(folder_ / "csv.toml", R"(
+[model]
+hidden = [4]
+loss = "mse"
+[data]
+kind = "csv"
+train_file = "table.csv"
+test_file = "table.csv"
+target = "y"
+[train]
+batch = 64
+leaves = 4
+threads = 1
+)");
+  const Outcome outcome = run("train csv.toml --ranks 4");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("its loss is inf), first in square of layer loss"));
+  EXPECT_THAT(outcome.err, HasSubstr(" on rank "));
+}
+
+TEST_F(Ranks, ATraceThatWasNotWrittenIsMissed) {
+  const Outcome none =
+      run("train small.toml --ranks 2 --set output.trace_steps=5 --set train.max_steps=8");
+  EXPECT_EQ(none.code, 0) << none.err;
+  EXPECT_THAT(none.err, HasSubstr("no trace was written: steps were to be traced from step 11 on"));
+  const Outcome some = run(
+      "train small.toml --ranks 2 --set output.trace_steps=5 --set train.max_steps=13 --resume");
+  EXPECT_THAT(some.err, HasSubstr("no trace was written"));  // 5 steps of this run
+  const Outcome few =
+      run("train small.toml --ranks 2 --set output.trace_steps=5 --set output.trace_after=2 "
+          "--set train.max_steps=16 --resume");
+  EXPECT_THAT(few.err, HasSubstr("trace of 1 step in run/trace.json"));
+}
+
+// The ranks stop and go on with the process that has started them.
+TEST_F(Ranks, TheyRestAndGoOnTogether) {
+  const pid_t launcher = start(std::string(kLong) + "--ranks 2", "step 5");
+  const auto is_stopped = [](pid_t process) {
+    const std::string stat = read_file("/proc/" + std::to_string(process) + "/stat");
+    return stat[stat.rfind(')') + 2] == 'T';
+  };
+  const auto come_to = [&](bool stopped) {
+    for (int waited = 0; waited < 500; ++waited) {
+      bool all = is_stopped(launcher) == stopped;
+      for (const pid_t rank : children_of(launcher)) all = all && is_stopped(rank) == stopped;
+      if (all) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  };
+  kill(launcher, SIGTSTP);
+  EXPECT_TRUE(come_to(true));
+  kill(launcher, SIGCONT);
+  EXPECT_TRUE(come_to(false));
+  kill(launcher, SIGTERM);
+  const Outcome outcome = end_of(launcher);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
+
 TEST_F(Ranks, AStopIsTakenByAllOfThemAfterTheSameStep) {
   const pid_t launcher = start(std::string(kLong) + "--ranks 3 --json", "step 5");
   kill(launcher, SIGTERM);
@@ -237,11 +387,19 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
   EXPECT_EQ(outcome.code, 128 + SIGKILL);
   EXPECT_THAT(outcome.err,
               HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") was ended by signal 9"));
-  EXPECT_THAT(outcome.err,
-              HasSubstr("rank 1 (process " + std::to_string(ranks[1]) + ") has ended before the"));
+  EXPECT_THAT(outcome.err, HasSubstr(fmt::format("rank 1 (process {} on {}) has ended before the",
+                                                 ranks[1], host_name())));
   EXPECT_THAT(outcome.err, AnyOf(HasSubstr("are saved in"),
                                  HasSubstr("were being updated. --resume continues from")));
   for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+  // What the others did last is in their logs alone.
+  EXPECT_THAT(outcome.err, testing::Not(HasSubstr("oldest first")));
+  for (const int rank : {0, 2}) {
+    const std::string log = read_file(folder_ / fmt::format("run/logs/rank{}.log", rank));
+    EXPECT_THAT(log, HasSubstr(fmt::format("the last operations of rank {} (3 ranks by", rank)));
+    EXPECT_THAT(log, testing::ContainsRegex("\n  step [0-9]+: (sum|agreement).* bytes; started"));
+    EXPECT_THAT(log, HasSubstr("not done"));
+  }
   // What was saved continues as if nothing had happened.
   const std::string at = "--set train.max_steps=1500 --quiet --json ";
   const Outcome resumed = run(std::string(kLong) + at + "--resume --ranks 2");

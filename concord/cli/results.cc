@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <cmath>
+
 #include "concord/cli/command.h"
 #include "concord/cli/units.h"
 
@@ -23,8 +25,10 @@ nlohmann::json to_json(const train::Summary& summary) {
 }
 
 std::string format_summary(const train::Summary& summary) {
-  std::string text = fmt::format("step {}, {}: loss {:.4g}", summary.step,
-                                 counted(summary.epoch, "whole epoch"), summary.loss);
+  const std::string loss =
+      std::isnan(summary.loss) ? "no step was done" : fmt::format("loss {:.4g}", summary.loss);
+  std::string text =
+      fmt::format("step {}, {}: {}", summary.step, counted(summary.epoch, "whole epoch"), loss);
   if (summary.accuracy >= 0) text += fmt::format(", accuracy {:.2f} %", 100 * summary.accuracy);
   text +=
       fmt::format("\n{} samples/s, {} in all, at most {} of memory\nweights {}\n",

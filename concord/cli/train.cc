@@ -89,10 +89,10 @@ void launch_training(const TrainArguments& arguments, const Config& config) {
 }
 
 // A rank that is not the first: it says only what went wrong with itself.
-void follow(const Config& config, const train::TrainRequest& request) {
+void follow(const Config& config, const train::TrainRequest& request, const JoinedRanks& joined) {
   train::TrainObserver silent;
   try {
-    train::train(config, request, silent);
+    joined.run([&] { return train::train(config, request, silent); });
   } catch (const comm::RankError&) {
     throw Exit(1);
   }
@@ -101,21 +101,25 @@ void follow(const Config& config, const train::TrainRequest& request) {
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
   if (arguments.ranks > 1) return launch_training(arguments, config);
-  const auto [job, ranks, description] = join_ranks(config.parallel);
-  handle_signals(ranks.get());
+  const JoinedRanks joined = join_ranks(config.parallel);
+  comm::Communicator* const ranks = joined.communicator.get();
+  handle_signals(ranks);
   const train::TrainRequest request{
-      .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks.get()};
-  if (ranks != nullptr && !ranks->is_first()) return follow(config, request);
+      .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks};
+  if (ranks != nullptr && !ranks->is_first()) return follow(config, request, joined);
 
   train::Summary summary;
+  const auto train_and_tell = [&](train::TrainObserver& observer) {
+    summary = joined.run([&] { return train::train(config, request, observer); });
+  };
   if (arguments.quiet) {
     QuietObserver quiet;
-    summary = train::train(config, request, quiet);
+    train_and_tell(quiet);
   } else {
     ProgressObserver progress({.terminal = net::shown_on_terminal(),
                                .log_every = config.train.log_every,
-                               .job = description});
-    summary = train::train(config, request, progress);
+                               .job = joined.description});
+    train_and_tell(progress);
   }
   if (summary.interrupted) {
     log("stopped after step {} and saved; to continue: {}", summary.step,

@@ -15,7 +15,7 @@ using Kind = Operation::Kind;
 
 constexpr Kind kKinds[] = {Kind::kAllReduce, Kind::kReduceScatter, Kind::kAllGather,
                            Kind::kBroadcast, Kind::kAllToAll,      Kind::kGather,
-                           Kind::kBarrier};
+                           Kind::kSend,      Kind::kBarrier};
 
 // "all_reduce"
 std::string option_of(Kind kind) {
@@ -27,7 +27,7 @@ std::string option_of(Kind kind) {
 double share_that_travels(Kind kind, int ranks) {
   const double others = static_cast<double>(ranks - 1) / ranks;
   if (kind == Kind::kAllReduce) return 2 * others;
-  return kind == Kind::kBroadcast ? 1 : others;
+  return kind == Kind::kBroadcast || kind == Kind::kSend ? 1 : others;
 }
 
 // An operation of one kind over two buffers. Numbers are small and whole: sums of them are exact.
@@ -51,6 +51,32 @@ class Trial {
 
   std::size_t bytes() const { return kind_ == Kind::kBarrier ? 0 : data_[0].size_bytes(); }
 
+  void check() const {
+    for (std::size_t i = 0; i < result_count(); ++i) {
+      if (out()[i] == expected(i)) continue;
+      fail("{} of {} bytes: rank {} got {} as number {}; expected {}", name_of(kind_), bytes(),
+           ranks_.rank(), out()[i], i, expected(i));
+    }
+  }
+
+  // Once. A message goes from rank 0 to the last, and back.
+  void run() const {
+    if (kind_ != Kind::kSend) return void(ranks_.run(operation()));
+    const int last = ranks_.size() - 1;
+    const auto memory = std::as_writable_bytes(out());
+    if (ranks_.is_first()) {
+      ranks_.run(send(std::as_bytes(in()), last));
+      ranks_.run(receive(memory, last));
+    } else if (ranks_.rank() == last) {
+      ranks_.run(receive(memory, 0));
+      ranks_.run(send(memory, 0));
+    }
+  }
+
+  // The way there and the way back are two.
+  double operations_in_a_run() const { return kind_ == Kind::kSend ? 2 : 1; }
+
+ private:
   Operation operation() const {
     const auto bytes_in = [](std::span<float> values) { return std::as_writable_bytes(values); };
     const auto piece = in().first(piece_);
@@ -72,15 +98,6 @@ class Trial {
     }
   }
 
-  void check() const {
-    for (std::size_t i = 0; i < result_count(); ++i) {
-      if (out()[i] == expected(i)) continue;
-      fail("{} of {} bytes: rank {} got {} as number {}; expected {}", name_of(kind_), bytes(),
-           ranks_.rank(), out()[i], i, expected(i));
-    }
-  }
-
- private:
   static float given(int rank, std::size_t i) {
     return static_cast<float>((static_cast<std::size_t>(rank) * 37 + i) % 1009);
   }
@@ -90,13 +107,16 @@ class Trial {
   std::size_t result_count() const {
     if (kind_ == Kind::kBarrier) return 0;
     if (kind_ == Kind::kReduceScatter) return piece_;
+    if (kind_ == Kind::kSend) {
+      return ranks_.is_first() || ranks_.rank() == ranks_.size() - 1 ? out().size() : 0;
+    }
     const bool is_at_root = kind_ == Kind::kGather, is_elsewhere = kind_ == Kind::kBroadcast;
     if (ranks_.is_first() ? is_elsewhere : is_at_root) return 0;
     return out().size();
   }
   float expected(std::size_t i) const {
     const auto own = static_cast<std::size_t>(ranks_.rank());
-    if (kind_ == Kind::kBroadcast) return given(0, i);
+    if (kind_ == Kind::kBroadcast || kind_ == Kind::kSend) return given(0, i);
     if (kind_ == Kind::kAllToAll)
       return given(static_cast<int>(i / piece_), own * piece_ + i % piece_);
     if (kind_ == Kind::kAllGather || kind_ == Kind::kGather) {
@@ -116,11 +136,11 @@ class Trial {
   std::span<float> data_[2];
 };
 
-double seconds_of(Communicator& ranks, const Operation& operation) {
+double seconds_of(Communicator& ranks, const Trial& trial) {
   ranks.barrier();
   const double start = now_seconds();
-  ranks.run(operation);
-  return now_seconds() - start;
+  trial.run();
+  return (now_seconds() - start) / trial.operations_in_a_run();
 }
 
 // The largest over ranks of each repetition.
@@ -156,11 +176,10 @@ Kind benchmarked_collective(std::string_view name) {
 CollectiveBenchmark benchmark_collective(Communicator& ranks,
                                          const CollectiveBenchmarkOptions& options) {
   const Trial trial(ranks, options.kind, options.bytes, options.shared);
-  const Operation operation = trial.operation();
-  ranks.run(operation);
+  trial.run();
   trial.check();
   std::vector<double> seconds;
-  for (int i = 0; i < 5; ++i) seconds.push_back(seconds_of(ranks, operation));
+  for (int i = 0; i < 5; ++i) seconds.push_back(seconds_of(ranks, trial));
   seconds = slowest_ranks(ranks, seconds);
   int repetitions = options.repetitions;
   if (repetitions == 0) {
@@ -169,7 +188,7 @@ CollectiveBenchmark benchmark_collective(Communicator& ranks,
     repetitions = static_cast<int>(std::clamp(options.seconds / seconds[2], kFewest, kMost));
   }
   seconds.clear();
-  for (int i = 0; i < repetitions; ++i) seconds.push_back(seconds_of(ranks, operation));
+  for (int i = 0; i < repetitions; ++i) seconds.push_back(seconds_of(ranks, trial));
   seconds = slowest_ranks(ranks, seconds);
   std::ranges::sort(seconds);
   CollectiveBenchmark result{.bytes = trial.bytes(),

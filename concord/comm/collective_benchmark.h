@@ -27,7 +27,7 @@ struct CollectiveBenchmark {
   double seconds = 0, fastest_seconds = 0, slowest_seconds = 0;
   // bytes / seconds; and the same times the share of the bytes that every rank has to send and
   // receive whatever the algorithm, as in NVIDIA's nccl-tests: 2 (N - 1) / N for an all-reduce,
-  // (N - 1) / N for the others, 1 for a broadcast.
+  // (N - 1) / N for the others, 1 for a broadcast and a message.
   double algorithm_bandwidth = 0, bus_bandwidth = 0;
 };
 

@@ -28,6 +28,7 @@ void Communicator::stop() {
 }
 
 Ticket Communicator::enqueue(const Operation& operation) {
+  check_operation(operation, rank_, size_);
   const Ticket ticket = started_.load(std::memory_order_relaxed) + 1;
   if (ticket > kRemembered) wait(ticket - kRemembered);
   record_of(ticket) = {.operation = operation, .step = step_, .started = now_seconds()};
@@ -96,6 +97,7 @@ void Communicator::work() {
 
 std::byte* Communicator::share(std::size_t bytes) {
   wait(started_.load(std::memory_order_relaxed));
+  shared_bytes_ += bytes;
   return make_shared(bytes);
 }
 

@@ -82,7 +82,7 @@ class Communicator {
   virtual bool has_common_memory() const { return false; }
   std::byte* common(std::size_t bytes);
 
-  // Does not wait.
+  // Does not wait. Throws Error for what makes no sense (check_operation).
   Ticket start(const Operation& operation);
   // Waits until it is done, and so are those before it.
   Result wait(Ticket ticket);
@@ -103,6 +103,9 @@ class Communicator {
     double waited = 0;  // of that, while its own thread waited
   };
   Usage usage() const;
+  // Of memory that this rank has for what it tells others: what was shared and what is the
+  // backend's own, which grows with the first operations. common() is not counted.
+  std::size_t bytes() const { return shared_bytes_ + own_bytes(); }
   // The last operations, oldest first: what has ended or begun, and what waits.
   std::vector<Record> flight_record() const;
 
@@ -114,6 +117,7 @@ class Communicator {
   virtual Result execute(const Record& record, bool patient) = 0;
   virtual std::byte* make_shared(std::size_t bytes) = 0;
   virtual std::byte* make_common(std::size_t bytes);
+  virtual std::size_t own_bytes() const { return 0; }
   // Ends the thread; for the destructor of a backend, after which execute() is gone.
   void stop();
 
@@ -129,6 +133,7 @@ class Communicator {
 
   int rank_, size_;
   std::int64_t step_ = 0;
+  std::size_t shared_bytes_ = 0;
   std::array<Record, kRemembered> records_;
   std::atomic<Ticket> started_ = 0, done_ = 0;
   mutable std::mutex executing_;  // held while an operation is executed

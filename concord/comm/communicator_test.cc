@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <bit>
 #include <functional>
 #include <thread>
 
@@ -29,6 +28,14 @@ Deadline soon() { return Deadline::in(20); }
 struct Backend {
   std::string transport = "direct";
   std::string algorithm = "auto";
+  int ranks_of_host = 8;
+  bool any_order = false;
+
+  Topology topology(int size) const {
+    Topology result{.transport = transport, .size = size};
+    for (int r = 0; r < size; ++r) result.hosts.push_back(r / ranks_of_host);
+    return result;
+  }
 };
 
 // A rank, with what it needs as long as it lives.
@@ -48,10 +55,10 @@ struct Job {
     joined.communicator = backend.transport == "direct"
                               ? join_by_shared_memory({rank, size, timeout_seconds}, *joined.store)
                               : join_by_transport({.rank = rank,
-                                                   .size = size,
+                                                   .topology = backend.topology(size),
                                                    .timeout_seconds = timeout_seconds,
-                                                   .transport = backend.transport,
-                                                   .algorithm = algorithm_of(backend.algorithm)},
+                                                   .algorithm = algorithm_of(backend.algorithm),
+                                                   .any_order = backend.any_order},
                                                   *joined.store);
     return joined;
   }
@@ -82,8 +89,12 @@ std::vector<std::string> run_ranks(const Backend& backend, int size,
 class Sums : public testing::TestWithParam<Backend> {
  protected:
   static bool can_be(int size) {
-    return GetParam().algorithm != "halving_doubling" ||
-           std::has_single_bit(static_cast<unsigned>(size));
+    try {
+      check_algorithm(algorithm_of(GetParam().algorithm), GetParam().topology(size), false);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
   }
 };
 INSTANTIATE_TEST_SUITE_P(
@@ -91,8 +102,12 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Backend{}, Backend{"shm", "auto"}, Backend{"shm", "halving_doubling"},
                     Backend{"shm", "direct"}, Backend{"shm", "chain"}, Backend{"gloo", "auto"},
                     Backend{"gloo", "halving_doubling"}, Backend{"gloo", "direct"},
-                    Backend{"gloo", "chain"}),
-    [](const auto& test) { return test.param.transport + "_" + test.param.algorithm; });
+                    Backend{"gloo", "chain"}, Backend{"shm", "hierarchical", 2},
+                    Backend{"shm", "hierarchical", 4}, Backend{"shm", "auto", 2}),
+    [](const auto& test) {
+      return fmt::format("{}_{}_{}", test.param.transport, test.param.algorithm,
+                         test.param.ranks_of_host);
+    });
 
 TEST_P(Sums, TheTreeSumHasTheSameBitsOnAnyNumberOfRanks) {
   const std::vector<std::int64_t> assignments[] = {
@@ -122,6 +137,7 @@ TEST_P(Sums, CollectivesOfAnySizeInAnyMemory) {
 }
 
 TEST_P(Sums, LongSumsAreTakenInChunks) {
+  if (!can_be(4)) return;
   const auto outcomes = run_ranks(GetParam(), 4, [](Communicator& ranks) {
     check_tree_sum(ranks, {1, 2, 3, 4}, 2'300'001);
   });
@@ -139,25 +155,55 @@ class Ranks : public testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(, Ranks, testing::Values("direct", "shm", "gloo"),
                          [](const auto& test) { return test.param; });
 
-TEST(Communicator, ARingAddsUpInAnOrderOfItsOwn) {
-  const auto outcomes = run_ranks({"shm", "ring"}, 3, [](Communicator& ranks) {
-    std::vector<float> values(1000);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] = static_cast<float>(i) * static_cast<float>(ranks.rank() + 1);
-    }
-    ranks.run(all_reduce(values, values));
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      ASSERT_EQ(values[i], static_cast<float>(i) * 6);
-    }
-  });
-  EXPECT_THAT(outcomes, Each(""));
+// Whole numbers, whose sum does not depend on the order; of a rank that has none, and of several
+// nodes each.
+TEST(Communicator, AnyOrderAddsUpTheSameNumbers) {
+  for (const char* algorithm : {"auto", "direct", "chain", "ring"}) {
+    const auto outcomes = run_ranks({"shm", algorithm, 8, true}, 3, [](Communicator& ranks) {
+      constexpr std::size_t kCount = 1000;
+      const std::vector<std::int64_t> ends = {0, 3, 8};
+      const auto rank = static_cast<std::size_t>(ranks.rank());
+      const auto nodes = subtrees_of(rank == 0 ? 0 : ends[rank - 1], ends[rank]);
+      std::vector<float> numbers(nodes.size() * kCount, 2.0f), sum(kCount);
+      std::vector<Part> parts;
+      for (const Subtree& node : nodes) {
+        parts.push_back(
+            {node, reinterpret_cast<std::byte*>(numbers.data() + parts.size() * kCount)});
+      }
+      ranks.run(
+          tree_sum(parts, 0, kCount * sizeof(float), reinterpret_cast<std::byte*>(sum.data())));
+      EXPECT_THAT(sum, Each(8.0f));  // two nodes, and two
+    });
+    EXPECT_THAT(outcomes, Each("")) << algorithm;
+  }
 }
 
 TEST(Communicator, AnAlgorithmForOtherRanksIsRefused) {
+  const auto refuses = [](const char* algorithm, const Topology& topology, const char* why) {
+    EXPECT_THAT([&] { check_algorithm(algorithm_of(algorithm), topology, false); },
+                testing::ThrowsMessage<Error>(HasSubstr(why)));
+  };
+  refuses("halving_doubling", {"gloo", 3}, "algorithm halving_doubling is for 2, 4, 8, ... ranks");
+  refuses("hierarchical", {"gloo", 4}, "is for several hosts, and here is one");
+  refuses("hierarchical", {"gloo", 2, {0, 1}}, "each has one here");
+  refuses("hierarchical", {"gloo", 4, {0, 1, 0, 1}}, "the ranks here are on hosts number 0, 1, 0");
+  refuses("hierarchical", {"gloo", 3, {0, 0, 1}}, "hosts with equally many ranks");
+  refuses("ring", {"gloo", 4}, "allow it by parallel.deterministic = false");
   const Job job{{"shm", "halving_doubling"}};
   EXPECT_THAT([&] { job.join(0, 3); }, testing::ThrowsMessage<Error>(HasSubstr("not for 3")));
   EXPECT_THAT([] { algorithm_of("fast"); },
-              testing::ThrowsMessage<Error>(HasSubstr("auto, halving_doubling, direct")));
+              testing::ThrowsMessage<Error>(HasSubstr("auto, direct, halving_doubling")));
+}
+
+TEST(Communicator, TheFastestAlgorithmDependsOnBytesRanksAndHosts) {
+  constexpr std::size_t kSmall = 4 << 10, kLarge = 16 << 20;
+  const std::vector<int> pairs = {0, 0, 1, 1, 2, 2};
+  EXPECT_EQ(fastest_algorithm({"gloo", 2}, kSmall), Algorithm::kHalvingDoubling);
+  EXPECT_EQ(fastest_algorithm({"gloo", 3}, kSmall), Algorithm::kChain);
+  EXPECT_EQ(fastest_algorithm({"gloo", 9}, kSmall), Algorithm::kDirect);
+  EXPECT_EQ(fastest_algorithm({"gloo", 6}, kLarge), Algorithm::kDirect);
+  EXPECT_EQ(fastest_algorithm({"gloo", 6, pairs}, kLarge), Algorithm::kHierarchical);
+  EXPECT_EQ(fastest_algorithm({"mpi", 2}, kLarge), Algorithm::kDirect);
 }
 
 TEST_P(Ranks, ShareWhatOneRankKnows) {

@@ -5,10 +5,19 @@
 #include <algorithm>
 
 #include "concord/base/text.h"
+#include "concord/comm/algorithm.h"
+#include "concord/comm/reduction.h"
 #include "concord/comm/shared_memory_communicator.h"
 #include "concord/comm/transport_communicator.h"
 
 namespace concord::comm {
+namespace {
+
+Topology topology_of(const JoinOptions& options) {
+  return {.transport = chosen_transport(options), .size = options.size, .hosts = options.hosts};
+}
+
+}  // namespace
 
 std::vector<std::string_view> transport_names() { return {"auto", "shm", "gloo", "mpi"}; }
 
@@ -19,20 +28,47 @@ std::string chosen_transport(const JoinOptions& options) {
          fmt::join(known, ", "));
   }
   if (options.transport != "auto") return options.transport;
-  return options.one_host ? "shm" : "gloo";
+  return Topology{.size = options.size, .hosts = options.hosts}.is_one_host() ? "shm" : "gloo";
+}
+
+bool reads_in_place(const JoinOptions& options) {
+  const Algorithm algorithm = algorithm_of(options.algorithm);
+  return chosen_transport(options) == "shm" &&
+         (algorithm == Algorithm::kAuto || algorithm == Algorithm::kDirect);
+}
+
+std::string_view chosen_algorithm(const JoinOptions& options, Operation::Kind kind,
+                                  std::size_t bytes) {
+  if (reads_in_place(options)) return name_of(Algorithm::kDirect);
+  switch (kind) {
+    case Operation::Kind::kBarrier:
+    case Operation::Kind::kAgreement:
+      return "dissemination";
+    case Operation::Kind::kBroadcast:
+      return Reduction::broadcasts_by_tree(options.size, bytes) ? "binomial_tree" : "chain";
+    case Operation::Kind::kAllReduce:
+    case Operation::Kind::kTreeSum:
+      break;
+    default:
+      return name_of(Algorithm::kDirect);
+  }
+  const Algorithm algorithm = algorithm_of(options.algorithm);
+  if (algorithm != Algorithm::kAuto) return name_of(algorithm);
+  return name_of(fastest_algorithm(topology_of(options), bytes));
 }
 
 std::unique_ptr<Communicator> join(const JoinOptions& options, net::StoreClient& store) {
-  const std::string transport = chosen_transport(options);
+  const Topology topology = topology_of(options);
   const Algorithm algorithm = algorithm_of(options.algorithm);
-  if (transport == "shm" && (algorithm == Algorithm::kAuto || algorithm == Algorithm::kDirect)) {
+  check_algorithm(algorithm, topology, options.any_order);
+  if (reads_in_place(options)) {
     return join_by_shared_memory({options.rank, options.size, options.timeout_seconds}, store);
   }
   return join_by_transport({.rank = options.rank,
-                            .size = options.size,
+                            .topology = topology,
                             .timeout_seconds = options.timeout_seconds,
-                            .transport = transport,
-                            .algorithm = algorithm},
+                            .algorithm = algorithm,
+                            .any_order = options.any_order},
                            store);
 }
 

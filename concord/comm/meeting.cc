@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "concord/base/error.h"
+#include "concord/base/host.h"
 #include "concord/comm/communicator.h"
 
 namespace concord::comm {
@@ -121,16 +122,17 @@ void Meeting::look_for_trouble(int missing, Counter Rank::*counter, const Deadli
   for (std::size_t r = 0; r < watches_.size(); ++r) {
     const Counter& other = rank(static_cast<int>(r)).*counter;
     if (reached(other, ticket_) || !watches_[r].has_ended() || reached(other, ticket_)) continue;
-    give_up(
-        fmt::format("rank {} (process {}) has ended before {}", r, watches_[r].process(), what));
+    give_up(fmt::format("rank {} (process {} on {}) has ended before {}", r, watches_[r].process(),
+                        host_name(), what));
   }
   if (!deadline.has_passed()) return;
   const Rank& other = rank(missing);
   const std::uint32_t arrived = other.arrived.load(std::memory_order_acquire);
-  give_up(fmt::format("rank {} (process {}) did not {} {} within {:g} s; it was last seen in {}",
-                      missing, other.self.process.load(),
-                      counter == &Rank::arrived ? "come to" : "finish", what, timeout_seconds_,
-                      arrived == 0 ? "nothing" : described(other.messages[arrived % 2].call)));
+  give_up(
+      fmt::format("rank {} (process {} on {}) did not {} {} within {:g} s; it was last seen in {}",
+                  missing, other.self.process.load(), host_name(),
+                  counter == &Rank::arrived ? "come to" : "finish", what, timeout_seconds_,
+                  arrived == 0 ? "nothing" : described(other.messages[arrived % 2].call)));
 }
 
 }  // namespace concord::comm

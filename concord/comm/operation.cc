@@ -1,5 +1,7 @@
 #include "concord/comm/operation.h"
 
+#include <functional>
+
 #include "concord/base/error.h"
 
 namespace concord::comm {
@@ -16,6 +18,7 @@ Operation exchange(Kind kind, std::span<const std::byte> in, std::span<std::byte
           .bytes = in.size(),
           .in = in.data(),
           .out = out.data(),
+          .out_bytes = out.size(),
           .peer = peer};
 }
 
@@ -31,6 +34,53 @@ std::string_view name_of(Kind kind) {
 std::string name_of(Kind kind, const Label& label) {
   if (label.text().empty()) return std::string(name_of(kind));
   return fmt::format("{} of {}", name_of(kind), label.text());
+}
+
+void check_operation(const Operation& op, int rank, int size) {
+  const auto refuse = [&](const std::string& why) {
+    fail("{}: {}", name_of(op.kind, op.label), why);
+  };
+  const bool is_message = op.kind == Kind::kSend || op.kind == Kind::kReceive;
+  if (op.peer < 0 || op.peer >= size || (is_message && op.peer == rank)) {
+    refuse(fmt::format("rank {} of {}; expected one from 0 on{}", op.peer, size,
+                       is_message ? ", and not this one" : ""));
+  }
+  const auto ranks = static_cast<std::size_t>(size);
+  std::size_t unit = 1, expected = op.bytes;
+  switch (op.kind) {
+    case Kind::kReduceScatter:
+      unit = ranks * sizeof(float);
+      expected = op.bytes / ranks;
+      break;
+    case Kind::kAllToAll:
+      unit = ranks;
+      break;
+    case Kind::kGather:
+      if (op.peer != rank) return;
+      [[fallthrough]];
+    case Kind::kAllGather:
+      expected = op.bytes * ranks;
+      break;
+    case Kind::kAllReduce:
+      break;
+    default:
+      return;
+  }
+  if (op.bytes % unit != 0) {
+    refuse(
+        fmt::format("{} bytes are given; expected a multiple of {}, a piece for each of {} ranks",
+                    op.bytes, unit, size));
+  }
+  if (op.out_bytes != expected) {
+    refuse(fmt::format("{} bytes are given and there is room for {}; expected {} of {} ranks",
+                       op.bytes, op.out_bytes, expected, size));
+  }
+  const bool is_in_place = op.kind == Kind::kAllReduce && op.in == op.out;
+  const bool overlaps = op.bytes > 0 && std::less<>()(op.in, op.out + op.out_bytes) &&
+                        std::less<>()(op.out, op.in + op.bytes);
+  if (overlaps && !is_in_place) {
+    refuse("what is given and what comes out overlap; expected memory of its own for each");
+  }
 }
 
 Call call_of(const Operation& operation, std::int64_t step) {
@@ -75,7 +125,6 @@ Operation agreement(std::uint32_t flags, Label label) {
 }
 
 Operation all_reduce(std::span<const float> in, std::span<float> out, Label label) {
-  CONCORD_CHECK(in.size() == out.size());
   return exchange(Kind::kAllReduce, bytes_of(in), std::as_writable_bytes(out), label);
 }
 
@@ -92,7 +141,6 @@ Operation broadcast(std::span<std::byte> data, int root, Label label) {
 }
 
 Operation all_to_all(std::span<const std::byte> in, std::span<std::byte> out, Label label) {
-  CONCORD_CHECK(in.size() == out.size());
   return exchange(Kind::kAllToAll, in, out, label);
 }
 
@@ -105,8 +153,12 @@ Operation send(std::span<const std::byte> in, int to, Label label) {
 }
 
 Operation receive(std::span<std::byte> out, int from, Label label) {
-  return {
-      .kind = Kind::kReceive, .label = label, .bytes = out.size(), .out = out.data(), .peer = from};
+  return {.kind = Kind::kReceive,
+          .label = label,
+          .bytes = out.size(),
+          .out = out.data(),
+          .out_bytes = out.size(),
+          .peer = from};
 }
 
 }  // namespace concord::comm

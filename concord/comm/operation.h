@@ -2,7 +2,8 @@
 // Communicator is asked to do, and what its flight recorder remembers.
 //
 // `bytes` counts what one rank gives, the same on every rank. Memory stays valid, and what is given
-// unchanged, until the operation is done.
+// unchanged, until the operation is done. What is given and what comes out do not overlap, but for
+// an all-reduce in place.
 #pragma once
 
 #include <algorithm>
@@ -56,6 +57,7 @@ struct Operation {
   std::size_t bytes = 0;
   const std::byte* in = nullptr;
   std::byte* out = nullptr;
+  std::size_t out_bytes = 0;  // that there is room for
   int peer = 0;
   std::uint32_t flags = 0;
   // Of a tree sum: `bytes` from `offset` on of each of the parts.
@@ -66,6 +68,10 @@ struct Operation {
 // "all-reduce", and "all-reduce of fc.weight".
 std::string_view name_of(Operation::Kind kind);
 std::string name_of(Operation::Kind kind, const Label& label);
+
+// Throws Error where it makes no sense for this rank of so many: pieces that are not equal, another
+// size of what comes out, memory that overlaps, a rank that there is not.
+void check_operation(const Operation& operation, int rank, int size);
 
 // What ranks tell each other of the operation that they are in, to see that it is the same.
 struct Call {

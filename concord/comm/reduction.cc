@@ -1,14 +1,8 @@
 #include "concord/comm/reduction.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cstring>
 
 #include "concord/base/share.h"
-#include "concord/base/text.h"
 #include "concord/comm/communicator.h"
 
 namespace concord::comm {
@@ -19,9 +13,6 @@ constexpr std::size_t kPiece = 128 << 10;             // bytes, of a chain
 // Up to so many bytes the time is that of messages, not of bytes.
 constexpr std::size_t kFew = 16 << 10;
 
-constexpr std::array<std::string_view, 5> kNames = {"auto", "halving_doubling", "direct", "chain",
-                                                    "ring"};
-
 float* floats(std::byte* data) { return reinterpret_cast<float*>(data); }
 const float* floats(const std::byte* data) { return reinterpret_cast<const float*>(data); }
 std::int64_t floats_in(std::size_t bytes) {
@@ -31,31 +22,17 @@ std::size_t bytes_of(std::int64_t count) { return static_cast<std::size_t>(count
 
 }  // namespace
 
-std::vector<std::string_view> algorithm_names() { return {kNames.begin(), kNames.end()}; }
-
-Algorithm algorithm_of(std::string_view name) {
-  const auto found = std::ranges::find(kNames, name);
-  if (found == kNames.end()) {
-    fail("{} is no algorithm for sums over ranks: expected one of {}", quote(name),
-         fmt::join(kNames, ", "));
-  }
-  return static_cast<Algorithm>(found - kNames.begin());
-}
-
-Reduction::Reduction(Channel& channel)
+Reduction::Reduction(Channel& channel, Topology topology, bool any_order)
     : channel_(channel),
+      topology_(std::move(topology)),
+      any_order_(any_order),
       rank_(channel.rank()),
       size_(channel.size()),
       terms_(static_cast<std::size_t>(channel.size())) {}
 
-Algorithm Reduction::choose(std::size_t bytes) const {
-  const bool is_power_of_two = std::has_single_bit(static_cast<unsigned>(size_));
-  return bytes <= kFew && is_power_of_two ? Algorithm::kHalvingDoubling : Algorithm::kDirect;
-}
-
 void Reduction::sum(Algorithm algorithm, std::span<const Part> parts, std::size_t offset,
                     std::size_t bytes, std::byte* out) {
-  if (algorithm == Algorithm::kAuto) algorithm = choose(bytes);
+  if (algorithm == Algorithm::kAuto) algorithm = fastest_algorithm(topology_, bytes);
   if (algorithm == Algorithm::kChain) return reduce_along_chain(parts, offset, bytes, out);
   std::size_t begin = 0;
   do {
@@ -66,6 +43,8 @@ void Reduction::sum(Algorithm algorithm, std::span<const Part> parts, std::size_
       halve_and_double(chunk, /*halves=*/bytes > kFew);
     } else if (algorithm == Algorithm::kDirect) {
       reduce_directly(chunk);
+    } else if (algorithm == Algorithm::kHierarchical) {
+      reduce_by_hosts(chunk);
     } else {
       reduce_around_ring(chunk);
     }
@@ -109,37 +88,76 @@ void Reduction::halve_and_double(const Chunk& chunk, bool halves) {
 }
 
 void Reduction::reduce_directly(const Chunk& chunk) {
-  const auto share_of = [&](int r) {
-    const auto [begin, end] = Share{r, size_}.of(chunk.count);
-    return Range{begin, end};
-  };
-  const Range own = share_of(rank_);
-  auto& own_terms = terms_[static_cast<std::size_t>(rank_)];
-  take_own(chunk, own_terms);
-  greet_all(nodes_of(own_terms));
-  for (int i = 1; i < size_; ++i) {
-    const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
-    const Range theirs = share_of(to);
-    for (const Term& term : own_terms) send(to, term.data + theirs.begin, theirs.size());
+  const Range whole{0, chunk.count};
+  take_own(chunk, own_);
+  const Range own = exchange_terms(all(), whole);
+  add_up_terms(all(), own.size(), chunk.out + own.begin);
+  gather(all(), whole, chunk.out);
+}
+
+void Reduction::reduce_by_hosts(const Chunk& chunk) {
+  const int each = topology_.ranks_of_each_host();
+  const Group host{rank_ / each * each, 1, each}, across{rank_ % each, each, size_ / each};
+  const Range whole{0, chunk.count};
+  take_own(chunk, own_);
+  const Range of_host = exchange_terms(host, whole);
+  join_terms(host, of_host.size());
+  const Range own = exchange_terms(across, of_host);
+  add_up_terms(across, own.size(), chunk.out + own.begin);
+  gather(across, of_host, chunk.out);
+  gather(host, whole, chunk.out);
+}
+
+Reduction::Range Reduction::share_of(const Group& group, int rank, Range range) const {
+  const auto [begin, end] = Share{group.place_of(rank), group.count}.of(range.size());
+  return {range.begin + begin, range.begin + end};
+}
+
+Reduction::Range Reduction::exchange_terms(const Group& group, Range range) {
+  const int place = group.place_of(rank_);
+  const Range own = share_of(group, rank_, range);
+  for (int i = 1; i < group.count; ++i) channel_.greet(group.rank_at(place + i), nodes_of(own_));
+  for (int i = 1; i < group.count; ++i) {
+    const int to = group.rank_at(place + i), from = group.rank_at(place - i);
+    const Range theirs = share_of(group, to, range);
     take_from(from, own.size(), terms_[static_cast<std::size_t>(from)]);
+    for (const Term& term : own_) send(to, term.data + theirs.begin - range.begin, theirs.size());
   }
   channel_.wait_all();
-  for (Term& term : own_terms) term.data += own.begin;
+  for (Term& term : own_) term.data += own.begin - range.begin;
+  terms_[static_cast<std::size_t>(rank_)].swap(own_);
+  return own;
+}
+
+void Reduction::join_terms(const Group& group, std::int64_t count) {
+  own_.clear();
+  for (int place = 0; place < group.count; ++place) {
+    join(own_, terms_[static_cast<std::size_t>(group.rank_at(place))], count);
+  }
+}
+
+void Reduction::add_up_terms(const Group& group, std::int64_t count, float* out) {
   nodes_.clear();
   sources_.clear();
-  for (const std::vector<Term>& terms : terms_) {
-    for (const Term& term : terms) {
+  for (int place = 0; place < group.count; ++place) {
+    for (const Term& term : terms_[static_cast<std::size_t>(group.rank_at(place))]) {
       nodes_.push_back(term.node);
       sources_.push_back(term.data);
     }
   }
   CONCORD_CHECK(!nodes_.empty(), "a sum of nothing");
   tiles_.plan(joins_.of(nodes_), sources_.size());
-  tiles_.run(sources_, {{chunk.out + own.begin}}, 0, own.size());
-  for (int i = 1; i < size_; ++i) {
-    const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
-    send(to, chunk.out + own.begin, own.size());
-    receive(from, chunk.out + share_of(from).begin, share_of(from).size());
+  tiles_.run(sources_, {{out}}, 0, count);
+}
+
+void Reduction::gather(const Group& group, Range range, float* out) {
+  const int place = group.place_of(rank_);
+  const Range own = share_of(group, rank_, range);
+  for (int i = 1; i < group.count; ++i) {
+    const int to = group.rank_at(place + i), from = group.rank_at(place - i);
+    const Range theirs = share_of(group, from, range);
+    send(to, out + own.begin, own.size());
+    receive(from, out + theirs.begin, theirs.size());
   }
   channel_.wait_all();
 }
@@ -151,12 +169,7 @@ void Reduction::reduce_around_ring(const Chunk& chunk) {
     const auto [begin, end] = Share{(r + size_) % size_, size_}.of(chunk.count);
     return Range{begin, end};
   };
-  take_own(chunk, own_);
-  if (own_.empty()) {
-    std::fill_n(chunk.out, chunk.count, 0.0f);
-  } else {
-    finish(own_, chunk.count, chunk.out);
-  }
+  take_own(chunk, own_);  // to `out`
   if (size_ == 1) return;
   channel_.greet(right);
   channel_.meet(left);
@@ -237,12 +250,22 @@ void Reduction::scatter(const std::byte* in, std::size_t bytes, std::byte* out) 
   } while (begin < bytes);
 }
 
+bool Reduction::broadcasts_by_tree(int size, std::size_t bytes) {
+  return bytes <= kPiece || size == 2;
+}
+
 void Reduction::broadcast(std::span<std::byte> data, int root) {
-  if (data.size() <= kPiece || size_ == 2) {
+  if (broadcasts_by_tree(size_, data.size())) {
     binomial_tree(data, root);
   } else {
     chain_from(data, root);
   }
+}
+
+std::size_t Reduction::bytes() const {
+  std::size_t bytes = 0;
+  for (const Buffer& buffer : staging_) bytes += buffer.bytes();
+  return bytes;
 }
 
 void Reduction::binomial_tree(std::span<std::byte> data, int root) {
@@ -299,6 +322,13 @@ void Reduction::take_own(const Chunk& chunk, std::vector<Term>& terms) {
   for (const Part& part : chunk.parts) {
     terms.push_back({part.node, floats(part.data + chunk.offset), /*is_own=*/true});
   }
+  if (!any_order_) return;
+  if (terms.empty()) {
+    std::fill_n(chunk.out, chunk.count, 0.0f);
+  } else {
+    finish(terms, chunk.count, chunk.out);
+  }
+  terms.assign(1, {{0, rank_}, chunk.out, /*is_own=*/true});
 }
 
 void Reduction::take_from(int rank, std::int64_t count, std::vector<Term>& terms) {

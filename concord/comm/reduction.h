@@ -14,9 +14,16 @@
 //   sum. Two rounds, for any number of ranks.
 // chain: rank after rank adds its terms to those of the ranks before it, piece by piece, and the
 //   sums go round from the last. Each rank talks with its two neighbours only.
+// hierarchical (after T. Kielmann et al., "MagPIe: MPI's collective communication operations for
+//   clustered wide area systems", 1999, where one rank speaks for each cluster): directly among the
+//   ranks of a host, then among those with the same place on all hosts, each with its share, and
+//   back. Between hosts goes no more than if each had one rank.
 // ring (P. Patarasuk, X. Yuan, "Bandwidth optimal all-reduce algorithms for clusters of
 //   workstations", 2009): each share goes round once to be added up and once more, beginning at
 //   another rank each. That is no order of the canonical tree: the bits are others.
+//
+// Where any order is allowed, each rank first adds up its terms to one, so that fewer numbers
+// travel.
 //
 // Numbers are taken in chunks, which bounds the memory for what comes from others.
 #pragma once
@@ -24,34 +31,31 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
+#include "concord/comm/algorithm.h"
 #include "concord/comm/channel.h"
 #include "concord/comm/tile_sum.h"
 #include "concord/tensor/buffer.h"
 
 namespace concord::comm {
 
-enum class Algorithm { kAuto, kHalvingDoubling, kDirect, kChain, kRing };
-
-// "auto", "halving_doubling", "direct", "chain", "ring".
-std::vector<std::string_view> algorithm_names();
-// Throws Error for another name.
-Algorithm algorithm_of(std::string_view name);
-
 class Reduction {
  public:
-  explicit Reduction(Channel& channel);
+  Reduction(Channel& channel, Topology topology, bool any_order);
 
   // `out` becomes, on every rank, the sum of `bytes` from `offset` on of all ranks' parts, which
-  // may change; the first may be `out`. Auto is the fastest that gives the canonical bits.
+  // may change; the first may be `out`.
   void sum(Algorithm algorithm, std::span<const Part> parts, std::size_t offset, std::size_t bytes,
            std::byte* out);
   // `out`, on rank r: the r-th of equal pieces, of `bytes` each, of the sum of `in`.
   void scatter(const std::byte* in, std::size_t bytes, std::byte* out);
   // `data` becomes that of rank `root`.
   void broadcast(std::span<std::byte> data, int root);
+  // Or along a chain, in pieces.
+  static bool broadcasts_by_tree(int size, std::size_t bytes);
+  // Of memory for what came from others so far.
+  std::size_t bytes() const;
 
  private:
   // The numbers of a node, from the beginning of the range that is worked on.
@@ -73,17 +77,35 @@ class Reduction {
     float* out;
   };
 
-  Algorithm choose(std::size_t bytes) const;
+  // Ranks first, first + stride, ..., so many, of which this one is one.
+  struct Group {
+    int first, stride, count;
+    int rank_at(int place) const { return first + (place + count) % count * stride; }
+    int place_of(int rank) const { return (rank - first) / stride; }
+  };
+
   void halve_and_double(const Chunk& chunk, bool halves);
   void reduce_directly(const Chunk& chunk);
+  void reduce_by_hosts(const Chunk& chunk);
   void reduce_around_ring(const Chunk& chunk);
   void reduce_along_chain(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
                           std::byte* out);
   void binomial_tree(std::span<std::byte> data, int root);
   void chain_from(std::span<std::byte> data, int root);
 
+  Group all() const { return {0, 1, size_}; }
+  Range share_of(const Group& group, int rank, Range range) const;
+  // The group's ranks have own_ each, of `range`. Each gets from all what belongs to its share of
+  // it, as terms_; returns that share.
+  Range exchange_terms(const Group& group, Range range);
+  // terms_ of the group to own_, joined as far as halves meet; or to the sum, which goes to `out`.
+  void join_terms(const Group& group, std::int64_t count);
+  void add_up_terms(const Group& group, std::int64_t count, float* out);
+  // Of `out` each rank of the group has its share of `range`, and gets the others'.
+  void gather(const Group& group, Range range, float* out);
   void greet_all(std::span<const Subtree> nodes);
   std::span<const Subtree> nodes_of(std::span<const Term> terms);
+  // In any order: the sum of its terms, which is at `out` then.
   void take_own(const Chunk& chunk, std::vector<Term>& terms);
   // Terms that come from another rank; waits for its greeting, not for them.
   void take_from(int rank, std::int64_t count, std::vector<Term>& terms);
@@ -97,6 +119,8 @@ class Reduction {
   void receive(int from, float* data, std::int64_t count);
 
   Channel& channel_;
+  const Topology topology_;
+  const bool any_order_;
   const int rank_, size_;
   std::vector<std::vector<Term>> terms_;  // by rank
   std::vector<Term> own_, theirs_;

@@ -68,6 +68,10 @@ class SharedMemoryCommunicator final : public Communicator {
     return regions_.emplace_back(std::move(region))[static_cast<std::size_t>(rank())].data();
   }
 
+  std::size_t own_bytes() const override {
+    return Meeting::bytes(size()) / static_cast<std::size_t>(size());
+  }
+
   std::byte* make_common(std::size_t bytes) override {
     make_shared(is_first() ? bytes : 0);
     return regions_.back()[0].data();

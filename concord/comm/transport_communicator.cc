@@ -1,10 +1,10 @@
 #include "concord/comm/transport_communicator.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "concord/base/deadline.h"
 #include "concord/comm/channel.h"
+#include "concord/comm/reduction.h"
 #include "concord/comm/verdict.h"
 #include "concord/net/transport.h"
 
@@ -16,14 +16,14 @@ using Kind = Operation::Kind;
 class TransportCommunicator final : public Communicator {
  public:
   TransportCommunicator(const TransportOptions& options, net::StoreClient& store, Deadline deadline)
-      : Communicator(options.rank, options.size),
+      : Communicator(options.rank, options.topology.size),
         algorithm_(options.algorithm),
         timeout_seconds_(options.timeout_seconds),
-        transport_(net::make_transport(
-            options.transport, {.rank = options.rank, .size = options.size}, store, deadline)),
+        transport_(net::make_transport(options.topology.transport, {.rank = rank(), .size = size()},
+                                       store, deadline)),
         channel_(*transport_, options.timeout_seconds),
-        reduction_(channel_),
-        verdict_(options.rank, options.size, store, deadline,
+        reduction_(channel_, options.topology, options.any_order),
+        verdict_(rank(), size(), store, deadline,
                  [this](const std::string& line) { transport_->interrupt(line); }) {}
   ~TransportCommunicator() override { stop(); }
 
@@ -54,6 +54,8 @@ class TransportCommunicator final : public Communicator {
   }
 
   std::byte* make_shared(std::size_t bytes) override { return buffers_.emplace_back(bytes).data(); }
+
+  std::size_t own_bytes() const override { return reduction_.bytes(); }
 
   Result perform(const Operation& op) {
     switch (op.kind) {
@@ -100,9 +102,7 @@ class TransportCommunicator final : public Communicator {
   }
 
   std::size_t piece_of(const Operation& op) const {
-    const auto pieces = static_cast<std::size_t>(size());
-    CONCORD_CHECK(op.bytes % pieces == 0, "{} bytes for {} ranks", op.bytes, pieces);
-    return op.bytes / pieces;
+    return op.bytes / static_cast<std::size_t>(size());
   }
 
   // Who has heard from twice as many ranks in each round has heard from all in log2(size) rounds
@@ -165,11 +165,7 @@ class TransportCommunicator final : public Communicator {
 
 std::unique_ptr<Communicator> join_by_transport(const TransportOptions& options,
                                                 net::StoreClient& store) {
-  if (options.algorithm == Algorithm::kHalvingDoubling &&
-      !std::has_single_bit(static_cast<unsigned>(options.size))) {
-    fail("halving_doubling is for 2, 4, 8, ... ranks, not for {}; expected another algorithm",
-         options.size);
-  }
+  check_algorithm(options.algorithm, options.topology, options.any_order);
   return std::make_unique<TransportCommunicator>(options, store,
                                                  Deadline::in(options.timeout_seconds));
 }

@@ -2,10 +2,12 @@
 
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "concord/base/error.h"
+#include "concord/base/host.h"
 #include "concord/net/rendezvous.h"
 
 // In the store: "alarms", a counter to which a call of the roll adds 1, and a line 2^32; "line";
@@ -16,15 +18,12 @@ namespace {
 
 constexpr std::int64_t kLine = std::int64_t{1} << 32;
 constexpr auto kTick = std::chrono::milliseconds(150);
-constexpr double kRollSeconds = 2;  // who is alive answers within a tick
+constexpr double kRollSeconds = 2;    // who is alive answers within a tick
+constexpr double kLifeSeconds = 0.5;  // so does who is alive behind a broken connection
 
 Deadline soon() { return Deadline::in(5); }  // for the store
 
-std::string this_process() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {}", getpid(), host.data());
-}
+std::string this_process() { return fmt::format("process {} on {}", getpid(), host_name()); }
 
 }  // namespace
 
@@ -90,20 +89,26 @@ void Verdict::answer(std::int64_t roll) {
 }
 
 Verdict::Roll Verdict::call_roll() {
+  std::vector<int> all(static_cast<std::size_t>(size_));
+  std::iota(all.begin(), all.end(), 0);
+  return call_roll(all, kRollSeconds);
+}
+
+Verdict::Roll Verdict::call_roll(std::span<const int> awaited, double seconds) {
   Roll answers(static_cast<std::size_t>(size_));
-  answers[static_cast<std::size_t>(rank_)] = whereabouts();
+  const auto answer_of = [&](int r) -> auto& { return answers[static_cast<std::size_t>(r)]; };
+  answer_of(rank_) = whereabouts();
   const std::int64_t roll = store_.add(key("alarms"), 1, soon()) % kLine;
-  const Deadline deadline = Deadline::in(kRollSeconds);
-  for (int missing = size_ - 1; missing > 0 && !deadline.has_passed();) {
+  const Deadline deadline = Deadline::in(seconds);
+  const auto is_missing = [&](int r) { return !answer_of(r); };
+  while (std::ranges::any_of(awaited, is_missing) && !deadline.has_passed()) {
     std::this_thread::sleep_for(kTick / 4);
-    for (int r = 0; r < size_; ++r) {
-      std::optional<Whereabouts>& answer = answers[static_cast<std::size_t>(r)];
+    for (const int r : awaited) {
       const std::string name = key(fmt::format("roll {} of rank {}", roll, r));
-      if (answer || store_.add(name, 0, soon()) == 0) continue;
+      if (answer_of(r) || store_.add(name, 0, soon()) == 0) continue;
       const std::string value = store_.get(name, soon());
-      if (value.size() != sizeof *answer) fail("rank {} has another version of Concord", r);
-      std::memcpy(&answer.emplace(), value.data(), value.size());
-      --missing;
+      if (value.size() != sizeof(Whereabouts)) fail("rank {} has another version of Concord", r);
+      std::memcpy(&answer_of(r).emplace(), value.data(), value.size());
     }
   }
   return answers;
@@ -139,11 +144,8 @@ std::string Verdict::pronounce(const std::string& line) {
 }
 
 std::string Verdict::of_peer(const net::PeerError& error, double seconds) {
-  if (error.kind() == net::PeerError::Kind::kEnded) {
-    return pronounce(fmt::format("{} has ended before {}", name_of_rank(error.rank()),
-                                 described(whereabouts().last)));
-  }
   if (const auto earlier = known()) return *earlier;
+  if (error.kind() == net::PeerError::Kind::kEnded) return pronounce(of_lost(error.rank()));
   std::string line = fmt::format("{}, in {}", error.what(), described(whereabouts().last));
   try {
     const Roll roll = call_roll();
@@ -157,6 +159,19 @@ std::string Verdict::of_peer(const net::PeerError& error, double seconds) {
     line += fmt::format(" ({})", store.what());
   }
   return pronounce(line);
+}
+
+// Whoever still answers has not ended: what has is the connection.
+std::string Verdict::of_lost(int other) {
+  const std::string operation = described(whereabouts().last);
+  try {
+    if (call_roll(std::span(&other, 1), kLifeSeconds)[static_cast<std::size_t>(other)]) {
+      return fmt::format("the connection of {} with {} has broken in {}", name_of_rank(rank_),
+                         name_of_rank(other), operation);
+    }
+  } catch (const Error&) {  // of the store, which may have gone with it
+  }
+  return fmt::format("{} has ended before {}", name_of_rank(other), operation);
 }
 
 std::string Verdict::of_misunderstanding(const std::string& line) {

@@ -15,6 +15,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -58,7 +59,10 @@ class Verdict {
   std::string key(std::string_view what) const;
   void watch();
   void answer(std::int64_t roll);
+  // Until all of `awaited` have answered, or the seconds are over.
+  Roll call_roll(std::span<const int> awaited, double seconds);
   Roll call_roll();
+  std::string of_lost(int other);
   void remember(const std::string& line);
   std::optional<std::string> known() const;
   std::string name_of_rank(int r) const;

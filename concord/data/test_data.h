@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "concord/base/error.h"
+#include "concord/base/parser_target.h"
 #include "concord/data/cifar.h"
 #include "concord/data/csv.h"
 #include "concord/data/idx.h"
@@ -128,13 +129,6 @@ inline std::string jpeg_bytes(const Image& image, J_COLOR_SPACE space = JCS_RGB,
   std::free(buffer);
   return bytes;
 }
-
-// A parser under attack: it must return, or throw Error, for any bytes.
-struct ParserTarget {
-  std::string_view name;
-  std::vector<std::string> seeds;  // well-formed inputs to start from
-  void (*parse)(std::string_view bytes);
-};
 
 inline ParserTarget idx_target() {
   const std::string images = idx_bytes({2, 2, 3}, "abcdefghijkl");

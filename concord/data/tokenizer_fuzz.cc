@@ -1,3 +1,4 @@
-#include "concord/data/fuzz_main.h"
+#include "concord/base/fuzz_main.h"
+#include "concord/data/test_data.h"
 
-CONCORD_FUZZ(tokenizer_target)
+CONCORD_FUZZ(concord::data::tokenizer_target)

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "concord/base/host.h"
 #include "concord/formats/checksum.h"
 
 namespace concord::formats {
@@ -66,8 +67,7 @@ std::string event(std::int64_t step, std::uint32_t what, std::string_view conten
 
 // TensorBoard takes a file's order from its name: the time first, then a number against collisions.
 std::filesystem::path fresh_name(const std::filesystem::path& directory) {
-  char host[256] = "localhost";
-  ::gethostname(host, sizeof(host) - 1);
+  const std::string host = host_name();
   const auto seconds = static_cast<std::int64_t>(unix_seconds());
   for (int number = 0;; ++number) {
     auto path = directory / fmt::format("events.out.tfevents.{}.{}.{}", seconds, host, number);

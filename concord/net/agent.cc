@@ -23,6 +23,8 @@ namespace {
 
 using Kind = Frame::Kind;
 
+constexpr int kMostRanks = 1 << 20;
+
 // Those of the places at which the job's store answers, and not another's.
 std::vector<Endpoint> reached(const AgentJob& job) {
   constexpr double kTrySeconds = 3;
@@ -59,7 +61,9 @@ class Agent final : public RankListener {
     try {
       while (!is_over()) {
         wait();
-        if (!signals_.take().empty()) return 1;
+        for (const int signal : signals_.take()) {
+          if (signal != SIGTSTP) return 1;
+        }
         if (!read_frames()) return 1;  // the launcher is gone
         if (ranks_) ranks_->collect(*this);
       }
@@ -161,14 +165,20 @@ std::string AgentJob::to_json() const {
 AgentJob AgentJob::from_json(std::string_view text) {
   try {
     const nlohmann::json object = nlohmann::json::parse(text);
-    return {.directory = object.at("directory"),
-            .command = object.at("command"),
-            .first = object.at("first"),
-            .count = object.at("count"),
-            .size = object.at("size"),
-            .secret = Secret::from_hex(object.at("secret").get<std::string>()),
-            .store = parse_endpoints(object.at("store"), "the launcher's store"),
-            .host = object.at("host")};
+    AgentJob job{.directory = object.at("directory"),
+                 .command = object.at("command"),
+                 .first = object.at("first"),
+                 .count = object.at("count"),
+                 .size = object.at("size"),
+                 .secret = Secret::from_hex(object.at("secret").get<std::string>()),
+                 .store = parse_endpoints(object.at("store"), "the launcher's store"),
+                 .host = object.at("host")};
+    if (job.count < 1 || job.first < 0 || job.size > kMostRanks ||
+        job.first > job.size - job.count) {
+      fail("the launcher asks for {} ranks from {} on of {}: expected some of 1 to {}", job.count,
+           job.first, job.size, kMostRanks);
+    }
+    return job;
   } catch (const nlohmann::json::exception& error) {
     fail("the launcher asks for something else than a job: {}", error.what());
   }

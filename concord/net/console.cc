@@ -12,7 +12,7 @@ Console::Console(int ranks)
       logs_(ranks) {}
 
 void Console::said(int rank, std::string_view bytes) {
-  if (rank == 0) write(bytes);
+  if (rank == 0) write(shown(bytes));
   add(rank, splitters_[static_cast<std::size_t>(rank)].add(bytes));
 }
 
@@ -24,7 +24,9 @@ void Console::closed(int rank) {
 void Console::add(int rank, const std::vector<std::string>& lines) {
   std::string text;
   for (const std::string& line : lines) {
-    text += line + '\n';
+    const bool is_for_log = line.starts_with(kForLogAlone);
+    text += line.substr(is_for_log ? 1 : 0) + '\n';
+    if (is_for_log) continue;
     if (rank == 0) {
       lines_.first_said(line);
     } else {
@@ -43,6 +45,17 @@ void Console::print(bool everything) {
 void Console::keep_logs(const std::filesystem::path& directory) {
   const std::filesystem::path kept = logs_.keep(directory);
   if (!kept.empty()) say("what each rank has said is kept in " + kept.string());
+}
+
+// Of what rank 0 says; valid until the next call.
+std::string_view Console::shown(std::string_view bytes) {
+  shown_.clear();
+  for (const char byte : bytes) {
+    if (byte == kForLogAlone) amid_log_ = true;
+    if (!amid_log_) shown_ += byte;
+    if (byte == '\n') amid_log_ = false;
+  }
+  return shown_;
 }
 
 void Console::write(std::string_view bytes) {

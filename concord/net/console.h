@@ -33,12 +33,15 @@ class Console {
   void keep_logs(const std::filesystem::path& directory);
 
  private:
+  std::string_view shown(std::string_view bytes);
   void write(std::string_view bytes);
   void print_line(const std::string& line);
   void add(int rank, const std::vector<std::string>& lines);
 
   bool terminal_;
   bool amid_line_ = false;  // rank 0 is, on standard error
+  bool amid_log_ = false;   // in a line that is for its log alone
+  std::string shown_;
   std::vector<LineSplitter> splitters_;
   Lines lines_;
   RankLogs logs_;

@@ -113,7 +113,7 @@ std::optional<Placement> torchrun(const Reader& read) {
 }
 
 std::optional<Placement> concord_launch(const Reader& read) {
-  auto found = read.place("concord launch", "CONCORD_RANK", "CONCORD_RANKS");
+  auto found = read.place(kOwnLauncher, "CONCORD_RANK", "CONCORD_RANKS");
   return found;
 }
 

@@ -1,9 +1,9 @@
 // Who started this process as one rank of many, as the environment tells it.
 //
-//   Open MPI   OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE,
-//   PMIX_NAMESPACE Slurm      SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NUM_NODES,
-//   SLURM_JOB_ID, SLURM_STEP_ID MPICH      PMI_RANK, PMI_SIZE, MPI_LOCALNRANKS (its launcher,
-//   Hydra, sets them) torchrun   RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+// Open MPI: OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE,
+// PMIX_NAMESPACE. Slurm: SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NUM_NODES, SLURM_JOB_ID,
+// SLURM_STEP_ID. MPICH: PMI_RANK, PMI_SIZE, MPI_LOCALNRANKS (its launcher, Hydra, sets them).
+// torchrun: RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 //
 // A Slurm allocation alone (a batch script, salloc's shell) makes no ranks: srun does.
 #pragma once
@@ -15,6 +15,9 @@
 #include "concord/net/socket.h"
 
 namespace concord::net {
+
+// Whose ranks are heard by Concord itself (console.h).
+constexpr const char* kOwnLauncher = "concord launch";
 
 struct Placement {
   std::string launcher;  // "Open MPI"

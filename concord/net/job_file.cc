@@ -46,6 +46,18 @@ struct Content {
   std::string boot, process, secret, store;
 };
 
+// nullopt: nothing of this version.
+std::optional<Content> parse_content(const std::string& text) {
+  std::istringstream lines(text);
+  std::string kind;
+  Content content;
+  std::getline(lines, kind);
+  for (std::string* line : {&content.boot, &content.process, &content.secret, &content.store}) {
+    if (!std::getline(lines, *line)) return std::nullopt;
+  }
+  return kind == kKind ? std::optional(content) : std::nullopt;
+}
+
 // nullopt: not there, or nothing of this version.
 std::optional<Content> read_content(const fs::path& path) {
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -60,14 +72,12 @@ std::optional<Content> read_content(const fs::path& path) {
   }
   char bytes[1 << 16];
   const ssize_t count = read(file.descriptor(), bytes, sizeof bytes);
-  std::istringstream lines(std::string(bytes, count > 0 ? static_cast<std::size_t>(count) : 0));
-  std::string kind;
-  Content content;
-  std::getline(lines, kind);
-  for (std::string* line : {&content.boot, &content.process, &content.secret, &content.store}) {
-    if (!std::getline(lines, *line)) return std::nullopt;
-  }
-  return kind == kKind ? std::optional(content) : std::nullopt;
+  return parse_content(std::string(bytes, count > 0 ? static_cast<std::size_t>(count) : 0));
+}
+
+JobEntry entry_of(const Content& content, const std::string& source) {
+  return {Secret::from_hex(content.secret),
+          parse_endpoints(content.store, "the store in " + source)};
 }
 
 // Whether the process that made the file has ended; not where it is another machine's.
@@ -110,11 +120,14 @@ fs::path job_file_path(std::string_view job, bool one_host) {
   return cache / "concord" / "jobs" / name;
 }
 
+std::optional<JobEntry> parse_job_file(const std::string& text, const std::string& source) {
+  const std::optional<Content> content = parse_content(text);
+  return content ? std::optional(entry_of(*content, source)) : std::nullopt;
+}
+
 std::optional<JobEntry> read_job_file(const fs::path& path) {
   const std::optional<Content> content = read_content(path);
-  if (!content) return std::nullopt;
-  return JobEntry{Secret::from_hex(content->secret),
-                  parse_endpoints(content->store, "the store in " + path.string())};
+  return content ? std::optional(entry_of(*content, path.string())) : std::nullopt;
 }
 
 JobFile::JobFile(fs::path path, const JobEntry& entry) : path_(std::move(path)) {

@@ -26,6 +26,10 @@ struct JobEntry {
 // `job`: its name among this user's.
 std::filesystem::path job_file_path(std::string_view job, bool one_host);
 
+// What such a file says; nullopt for what none of this version does. Throws Error for a secret or a
+// store that makes no sense; `source` is what is named then.
+std::optional<JobEntry> parse_job_file(const std::string& text, const std::string& source);
+
 // Throws Error where the file belongs to another user, or others may read it; nullopt where there
 // is none that can be read yet.
 std::optional<JobEntry> read_job_file(const std::filesystem::path& path);

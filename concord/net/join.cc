@@ -1,14 +1,13 @@
 #include "concord/net/join.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
-#include <set>
+#include <map>
 #include <thread>
 
 #include "concord/base/error.h"
 #include "concord/base/file.h"
+#include "concord/base/host.h"
 #include "concord/net/environment.h"
 #include "concord/net/job_file.h"
 #include "concord/net/lines.h"
@@ -23,9 +22,7 @@ struct Introduction {
       store;  // name, what tells it from others of that name, where it found the store
 
   static Introduction own(const std::string& store) {
-    char name[256] = "";
-    gethostname(name, sizeof name - 1);
-    return {name, read_file("/proc/sys/kernel/random/boot_id", 1 << 10), store};
+    return {host_name(), read_file("/proc/sys/kernel/random/boot_id", 1 << 10), store};
   }
   std::string text() const { return fmt::format("{}\n{}\n{}\n", host, store, machine); }
   static Introduction of(const std::string& text) {
@@ -179,17 +176,21 @@ std::vector<Introduction> introduce(const Meeting& meeting, Deadline deadline) {
 
 }  // namespace
 
+int Membership::host_count() const {
+  return host_numbers.empty() ? 1 : 1 + *std::ranges::max_element(host_numbers);
+}
+
 std::string Membership::description() const {
-  return fmt::format("{} {} by {} on {} {}", size, size == 1 ? "rank" : "ranks", launcher,
-                     host_count, host_count == 1 ? "host" : "hosts");
+  const int hosts = host_count();
+  return fmt::format("{} {} by {} on {} {}", size, size == 1 ? "rank" : "ranks", launcher, hosts,
+                     hosts == 1 ? "host" : "hosts");
 }
 
 std::optional<Membership> join_job(double timeout_seconds) {
   const Deadline deadline = Deadline::in(timeout_seconds);
   std::optional<Placement> placement = find_placement();
   const std::optional<Member> member = Member::from_environment();
-  if (member)
-    placement = {.launcher = "concord launch", .rank = member->rank, .size = member->size};
+  if (member) placement = {.launcher = kOwnLauncher, .rank = member->rank, .size = member->size};
   if (!placement) return std::nullopt;
   Meeting meeting =
       member ? meet_launched(*placement, *member, deadline) : meet_placed(*placement, deadline);
@@ -199,14 +200,15 @@ std::optional<Membership> join_job(double timeout_seconds) {
                         .size = placement->size,
                         .launcher = placement->launcher,
                         .secret = meeting.entry.secret};
-  std::set<std::string> machines;
+  std::map<std::string, int> machines;
   std::vector<std::string> used;
   for (const Introduction& rank : ranks) {
     membership.hosts.push_back(rank.host);
-    machines.insert(rank.host + rank.machine);
+    const auto number = static_cast<int>(machines.size());
+    membership.host_numbers.push_back(
+        machines.try_emplace(rank.host + rank.machine, number).first->second);
     used.push_back(rank.store);
   }
-  membership.host_count = static_cast<int>(machines.size());
   if (meeting.server) meeting.server->listen_only_at(used);
   membership.server = std::move(meeting.server);
   membership.store = std::move(meeting.client);

@@ -17,11 +17,12 @@ struct Membership {
   int size = 1;
   std::string launcher;            // "concord launch", "Open MPI", "Slurm", ...
   std::vector<std::string> hosts;  // names of the machines, by rank
-  int host_count = 1;              // different ones
+  std::vector<int> host_numbers;   // 0, 1, ... for each machine, by rank
   Secret secret;
   std::unique_ptr<StoreServer> server;  // rank 0's, where no launcher has it
   std::unique_ptr<StoreClient> store;
 
+  int host_count() const;
   // "4 ranks by Open MPI on 1 host"
   std::string description() const;
 };

@@ -75,7 +75,13 @@ class Launch final : public RankListener {
     }
     while (std::ranges::count(running_, true) > 0) {
       wait();
-      for (const int signal : signals_.take()) send(signal);
+      for (const int signal : signals_.take()) {
+        if (signal == SIGTSTP) {
+          rest();
+        } else {
+          send(signal);
+        }
+      }
       for (const auto& group : groups_) group->collect(*this);
       console_.print(false);
       if (patience_ && !lost_patience_ && patience_->has_passed()) lose_patience();
@@ -127,7 +133,9 @@ class Launch final : public RankListener {
              kAnswerSeconds);
       }
       wait();
-      for (const int signal : signals_.take()) exit_code_ = 128 + signal;
+      for (const int signal : signals_.take()) {
+        if (signal != SIGTSTP) exit_code_ = 128 + signal;
+      }
       if (exit_code_ != 0) return false;
       for (const auto& group : groups_) group->collect(*this);
     }
@@ -167,6 +175,14 @@ class Launch final : public RankListener {
 
   void send(int signal) const {
     for (const auto& group : groups_) group->send(signal);
+  }
+
+  // Ctrl-Z: the ranks, which are in process groups of their own, stop and go on as this process
+  // does.
+  void rest() const {
+    send(SIGSTOP);
+    raise(SIGSTOP);
+    send(SIGCONT);
   }
 
   void said(int rank, std::string_view bytes) override { console_.said(rank, bytes); }

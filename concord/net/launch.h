@@ -3,8 +3,9 @@
 // They run on this machine, or on hosts where an agent is started (agent.h). Rank 0 has this
 // process's standard output, and of this machine also its input. What the ranks write to standard
 // error appears on this process's (console.h), and is kept in files where the job fails. SIGINT and
-// SIGTERM are passed on to every rank. When one fails the others get time to end by themselves, and
-// rank 0 to save; then they are killed. So they are when this process ends.
+// SIGTERM are passed on to every rank, which stops (Ctrl-Z) and goes on with this process, too.
+// When one fails the others get time to end by themselves, and rank 0 to save; then they are
+// killed. So they are when this process ends.
 #pragma once
 
 #include <filesystem>

@@ -17,6 +17,9 @@ std::string list_of(const std::vector<int>& ranks);
 // "rank 1", "ranks 1-3"
 std::string named(const std::vector<int>& ranks);
 
+// A line that begins so is for the log of its rank alone, and not shown.
+constexpr char kForLogAlone = '\x1e';
+
 // Cuts a stream of bytes into lines.
 class LineSplitter {
  public:

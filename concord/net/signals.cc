@@ -15,7 +15,7 @@ Signals::Signals() {
   std::signal(SIGCHLD, SIG_DFL);  // a parent may have had it ignored: nobody could be waited for
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&set, signal);
+  for (const int signal : {SIGINT, SIGTERM, SIGTSTP, SIGCHLD}) sigaddset(&set, signal);
   descriptor_ = Descriptor(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!descriptor_.is_open()) fail("signalfd failed: {}", std::strerror(errno));
   pthread_sigmask(SIG_BLOCK, &set, &before_);

@@ -9,8 +9,8 @@
 
 namespace concord::net {
 
-// While this lives, SIGINT, SIGTERM and SIGCHLD of the thread that made it, and of those that are
-// started meanwhile, wait to be taken. Used by one thread.
+// While this lives, SIGINT, SIGTERM, SIGTSTP and SIGCHLD of the thread that made it, and of those
+// that are started meanwhile, wait to be taken. Used by one thread.
 class Signals {
  public:
   Signals();

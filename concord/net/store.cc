@@ -20,8 +20,8 @@
 #include "concord/base/log.h"
 #include "concord/net/introduction.h"
 
-// A request: its size, what is asked ('s'et, 'g'et, 'a'dd), the size of the key, the key, the
-// value. An answer: its size, the value. Sizes are 4 bytes, counts 8, in the order of x86 and ARM.
+// A request goes with its size before it (store_request.h), and so does an answer, which is a
+// value. Sizes are 4 bytes.
 
 namespace concord::net {
 namespace {
@@ -49,23 +49,6 @@ T read(std::string_view bytes) {
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
-
-struct Request {
-  char what;
-  std::string_view key, value;
-
-  // nullopt: no request that a client sends.
-  static std::optional<Request> of(std::string_view text) {
-    if (text.size() < 5) return std::nullopt;
-    const auto key_size = read<std::uint32_t>(text.substr(1));
-    if (key_size > StoreClient::kLongestKey || key_size > text.size() - 5) return std::nullopt;
-    const Request request{text[0], text.substr(5, key_size), text.substr(5 + key_size)};
-    const std::size_t expected = request.what == 'a' ? sizeof(std::int64_t) : 0;
-    const bool fits = request.what == 's' || request.value.size() == expected;
-    const bool known = std::string_view("sga").find(request.what) != std::string_view::npos;
-    return known && fits ? std::optional(request) : std::nullopt;
-  }
-};
 
 }  // namespace
 
@@ -224,7 +207,8 @@ class StoreServer::Loop {
       return false;
     }
     if (c.in.size() - 4 < size) return false;
-    const std::optional<Request> request = Request::of(std::string_view(c.in).substr(4, size));
+    const std::optional<StoreRequest> request =
+        StoreRequest::of(std::string_view(c.in).substr(4, size));
     if (!request || !c.waits_for.empty()) {
       refuse(c, "it sent no request of this store");
       return false;
@@ -234,7 +218,7 @@ class StoreServer::Loop {
     return true;
   }
 
-  void answer(Connection& c, const Request& request) {
+  void answer(Connection& c, const StoreRequest& request) {
     const std::string key(request.key);
     if (request.what == 'g') {
       const auto found = values_.find(key);
@@ -349,10 +333,9 @@ std::string StoreClient::ask(char what, std::string_view key, std::string_view v
          key.size(), value.size(), kLongestKey, kLongestValue);
   }
   std::string request;
-  append(request, static_cast<std::uint32_t>(5 + key.size() + value.size()));
-  request += what;
-  append(request, static_cast<std::uint32_t>(key.size()));
-  request.append(key).append(value);
+  const std::string asked = StoreRequest{what, key, value}.bytes();
+  append(request, static_cast<std::uint32_t>(asked.size()));
+  request += asked;
   const std::lock_guard lock(mutex_);
   if (!socket_.is_open()) fail("the connection to the rendezvous store at {} has ended", server_);
   try {

@@ -17,6 +17,7 @@
 #include "concord/base/deadline.h"
 #include "concord/net/secret.h"
 #include "concord/net/socket.h"
+#include "concord/net/store_request.h"
 
 namespace concord::net {
 
@@ -47,8 +48,8 @@ class StoreServer {
 // Error when its deadline passes or the connection ends, and the client is of no use afterwards.
 class StoreClient {
  public:
-  static constexpr std::size_t kLongestKey = 1 << 10;    // bytes
-  static constexpr std::size_t kLongestValue = 1 << 24;  // bytes
+  static constexpr std::size_t kLongestKey = StoreRequest::kLongestKey;      // bytes
+  static constexpr std::size_t kLongestValue = StoreRequest::kLongestValue;  // bytes
 
   // Throws Error where nobody answers before the deadline, or the two do not share the secret.
   StoreClient(const Secret& secret, const Endpoint& server, Deadline deadline);

@@ -143,6 +143,22 @@ ValueId batch_norm(GraphBuilder& builder, std::string_view name, ValueId x,
                                      options.epsilon);
   }
 
+  const auto move = [&](ValueId running, ValueId statistic) {
+    builder.set_next(running, ops::moving_average(builder, running, statistic, options.momentum));
+  };
+  if (context.batch_norm_over_leaves) {
+    const auto positions = static_cast<double>(shape.elements() / (shape[0] * shape[1]));
+    const ValueId share = ops::scale(builder, context.batch_weight, 1 / positions);  // 1 / n
+    const auto norm = ops::batch_norm_over_leaves(builder, x, weight, bias, share, options.epsilon);
+    move(running_mean, ops::mul(builder, ops::leaf_sum(builder, norm.sum), share));
+    // 1 / (n - 1) = (1 / n) / (1 - 1 / n); of a single element nothing is divided.
+    const ValueId one = ops::constant(builder, builder.type(share), 1);
+    const ValueId rest = ops::clamp(builder, ops::sub(builder, one, share), 0.5, 1);
+    move(running_var, ops::mul(builder, ops::leaf_sum(builder, norm.squared_errors),
+                               ops::div(builder, share, rest)));
+    return norm.y;
+  }
+
   const ops::BatchNorm norm = ops::batch_norm(builder, x, weight, bias, options.epsilon);
   const std::int64_t elements = shape.elements() / shape[1];
   const auto n = static_cast<double>(elements);
@@ -150,13 +166,8 @@ ValueId batch_norm(GraphBuilder& builder, std::string_view name, ValueId x,
   const auto samples = static_cast<double>(shape[0]);
   const ValueId share = ops::scale(builder, context.batch_weight, samples);
   const ValueId unbiased_share = ops::scale(builder, context.batch_weight, samples * unbiased);
-  builder.set_next(running_mean,
-                   ops::moving_average(builder, running_mean,
-                                       batch_average(builder, norm.mean, share), options.momentum));
-  builder.set_next(
-      running_var,
-      ops::moving_average(builder, running_var,
-                          batch_average(builder, norm.variance, unbiased_share), options.momentum));
+  move(running_mean, batch_average(builder, norm.mean, share));
+  move(running_var, batch_average(builder, norm.variance, unbiased_share));
   return norm.y;
 }
 

@@ -28,6 +28,8 @@ struct StepContext {
   std::int64_t positions = 0;
   ValueId first_position = kNoValue;
   ValueId rows = kNoValue;  // of tokens: i32, those whose logits are wanted; kNoValue: all
+  // Training: batch norm takes its statistics over the whole batch of the step.
+  bool batch_norm_over_leaves = false;
 };
 
 // How weights w and biases b start. A unit has fan_in inputs; fan_out counts the units that one
@@ -75,7 +77,9 @@ struct BatchNormOptions {
 // Training normalizes each microbatch with its own statistics. The running statistics move, once a
 // step, towards the mean of the microbatches' statistics, each weighted by its samples; as in
 // PyTorch the variance is the unbiased one (times n / (n - 1), n = N H W of the microbatch; as it
-// is for n = 1). Evaluation normalizes with the running statistics.
+// is for n = 1). With context.batch_norm_over_leaves all leaves have the same statistics, those of
+// the whole batch (ops/normalization.h), and n = N H W of that. Evaluation normalizes with the
+// running statistics.
 ValueId batch_norm(GraphBuilder& builder, std::string_view name, ValueId x,
                    const StepContext& context, const BatchNormOptions& options = {});
 

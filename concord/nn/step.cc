@@ -156,6 +156,7 @@ Graph build_training_step(const StepOptions& options) {
       .batch_weight = add_scalar(builder, "batch_weight"),
       .position = builder.input("position", {DType::kI64, {2}}),
       .rows = truth.rows,
+      .batch_norm_over_leaves = options.batch_norm_over_leaves,
   };
   const ValueId learning_rate = add_scalar(builder, "learning_rate");
 

@@ -54,6 +54,9 @@ struct StepOptions {
   Loss loss = Loss::kCrossEntropy;
   double huber_delta = 1;
   double label_smoothing = 0;  // cross-entropy while training (ops/softmax.h)
+  // Statistics of batch norm while training: of each microbatch, or of the whole batch of the step,
+  // for which each leaf is computed at once and by a rank of its own (ops/step.h, leaf_total).
+  bool batch_norm_over_leaves = false;
   OptimizerOptions optimizer;
   std::uint64_t seed = 0;  // the job's, for dropout
 };

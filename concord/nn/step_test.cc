@@ -311,5 +311,36 @@ TEST(Step, PartitionedOverRanksComputesTheSameOnEachOfThem) {
   }
 }
 
+// One leaf of each rank, or one leaf of all samples.
+TEST(Step, BatchNormOverLeavesIsThatOfTheWholeBatch) {
+  for (const int size : {1, 2, 4}) {
+    StepOptions options{.model = {.name = "resnet_small", .width = 4, .blocks = {1}},
+                        .sample = {1, 4, 4},
+                        .outputs = 3,
+                        .microbatch = Data::kBatch,
+                        .optimizer = {.clip_norm = 0.1}};
+    const Graph whole = build_training_step(options);
+    const Bindings bindings = first_bindings(whole, 0.1);
+    const ref::StepResult expected =
+        ref::evaluate_step(whole, bindings, Data(options).leaves(1, 0));
+    options.microbatch /= size;
+    options.batch_norm_over_leaves = true;
+    const Graph part = parallel::partition(build_training_step(options), {{{"data", size}}});
+    std::vector<std::vector<std::vector<Bindings>>> leaves_of_ranks;
+    for (auto& leaf : Data(options).leaves(size, 0)) leaves_of_ranks.push_back({leaf});
+    for (const ref::StepResult& rank : ref::evaluate_ranks(part, bindings, leaves_of_ranks)) {
+      EXPECT_NEAR(rank.outputs.at("loss")[0], expected.outputs.at("loss")[0], 1e-12) << size;
+      for (const auto& [name, state] : expected.next_states) {
+        for (std::size_t i = 0; i < state.data.size(); ++i) {
+          ASSERT_NEAR(rank.next_states.at(name).data[i], state.data[i], 1e-12) << name;
+        }
+      }
+    }
+    if (size > 1) {
+      EXPECT_THROW(ref::evaluate_step(part, bindings, Data(options).leaves(size, 0)), Error);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace concord::nn

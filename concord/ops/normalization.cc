@@ -1,6 +1,8 @@
 #include "concord/ops/normalization.h"
 
+#include "concord/ops/arithmetic.h"
 #include "concord/ops/rules.h"
+#include "concord/ops/step.h"
 
 namespace concord::ops {
 namespace {
@@ -94,6 +96,90 @@ const RegisterOp batch_norm_backward_op{{
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b100011},
 }};
 
+// Operations for each element of x, the first input of a forward op and the second of a backward
+// one.
+template <int operations>
+Cost per_element(const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
+  return {operations * static_cast<double>(inputs[0].shape.elements())};
+}
+
+TensorType channels_of(const TensorType& x) { return {DType::kF32, {x.shape[1]}}; }
+
+// Inputs: x and perhaps mean. Output: [C], the sum of x, or of its squared distances from the mean.
+const RegisterOp channel_sum_op{{
+    .name = "channel_sum",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, inputs.size() == 2 ? 2 : 1);
+      expect_channels(inputs[0], inputs.subspan(1));
+      return {channels_of(inputs[0])};
+    },
+    .cost = per_element<2>,
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b1},
+}};
+
+// Attributes: epsilon. Inputs: x, gamma, beta, mean, variance, share. Output: y. The statistics
+// count as functions of the x of all leaves, so that all of the gradient goes to x.
+const RegisterOp batch_norm_over_leaves_op{{
+    .name = "batch_norm_over_leaves",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 6);
+      expect_channels(inputs[0], inputs.subspan(1, 4));
+      if (inputs[5] != TensorType{DType::kF32, {}}) {
+        fail("the share of an element is {}; expected f32[]", to_string(inputs[5]));
+      }
+      return {inputs[0]};
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      GraphBuilder& builder = context.builder;
+      const ValueId dy = context.output_gradient(0), x = context.input(0);
+      const ValueId mean = context.input(3), variance = context.input(4);
+      const std::vector<ValueId> sums = builder.node(
+          "batch_norm_over_leaves_sums", {dy, x, mean, variance}, context.node.attributes);
+      const auto mean_of = [&](ValueId sum) {
+        return mul(builder, leaf_total(builder, sum), context.input(5));
+      };
+      const ValueId mean_dgamma = mean_of(sums[0]), mean_dbeta = mean_of(sums[1]);
+      const ValueId dx =
+          builder.node1("batch_norm_over_leaves_backward",
+                        {dy, x, context.input(1), mean, variance, mean_dgamma, mean_dbeta},
+                        context.node.attributes);
+      return {dx, sums[0], sums[1], kNoValue, kNoValue, kNoValue};
+    },
+    .cost = per_element<2>,
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b1},
+}};
+
+// Attributes: epsilon. Inputs: dy, x, mean, variance. Outputs: dgamma, dbeta, of this leaf.
+const RegisterOp batch_norm_over_leaves_sums_op{{
+    .name = "batch_norm_over_leaves_sums",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 4);
+      expect_channels(inputs[1], inputs.subspan(2));
+      if (inputs[0] != inputs[1]) {
+        fail("the output gradient is {}; expected {}", to_string(inputs[0]), to_string(inputs[1]));
+      }
+      return {channels_of(inputs[1]), channels_of(inputs[1])};
+    },
+    .cost = per_element<4>,
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b11},
+}};
+
+// Attributes: epsilon. Inputs: dy, x, gamma, mean, variance, and dgamma and dbeta of all leaves,
+// times the share of an element. Output: dx.
+const RegisterOp batch_norm_over_leaves_backward_op{{
+    .name = "batch_norm_over_leaves_backward",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 7);
+      expect_channels(inputs[1], inputs.subspan(2));
+      if (inputs[0] != inputs[1]) {
+        fail("the output gradient is {}; expected {}", to_string(inputs[0]), to_string(inputs[1]));
+      }
+      return {inputs[1]};
+    },
+    .cost = per_element<5>,
+    .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b11},
+}};
+
 // Throws Error unless each of `parameters` is f32 [channels].
 void expect_parameters(std::int64_t channels, std::span<const TensorType> parameters) {
   const TensorType expected{DType::kF32, {channels}};
@@ -128,13 +214,6 @@ TensorType groups_of(const TensorType& x, std::int64_t groups) {
          to_string(x.shape));
   }
   return {DType::kF32, {x.shape[0], groups}};
-}
-
-// Operations for each element of x, the first input of a forward op and the second of a backward
-// one.
-template <int operations>
-Cost per_element(const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
-  return {operations * static_cast<double>(inputs[0].shape.elements())};
 }
 
 // dL/d(inputs) from the op's own backward op: of dy, x, gamma and the statistics.
@@ -244,6 +323,18 @@ ValueId batch_norm_inference(GraphBuilder& builder, ValueId x, ValueId gamma, Va
                              ValueId mean, ValueId variance, double epsilon, bool relu) {
   return builder.node1("batch_norm_inference", {x, gamma, beta, mean, variance},
                        attributes_of(epsilon, relu));
+}
+
+BatchNormOverLeaves batch_norm_over_leaves(GraphBuilder& builder, ValueId x, ValueId gamma,
+                                           ValueId beta, ValueId share, double epsilon) {
+  const auto mean_of = [&](ValueId sum) { return mul(builder, leaf_total(builder, sum), share); };
+  const ValueId sum = builder.node1("channel_sum", {x});
+  const ValueId mean = mean_of(sum);
+  const ValueId squared_errors = builder.node1("channel_sum", {x, mean});
+  const ValueId variance = mean_of(squared_errors);
+  const ValueId y = builder.node1("batch_norm_over_leaves", {x, gamma, beta, mean, variance, share},
+                                  {{"epsilon", epsilon}});
+  return {y, sum, squared_errors};
 }
 
 ValueId layer_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta, double epsilon) {

@@ -26,6 +26,20 @@ BatchNorm batch_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId be
 ValueId batch_norm_inference(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta,
                              ValueId mean, ValueId variance, double epsilon, bool relu = false);
 
+// Training with the statistics of the whole batch, whoever computes its samples (as PyTorch's
+// SyncBatchNorm): the leaves of a step meet in totals (ops/step.h), forward and backward.
+//   mean     = total of sum x / M
+//   variance = total of sum (x - mean)^2 / M
+// where M, the elements of a channel in the batch, is 1 / `share`, f32 [].
+struct BatchNormOverLeaves {
+  ValueId y;
+  // [C], of this leaf: for running statistics, which are their leaf_sum.
+  ValueId sum;             // of x
+  ValueId squared_errors;  // sum of (x - mean)^2
+};
+BatchNormOverLeaves batch_norm_over_leaves(GraphBuilder& builder, ValueId x, ValueId gamma,
+                                           ValueId beta, ValueId share, double epsilon);
+
 // Layer normalization (Ba, Kiros, Hinton 2016): the formula above for each row of [..., C], with
 // the row's own mean and variance. gamma and beta are [C].
 ValueId layer_norm(GraphBuilder& builder, ValueId x, ValueId gamma, ValueId beta, double epsilon);

@@ -23,6 +23,20 @@ const RegisterOp leaf_sum_op{{
     },
 }};
 
+const RegisterOp leaf_total_op{{
+    .name = std::string(kLeafTotal),
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      if (inputs[0].dtype != DType::kF32) {
+        fail("a total over leaves is of {}; expected f32", to_string(inputs[0]));
+      }
+      return {inputs[0]};
+    },
+    .gradient = [](GradientContext& context) -> std::vector<ValueId> {
+      return {leaf_total(context.builder, context.output_gradient(0))};
+    },
+}};
+
 }  // namespace
 
 ValueId constant(GraphBuilder& builder, const TensorType& type, double value) {
@@ -33,5 +47,9 @@ ValueId constant(GraphBuilder& builder, const TensorType& type, double value) {
 }
 
 ValueId leaf_sum(GraphBuilder& builder, ValueId x) { return builder.node1("leaf_sum", {x}); }
+
+ValueId leaf_total(GraphBuilder& builder, ValueId x) {
+  return builder.node1(std::string(kLeafTotal), {x});
+}
 
 }  // namespace concord::ops

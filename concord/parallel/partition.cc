@@ -7,6 +7,7 @@
 
 #include "concord/base/error.h"
 #include "concord/ops/collective.h"
+#include "concord/ops/step.h"
 #include "concord/passes/rewrite.h"
 
 namespace concord::parallel {
@@ -18,7 +19,7 @@ const Placement kOfLeaves = Placement::split(Placement::kLeaves);
 // How an op wants an input and places its outputs, given how all inputs are placed; nullopt where
 // it cannot take one of them as it is.
 std::optional<Placement> placed_outputs(const Node& node, const std::vector<Placement>& inputs) {
-  if (node.op == "leaf_sum") {
+  if (node.op == "leaf_sum" || node.op == ops::kLeafTotal) {
     return inputs[0] == kOfLeaves ? std::optional(Placement::partial()) : std::nullopt;
   }
   if (node.op == ops::kAllReduce) {

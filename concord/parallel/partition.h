@@ -3,10 +3,10 @@
 // placement than it is wanted in, a collective is put between.
 //
 // Along `data`, a rank computes some of the batch's leaves: what belongs to a microbatch is split
-// over them, what is computed before is replicated. A leaf_sum makes a summand of it, Partial.
-// Every other op, and whoever reads the graph's outputs and next states, takes its inputs
-// replicated or, all of them that are not replicated, split over leaves. So an all_reduce comes
-// behind each leaf_sum.
+// over them, what is computed before is replicated. A leaf_sum, or a leaf_total, makes a summand of
+// it, Partial. Every other op, and whoever reads the graph's outputs and next states, takes its
+// inputs replicated or, all of them that are not replicated, split over leaves. So an all_reduce
+// comes behind each of those.
 #pragma once
 
 #include <vector>

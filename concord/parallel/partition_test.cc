@@ -49,6 +49,22 @@ TEST(Partition, PutsAnAllReduceBehindEveryLeafSumAndNothingElse) {
   }
 }
 
+// Two for the statistics of a norm, two for their gradients.
+TEST(Partition, PutsAnAllReduceBehindEveryTotalOverLeaves) {
+  const Graph whole = nn::build_training_step({.model = {.name = "resnet_small"},
+                                               .sample = {1, 8, 8},
+                                               .outputs = 3,
+                                               .microbatch = 4,
+                                               .batch_norm_over_leaves = true});
+  const Graph part = partition(whole, {{{"data", 4}}});
+  verify(part);
+  const int totals = count(whole, ops::kLeafTotal);
+  EXPECT_EQ(totals, 4 * count(whole, "batch_norm_over_leaves"));
+  EXPECT_GT(totals, 0);
+  EXPECT_EQ(count(part, ops::kAllReduce), count(whole, "leaf_sum") + totals);
+  placements_along_data(part);
+}
+
 TEST(Partition, AMeshOfOneRankChangesNothing) {
   const Graph whole = training_step("mlp");
   EXPECT_EQ(partition(whole, {}).nodes.size(), whole.nodes.size());

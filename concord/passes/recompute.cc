@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "concord/graph/op.h"
+#include "concord/ops/step.h"
 #include "concord/passes/dead_code.h"
 #include "concord/passes/memory_plan.h"
 #include "concord/passes/rewrite.h"
@@ -33,7 +34,8 @@ std::vector<ValueId> storages(const Graph& graph) {
 }
 
 // Whether a storage needs memory only from where it is made to where it is read last: what a
-// microbatch computes, but for outputs of the graph and what is summed over leaves.
+// microbatch computes, but for outputs of the graph, what is summed over leaves, and totals, for
+// which ranks meet: once each, and in the same order in programs of any number of samples.
 std::vector<bool> passing_values(const Graph& graph, const std::vector<ValueId>& storage) {
   const std::vector<Phase> phase = phases(graph);
   std::vector<bool> passing(graph.values.size(), false);
@@ -45,6 +47,7 @@ std::vector<bool> passing_values(const Graph& graph, const std::vector<ValueId>&
   for (const Output& output : graph.outputs) stays(output.value);
   for (const Node& node : graph.nodes) {
     if (node.op == "leaf_sum") stays(node.inputs[0]);
+    if (node.op == ops::kLeafTotal) stays(node.outputs[0]);
   }
   return passing;
 }

@@ -213,8 +213,7 @@ class Compiler {
       program_.sums_layouts.push_back(layout);
     }
     for (const Node& node : graph().nodes) {
-      if (node.op != ops::kAllReduce) continue;
-      CONCORD_CHECK(graph().node(graph().value(node.inputs[0]).producer).op == "leaf_sum");
+      if (node.op != ops::kAllReduce || !is_of_leaf_sum(node)) continue;
       address_[index(node.outputs[0])] = address_[index(node.inputs[0])];
     }
   }
@@ -275,9 +274,25 @@ class Compiler {
     }
     for (int time = 0; time < end(); ++time) {
       const Node& node = node_at(time);
+      if (node.op == ops::kAllReduce && !is_of_leaf_sum(node)) make_meeting(time, node);
       if (is_sum(node) || storage(node.outputs[0]) != node.outputs[0]) continue;
       make_step(time, node);
     }
+  }
+
+  // An all_reduce of what a microbatch goes on with. The others are the sums' (leaf_sums.h).
+  bool is_of_leaf_sum(const Node& all_reduce) const {
+    return graph().node(graph().value(all_reduce.inputs[0]).producer).op == "leaf_sum";
+  }
+  void make_meeting(int time, const Node& node) {
+    const ValueId output = node.outputs[0];
+    slot_[index(output)] = new_slot(bytes_of(output), time, last_use_[index(output)]);
+    scratchpads_.push_back(kNoSlot);
+    steps_of(phase_at(time))
+        .push_back({.node = order_[static_cast<std::size_t>(time)],
+                    .op = node.op,
+                    .layer = node.name,
+                    .bytes = 2 * bytes_of(output)});
   }
 
   void make_step(int time, const Node& node) {
@@ -424,7 +439,8 @@ class Compiler {
   }
 
   // As many sums together as options_.bucket_bytes hold; the last ones, for which nothing is left
-  // to compute meanwhile, apart.
+  // to compute meanwhile, apart. A bucket is complete when what lies in it is computed, and read
+  // where the microbatch itself goes on with it: ranks add up in place.
   void make_buckets() {
     if (options_.like != nullptr) {
       program_.buckets = options_.like->buckets;
@@ -437,12 +453,19 @@ class Compiler {
     }
     for (const Bucket& bucket : program_.buckets) {
       std::size_t ready = program_.bucket_ends.empty() ? 0 : program_.bucket_ends.back();
-      for (const Node& node : graph().nodes) {
-        if (node.op != "leaf_sum") continue;
-        const std::size_t offset = address_[index(node.inputs[0])]->offset;
-        if (offset < bucket.offset || offset >= bucket.offset + bucket.bytes) continue;
-        const auto made = step_of.find(graph().value(node.inputs[0]).producer);
-        if (made != step_of.end()) ready = std::max(ready, made->second);
+      for (std::size_t n = 0; n < graph().nodes.size(); ++n) {
+        const Node& node = graph().nodes[n];
+        const auto done = step_of.find(static_cast<NodeId>(n));
+        if (done == step_of.end()) continue;
+        const auto lies_there = [&](ValueId id) {
+          const std::optional<Address>& address = address_[index(storage(id))];
+          return address && address->region == Region::kSums && address->offset >= bucket.offset &&
+                 address->offset < bucket.offset + bucket.bytes;
+        };
+        if (std::ranges::any_of(node.outputs, lies_there) ||
+            std::ranges::any_of(node.inputs, lies_there)) {
+          ready = std::max(ready, done->second);
+        }
       }
       program_.bucket_ends.push_back(ready);
     }

@@ -70,7 +70,17 @@ void Executor::run(const ProgramStep& step, const Bases& bases) {
   for (std::size_t i = 0; i < step.operands.size(); ++i) {
     operands_[i] = resolve(bases, step.operands[i]);
   }
+  if (step.kernel == nullptr) return all_reduce(step);
   step.kernel->run({operands_.data(), step.operands.size()});
+}
+
+// Of the operands in operands_.
+void Executor::all_reduce(const ProgramStep& step) {
+  const std::size_t count = step.bytes / 2 / sizeof(float);
+  ranks_->run(comm::all_reduce({reinterpret_cast<const float*>(operands_[0]), count},
+                               {reinterpret_cast<float*>(operands_[1]), count},
+                               comm::Label(step.layer)));
+  sums_->settle();
 }
 
 void Executor::run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
@@ -130,9 +140,28 @@ void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
   sums_->end_microbatch();
 }
 
+// The step has ended before this rank's leaves, and the others go on: it adds nothing.
+void Executor::stand_by(const Program& program) {
+  std::size_t done = 0;
+  for (std::size_t b = 0; b < program.buckets.size(); ++b) {
+    for (; done < program.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
+    sums_->add_nothing(program.buckets[b]);
+  }
+  for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
+}
+
+void Executor::stand_by(const Program& program, const ProgramStep& step) {
+  if (step.kernel != nullptr) return;
+  std::byte* const total = resolve(bases(program), step.operands[1]);
+  std::fill_n(total, step.bytes / 2, std::byte{0});
+  operands_[0] = operands_[1] = total;
+  all_reduce(step);
+}
+
 // The sums are only read from here on (compile.cc: no value is computed over them).
 void Executor::reduce(const Program& program) {
   CONCORD_CHECK(sums_.has_value(), "a step that sums nothing");
+  if (!sums_->has_begun()) stand_by(program);
   sums_base_ = const_cast<std::byte*>(sums_->finish(program.buckets));
 }
 
@@ -159,6 +188,8 @@ void Executor::update(Program& program) {
 
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {
   CONCORD_CHECK(runs >= 1);
+  // Other ranks read and write the sum of the last step.
+  if (program.sums_bytes > 0) sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   std::vector<double> seconds;
   for (int i = 0; i < runs; ++i) {
@@ -175,6 +206,12 @@ std::string Executor::find_nonfinite(Program& program) {
   if (program.sums_bytes > 0) sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   for (ProgramStep& step : program.microbatch) {
+    // Other ranks look for themselves: this one's part stands for the total.
+    if (step.kernel == nullptr) {
+      std::memcpy(resolve(bases, step.operands[1]), resolve(bases, step.operands[0]),
+                  step.bytes / 2);
+      continue;
+    }
     run(step, bases);
     const Node& node = program.graph.node(step.node);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {

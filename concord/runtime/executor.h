@@ -95,7 +95,7 @@ class Executor {
   void set_trace(Trace* trace) { trace_ = trace; }
 
   // Seconds that one step of a program that was just run takes by itself: the median of `runs`
-  // runs. What the program has computed, its sums included, is lost.
+  // runs, after begin_step(). What the program has computed, its sums included, is lost.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
 
   // Of the memory that it shares with other executors.
@@ -124,6 +124,9 @@ class Executor {
     run(program, steps, 0, steps.size(), seconds);
   }
   void run(const ProgramStep& step, const Bases& bases);
+  void all_reduce(const ProgramStep& step);
+  void stand_by(const Program& program);
+  void stand_by(const Program& program, const ProgramStep& step);
 
   StateStore& states_;
   std::shared_ptr<Workspace> workspace_;

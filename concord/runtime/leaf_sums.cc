@@ -30,6 +30,7 @@ void LeafSums::clear(std::int64_t first_leaf) {
   free_.assign(all_.rbegin(), all_.rend());
   stack_.clear();
   sums_.clear();
+  settled_ = 0;
   next_leaf_ = first_leaf;
   pending_ = nullptr;
 }
@@ -92,18 +93,26 @@ void LeafSums::start_sum(const Bucket& bucket) {
 }
 
 const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
-  // The step may have ended before this rank's leaves.
-  if (sums_.empty()) {
-    for (const Bucket& bucket : buckets) start_sum(bucket);
-  }
   CONCORD_CHECK(sums_.size() == buckets.size(), "{} of {} buckets", sums_.size(), buckets.size());
-  const std::byte* sum = nullptr;
-  for (const Started& started : sums_) {
+  settle();
+  return sum_;
+}
+
+void LeafSums::settle() {
+  for (; settled_ < sums_.size(); ++settled_) {
+    const Started& started = sums_[settled_];
     const std::byte* const begin = ranks_.wait(started.ticket).sum - started.offset;
-    CONCORD_CHECK(sum == nullptr || sum == begin, "buckets lie apart");
-    sum = begin;
+    CONCORD_CHECK(settled_ == 0 || sum_ == begin, "buckets lie apart");
+    sum_ = begin;
   }
-  return sum;
+}
+
+LeafSums::~LeafSums() {
+  try {
+    settle();
+  } catch (const std::exception&) {
+    // They came to nothing, which whoever is told of it knows.
+  }
 }
 
 }  // namespace concord

@@ -37,6 +37,10 @@ class LeafSums {
   // once (buffers_for); a rank that is alone makes them as they are needed.
   LeafSums(std::size_t bytes, comm::Communicator& ranks, std::size_t buffers)
       : bytes_(bytes), ranks_(ranks), buffers_(buffers) {}
+  // Waits for sums that were begun: they read and write what is this one's.
+  ~LeafSums();
+  LeafSums(const LeafSums&) = delete;
+  LeafSums& operator=(const LeafSums&) = delete;
 
   // The most buffers that leaves [begin, end) use at once; `parts`: a leaf comes in several.
   static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts);
@@ -50,8 +54,16 @@ class LeafSums {
   void begin_microbatch(const MicrobatchPlace& place);
   void add(const Bucket& bucket);
   void end_microbatch();
+  // Whether a bucket was begun that is summed over ranks; else this rank has no leaf in the step,
+  // and each bucket, in order, gets nothing from it.
+  bool has_begun() const { return !sums_.empty(); }
+  void add_nothing(const Bucket& bucket) { start_sum(bucket); }
+  // Of the sums that were begun, those of which it is not known yet: waits for them. A communicator
+  // remembers its last operations alone, so that who has others done in the middle of a step calls
+  // this after each.
+  void settle();
   // Collective. All leaves are in: returns the sum over those of all ranks (comm::tree_sum says
-  // until when it can be read). `buckets`: all there are, the same on every rank.
+  // until when it can be read). `buckets`: all there are, the same on every rank, all begun.
   const std::byte* finish(std::span<const Bucket> buckets);
 
  private:
@@ -80,6 +92,8 @@ class LeafSums {
   std::vector<std::byte*> emptied_;  // by them
   bool last_of_step_ = false;
   std::vector<Started> sums_;
+  std::size_t settled_ = 0;         // of these
+  const std::byte* sum_ = nullptr;  // where those lie
 };
 
 }  // namespace concord

@@ -40,8 +40,8 @@ struct ProgramStep {
   NodeId node = kNoNode;  // of Program::graph; kNoNode for the copies that end a program
   std::string op;
   std::string layer;
-  std::unique_ptr<Kernel> kernel;
-  std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
+  std::unique_ptr<Kernel> kernel;  // null: an all_reduce over ranks
+  std::vector<Address> operands;   // inputs, outputs, then the scratchpad if any
   double flops = 0;
   std::size_t bytes = 0;  // of all operands
 };

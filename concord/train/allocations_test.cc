@@ -1,6 +1,6 @@
 // In the steady state a training step allocates nothing on the heap. oneDNN builds its argument map
-// anew in every execution of a primitive, which Concord cannot prevent; what it allocates is told
-// apart by the caller's address and not counted.
+// anew in every execution of a primitive, and Gloo an object for every message, which Concord
+// cannot prevent; what these allocate is told apart by the caller's address and not counted.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <new>
 
+#include "concord/comm/test_ranks.h"
 #include "concord/nn/step.h"
 #include "concord/train/engine.h"
 #include "concord/train/trainer.h"
@@ -20,14 +21,15 @@ std::atomic<bool> counting = false;
 std::atomic<int> allocations = 0;
 std::atomic<int> library_allocations = 0;
 
-bool is_of_onednn(const void* caller) {
+bool is_of_library(const void* caller) {
   Dl_info info;
   return dladdr(caller, &info) != 0 && info.dli_fname != nullptr &&
-         std::strstr(info.dli_fname, "dnnl") != nullptr;
+         (std::strstr(info.dli_fname, "libdnnl") != nullptr ||
+          std::strstr(info.dli_fname, "libgloo") != nullptr);
 }
 
 void* allocate(std::size_t bytes, const void* caller) noexcept {
-  if (counting) ++(is_of_onednn(caller) ? library_allocations : allocations);
+  if (counting) ++(is_of_library(caller) ? library_allocations : allocations);
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 
@@ -61,34 +63,90 @@ void* not_null(void* memory) {
 namespace concord::train {
 namespace {
 
-int allocations_of_steps(const std::string& model) {
+constexpr std::int64_t kBatch = 24;
+
+// `ranks`: null for one alone.
+std::unique_ptr<Engine> make_engine(const nn::ModelOptions& model, comm::Communicator* ranks,
+                                    std::int64_t leaves, std::int64_t microbatch) {
   nn::StepOptions options;
-  options.model = {.name = model,
-                   .hidden = {32},
-                   .dropout = model == "mlp" ? 0.1 : 0.0,
-                   .width = 8,
-                   .blocks = {1, 1}};
+  options.model = model;
   options.sample = {1, 28, 28};
   options.outputs = 10;
   options.optimizer = {.name = "adamw", .weight_decay = 0.01, .clip_norm = 1.0};
-  Engine engine(model_graphs(options),
-                {.batch = 24, .leaves = 4, .microbatch = 4, .policy = {.measure = false}});
-  const std::vector<float> features(24 * 28 * 28, 0.5f);
-  const std::vector<std::int32_t> labels(24, 3);
+  auto engine =
+      std::make_unique<Engine>(model_graphs(options), EngineOptions{.batch = kBatch,
+                                                                    .leaves = leaves,
+                                                                    .microbatch = microbatch,
+                                                                    .policy = {.measure = false},
+                                                                    .ranks = ranks,
+                                                                    .bucket_bytes = 100'000});
+  engine->join_ranks();
+  return engine;
+}
+
+void run_step(Engine& engine, int step) {
+  static const std::vector<float> features(kBatch * 28 * 28, 0.5f);
+  static const std::vector<std::int32_t> labels(kBatch, 3);
+  const auto [begin, end] = engine.slice_of(kBatch);
+  const auto count = static_cast<std::size_t>(end - begin);
+  engine.begin_step({.step = step, .samples = kBatch, .learning_rate = 0.001});
+  engine.accumulate({.count = end - begin,
+                     .features = std::span(features).first(count * 28 * 28),
+                     .labels = std::span(labels).first(count)});
+  EXPECT_TRUE(engine.reduce().finite);
+  engine.update();
+}
+
+int allocations_of_steps(const std::string& model, comm::Communicator* ranks = nullptr) {
+  const auto engine = make_engine({.name = model,
+                                   .hidden = {64, 32},
+                                   .dropout = model == "mlp" ? 0.1 : 0.0,
+                                   .width = 8,
+                                   .blocks = {1, 1}},
+                                  ranks, 4, 4);
+  const auto meet = [&] {
+    if (ranks != nullptr) ranks->barrier();
+  };
   for (int step = 0; step < 4; ++step) {
+    meet();
     counting = step >= 2;  // the first steps fill pools
-    engine.begin_step({.step = step, .samples = 24, .learning_rate = 0.001});
-    engine.accumulate({.count = 24, .features = features, .labels = labels});
-    EXPECT_TRUE(engine.reduce().finite);
-    engine.update();
+    run_step(*engine, step);
+    meet();
     counting = false;
   }
-  return allocations.exchange(0);
+  return allocations;
 }
 
 TEST(SteadyState, TrainingStepAllocatesNothing) {
   for (const char* model : {"mlp", "lenet", "cnn", "resnet_small"}) {
     EXPECT_EQ(allocations_of_steps(model), 0) << model;
+    allocations = 0;
+  }
+}
+
+TEST(SteadyState, StepOfSeveralRanksAllocatesNothing) {
+  for (const char* transport : {"shm", "gloo"}) {
+    comm::run_ranks(transport, 2, [&](comm::Communicator& ranks) {
+      EXPECT_EQ(allocations_of_steps("mlp", &ranks), 0) << transport;
+    });
+    allocations = 0;
+  }
+}
+
+// What a rank has for communication holds its gradient, which others read where it lies or which
+// is sent from there.
+TEST(SteadyState, CommunicationTakesHardlyMoreMemoryThanTheGradient) {
+  for (const char* transport : {"shm", "gloo"}) {
+    for (const int size : {2, 4}) {
+      comm::run_ranks(transport, size, [&](comm::Communicator& ranks) {
+        const auto engine = make_engine({.name = "mlp", .hidden = {3000, 2000}}, &ranks, size, 0);
+        for (int step = 0; step < 2; ++step) run_step(*engine, step);
+        const double share = static_cast<double>(ranks.bytes()) /
+                             static_cast<double>(engine->training_program().sums_bytes);
+        EXPECT_GE(share, 1) << transport << ", " << size << " ranks";
+        EXPECT_LE(share, 1.1) << transport << ", " << size << " ranks";
+      });
+    }
   }
 }
 

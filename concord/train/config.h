@@ -133,8 +133,10 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::string transport = "auto";
   std::string algorithm = "auto";
+  bool deterministic = true;
   std::vector<std::int64_t> leaves;
   std::int64_t bucket_bytes = std::int64_t{8} << 20;
+  std::string batch_norm = "leaf";
   std::string sync = "all_reduce";
   std::int64_t local_steps = 8;
   std::int64_t local_after = 0;
@@ -179,7 +181,7 @@ void validate_config(const Config& config);
 
 // For a run that resumes: throws, naming the key and both values, when a key differs between the
 // two that a run must keep. Free are the keys of logging, checkpoints, output, data loading and
-// length.
+// length; not of checkpoints and evaluation where ranks train by themselves.
 void check_resumable(const Config& before, const Config& now);
 
 // For a checkpoint that is evaluated: throws likewise when a key differs that says what is computed

@@ -318,9 +318,16 @@ std::vector<ConfigKey> make_keys() {
           "(`gloo`), or what MPI chooses (`mpi`). `auto`: `shm` on one host, `gloo` on "
           "several. Results do not depend on it"),
       CONCORD_CONFIG_KEY(
-          parallel.algorithm, one_of({"auto", "halving_doubling", "direct", "chain", "ring"}),
-          "how ranks add up: what is fastest (`auto`), or one way for all sums. Results "
-          "depend on `ring` alone, whose order is its own"),
+          parallel.algorithm,
+          one_of({"auto", "direct", "halving_doubling", "chain", "hierarchical", "ring"}),
+          "how ranks add up: what is fastest (`auto`), or one way for all sums. `hierarchical` is "
+          "for several hosts, `ring` for parallel.deterministic = false; results do not depend on "
+          "the others"),
+      CONCORD_CONFIG_KEY(
+          parallel.deterministic, kAny,
+          "sums over ranks that send each other messages have the same bits for any number of "
+          "them. false: they may be added in any order, which takes fewer bytes where ranks have "
+          "unequal leaves, and results depend on the ranks"),
       CONCORD_CONFIG_KEY(
           parallel.leaves, between(1, kMaximumBatch),
           "the leaves of each rank, one number for each, train.leaves together: fewer "
@@ -330,6 +337,11 @@ std::vector<ConfigKey> make_keys() {
           parallel.bucket_bytes, between(1, 1099511627776),
           "gradients that ranks sum together, as soon as backpropagation has computed "
           "them; results do not depend on it"),
+      CONCORD_CONFIG_KEY(
+          parallel.batch_norm, one_of({"leaf", "batch"}),
+          "what a batch norm takes its statistics over while training: a leaf (or microbatch), or "
+          "the whole batch of a step, over all ranks. For the latter each rank has one leaf, "
+          "computed at once"),
       CONCORD_CONFIG_KEY(
           parallel.sync, one_of({"all_reduce", "local", "diloco"}),
           "`all_reduce`: every step sums the gradients of all ranks, and results do not "
@@ -482,6 +494,11 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                                           shortened(format_value(ConfigValue(value))), expected)};
   };
 
+  if (parallel.algorithm == "ring" && parallel.deterministic) {
+    return problem("parallel.algorithm", parallel.algorithm,
+                   "another one, or parallel.deterministic = false: a ring adds up in an order of "
+                   "its own");
+  }
   if (model.name == "resnet_small" && model.blocks.empty()) {
     return problem("model.blocks", model.blocks, "at least one stage for resnet_small");
   }
@@ -544,6 +561,11 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                                "0 in place of {}",
                                shortened(quote(rate))));
   }
+  if (parallel.batch_norm == "batch" && parallel.sync != "all_reduce") {
+    return problem("parallel.batch_norm", parallel.batch_norm,
+                   fmt::format("\"leaf\" with parallel.sync = {}: ranks do not meet in each step",
+                               quote(parallel.sync)));
+  }
   if (schedule.name == "step" && schedule.milestones.empty()) {
     return problem("schedule.milestones", schedule.milestones, "at least one epoch for step");
   }
@@ -598,7 +620,8 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.checkpoint_every_steps"};
   return name.starts_with("output.") || name == "parallel.leaves" ||
          name == "parallel.bucket_bytes" || name == "parallel.transport" ||
-         name == "parallel.algorithm" || std::ranges::find(kFree, name) != std::end(kFree);
+         name == "parallel.algorithm" || name == "parallel.deterministic" ||
+         std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {

@@ -14,6 +14,7 @@
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/initialize.h"
+#include "concord/ops/step.h"
 
 namespace concord::train {
 namespace {
@@ -27,9 +28,12 @@ double microbatch_flops(const Graph& graph) {
   return flops;
 }
 
-double flops_of(const std::vector<ProgramStep>& steps) {
+// Of all ranks, where each does a share of a step.
+double flops_of(const Program& program, const std::vector<ProgramStep>& steps) {
   double flops = 0;
-  for (const ProgramStep& step : steps) flops += step.flops;
+  for (const ProgramStep& step : steps) {
+    if (step.node != kNoNode) flops += cost_of(program.graph, program.graph.node(step.node)).flops;
+  }
   return flops;
 }
 
@@ -164,6 +168,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   std::vector<PassRecord> passes;
   Graph lowered = lower(build(options_.microbatch), options_.policy,
                         lower_options(options_.recompute, sums_over_ranks()), &passes);
+  check_totals(lowered);
   const bool shares_states = sums_over_ranks() && options_.ranks->has_common_memory();
   states_ = std::make_unique<StateStore>(
       lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
@@ -194,6 +199,20 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                        : options_.use == EngineUse::kEvaluation ? evaluation_
                                                                 : prediction_;
   programs.emplace(options_.microbatch, std::move(compiled));
+}
+
+// Leaves that meet in totals are computed side by side.
+void Engine::check_totals(const Graph& graph) const {
+  if (std::ranges::count(graph.nodes, ops::kLeafTotal, &Node::op) == 0) return;
+  const std::int64_t ranks = sums_over_ranks() ? options_.ranks->size() : 1;
+  if (options_.leaves == ranks && microbatches_per_leaf() == 1) return;
+  fail(
+      "parallel.batch_norm = \"batch\": each leaf of a step needs a rank of its own, which "
+      "computes "
+      "it in one microbatch; given train.leaves = {} with microbatches of {} on {}: expected as "
+      "many "
+      "leaves as ranks, and train.microbatch = 0",
+      options_.leaves, options_.microbatch, ranks == 1 ? "1 rank" : fmt::format("{} ranks", ranks));
 }
 
 void Engine::join_ranks() {
@@ -262,9 +281,9 @@ std::int64_t Engine::parameter_count() const {
 
 double Engine::flops_per_step() const {
   const Program& program = training_program();
-  return flops_of(program.microbatch) * static_cast<double>(options_.batch) /
+  return flops_of(program, program.microbatch) * static_cast<double>(options_.batch) /
              static_cast<double>(options_.microbatch) +
-         flops_of(program.prologue) + flops_of(program.update);
+         flops_of(program, program.prologue) + flops_of(program, program.update);
 }
 
 std::int64_t Engine::microbatches_per_leaf() const {
@@ -467,6 +486,8 @@ double Engine::microbatches_of_rank() const {
 
 double Engine::seconds_of_products_alone(int runs) {
   const Program& program = training_program();
+  options_.ranks->barrier();  // nobody reads the sum of the last step
+  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
   double seconds = 0;
   const auto add = [&](const std::vector<ProgramStep>& steps, double times) {
     for (const ProgramStep& step : steps) {

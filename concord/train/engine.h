@@ -187,6 +187,7 @@ class Engine {
     return (end_leaf_ - first_leaf_) * microbatches_per_leaf() == 1;
   }
   void choose_divisions();
+  void check_totals(const Graph& graph) const;
   void initialize_states(const Graph& graph);
   void read_averages(Graph& graph) const;
   LowerOptions lower_options(Recompute recompute, bool over_ranks) const;

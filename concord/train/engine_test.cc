@@ -8,6 +8,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/philox.h"
+#include "concord/comm/test_ranks.h"
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/step.h"
@@ -263,6 +264,80 @@ TEST(Engine, LogitsOfALargeVocabularyAreNotKept) {
     const double more = arena_of_gpt(kTokens, 4 * kVocabulary, precision) -
                         arena_of_gpt(kTokens, kVocabulary, precision);
     EXPECT_LT(more, 0.25 * kTokens * 3 * kVocabulary * sizeof(float)) << to_string(precision);
+  }
+}
+
+// Three steps; in the last two, leaves are shorter, or have no samples. Returns every state.
+std::map<std::string, std::vector<float>> states_after_batch_norm(comm::Communicator* ranks,
+                                                                  bool over_leaves,
+                                                                  Recompute recompute) {
+  nn::StepOptions options = small_model("resnet_small");
+  options.batch_norm_over_leaves = over_leaves;
+  Engine engine(model_graphs(options), {.batch = kBatch,
+                                        .leaves = ranks == nullptr ? 1 : ranks->size(),
+                                        .recompute = recompute,
+                                        .seed = 3,
+                                        .policy = {.measure = false},
+                                        .ranks = ranks,
+                                        .bucket_bytes = 5000});
+  engine.join_ranks();
+  for (std::int64_t step = 0; step < 3; ++step) {
+    const std::int64_t samples =
+        std::vector{kBatch, kBatch - 3, kBatch / 4}[static_cast<std::size_t>(step)];
+    const auto [begin, end] = engine.slice_of(samples);
+    engine.begin_step({step, samples, 0.05});
+    engine.accumulate(Data(kBatch, static_cast<std::uint32_t>(step)).range(begin, end));
+    EXPECT_TRUE(engine.reduce().finite);
+    engine.update();
+  }
+  std::map<std::string, std::vector<float>> states;
+  for (const StateStore::Entry& entry : engine.states().entries()) {
+    const OwnedTensor tensor = engine.states().read(entry);
+    states[entry.name].assign(tensor.as<float>().begin(), tensor.as<float>().end());
+  }
+  if (ranks != nullptr) ranks->barrier();
+  return states;
+}
+
+TEST(Engine, BatchNormOverLeavesIsThatOfTheWholeBatchOnAnyNumberOfRanks) {
+  const auto expected = states_after_batch_norm(nullptr, /*over_leaves=*/false, Recompute::kNone);
+  const struct {
+    int size;
+    const char* transport;
+    Recompute recompute;
+  } cases[] = {{1, "shm", Recompute::kNone},
+               {2, "shm", Recompute::kNone},
+               {4, "shm", Recompute::kFull},
+               {4, "gloo", Recompute::kNone}};
+  std::map<int, std::map<std::string, std::vector<float>>> of_size;
+  for (const auto& [size, transport, recompute] : cases) {
+    comm::run_ranks(transport, size, [&](comm::Communicator& ranks) {
+      const auto states = states_after_batch_norm(&ranks, /*over_leaves=*/true, recompute);
+      for (const auto& [name, values] : expected) {
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          ASSERT_NEAR(states.at(name)[i], values[i], 2e-5 * std::max(1.0f, std::abs(values[i])))
+              << name << ", " << size << " ranks";
+        }
+      }
+      // The same bits by any transport, and with activations computed again.
+      if (!ranks.is_first()) return;
+      const auto [same, is_new] = of_size.emplace(size, states);
+      EXPECT_TRUE(is_new || same->second == states) << size << " ranks by " << transport;
+    });
+  }
+}
+
+TEST(Engine, BatchNormOverLeavesNeedsARankForEachLeaf) {
+  nn::StepOptions options = small_model("resnet_small");
+  options.batch_norm_over_leaves = true;
+  for (const auto& [leaves, microbatch] : {std::pair(2, 0), std::pair(1, 4)}) {
+    try {
+      const Engine engine(model_graphs(options),
+                          {.batch = kBatch, .leaves = leaves, .microbatch = microbatch});
+      ADD_FAILURE();
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("needs a rank of its own"), std::string::npos);
+    }
   }
 }
 

@@ -103,6 +103,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
           .loss = loss_of(from).loss,
           .huber_delta = from.model.huber_delta,
           .label_smoothing = from.model.label_smoothing,
+          .batch_norm_over_leaves = from.parallel.batch_norm == "batch",
           .optimizer = {.name = from.optimizer.name,
                         .momentum = from.optimizer.momentum,
                         .nesterov = from.optimizer.nesterov,

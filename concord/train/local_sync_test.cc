@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <thread>
-
-#include "concord/comm/shared_memory_communicator.h"
+#include "concord/comm/test_ranks.h"
 #include "concord/graph/builder.h"
 
 namespace concord::train {
@@ -25,29 +23,21 @@ struct Outcome {
 
 // Three ranks begin with w = 10; in each of two periods rank r takes r + 1 from w, and m becomes r.
 std::vector<Outcome> after_two_periods(const LocalSyncOptions& options, double learning_rate) {
-  const net::Secret secret = net::Secret::random();
-  const net::StoreServer server(secret, {"127.0.0.1", 0});
   std::vector<Outcome> outcomes(3);
-  std::vector<std::thread> ranks;
-  for (int r = 0; r < 3; ++r) {
-    ranks.emplace_back([&, r] {
-      net::StoreClient store(secret, server.endpoint(), Deadline::in(20));
-      const auto communicator = comm::join_by_shared_memory({r, 3, 20}, store);
-      StateStore states(two_states());
-      LocalSync sync(states, *communicator, options);
-      float* const w = reinterpret_cast<float*>(states.data() + states.find("w")->offset);
-      float* const m = reinterpret_cast<float*>(states.data() + states.find("m")->offset);
-      *w = 10;
-      sync.begin();
-      for (int period = 0; period < 2; ++period) {
-        *w -= static_cast<float>(r + 1);
-        *m = static_cast<float>(r);
-        sync.run(learning_rate);
-      }
-      outcomes[static_cast<std::size_t>(r)] = {*w, *m};
-    });
-  }
-  for (std::thread& rank : ranks) rank.join();
+  comm::run_ranks("shm", 3, [&](comm::Communicator& ranks) {
+    StateStore states(two_states());
+    LocalSync sync(states, ranks, options);
+    float* const w = reinterpret_cast<float*>(states.data() + states.find("w")->offset);
+    float* const m = reinterpret_cast<float*>(states.data() + states.find("m")->offset);
+    *w = 10;
+    sync.begin();
+    for (int period = 0; period < 2; ++period) {
+      *w -= static_cast<float>(ranks.rank() + 1);
+      *m = static_cast<float>(ranks.rank());
+      sync.run(learning_rate);
+    }
+    outcomes[static_cast<std::size_t>(ranks.rank())] = {*w, *m};
+  });
   return outcomes;
 }
 

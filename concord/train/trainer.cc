@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 
 #include "concord/base/clock.h"
@@ -90,6 +91,19 @@ void check_same_run(const Job& job, const Checkpoint& checkpoint) {
   }
 }
 
+// Where two texts of lines differ first: what stands there in each, with the line's section.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  std::istringstream lines_a(a), lines_b(b);
+  std::string line_a, line_b, section;
+  for (;;) {
+    const bool more_a = static_cast<bool>(std::getline(lines_a, line_a));
+    const bool more_b = static_cast<bool>(std::getline(lines_b, line_b));
+    if (line_a != line_b || !more_a || !more_b) break;
+    if (line_a.starts_with('[')) section = line_a.substr(1, line_a.size() - 2) + ".";
+  }
+  return {section + line_a, section + line_b};
+}
+
 // One run of training. The loop itself is in run(); what surrounds a step is in the functions it
 // calls.
 class Training {
@@ -98,7 +112,7 @@ class Training {
       : request_(request),
         observer_(observer),
         ranks_(request.ranks != nullptr ? *request.ranks : alone_) {
-    check_equal("configuration", to_toml(config));
+    check_equal(to_toml(config));
     if (ranks_.is_first()) lock_.emplace(config.output.dir);
     checkpoint_ = find_checkpoint(config);
     if (ranks_.is_first()) {
@@ -110,9 +124,10 @@ class Training {
     make_local_sync();
     const std::int64_t first_step = checkpoint_ ? resume() : start();
     if (local_sync_) local_sync_->begin();
-    check_equal("data, step or number of threads",
-                fmt::format("{} {} {} {}", job_.train_set->size(), job_.test_set->size(),
-                            first_step, job_.engine->policy().threads));
+    check_equal(fmt::format(
+        "training samples = {}\ntest samples = {}\nfirst step = {}\ncompute threads = {}\n",
+        job_.train_set->size(), job_.test_set->size(), first_step + 1,
+        job_.engine->policy().threads));
     if (ranks_.is_first()) folder_.emplace(config, first_step);
   }
 
@@ -127,6 +142,7 @@ class Training {
     try {
       train_steps(*loader);
       if (trace_) write_trace();  // the run was shorter
+      say_what_was_not_traced();
     } catch (const comm::RankError& error) {
       save_and_fail(error);
     }
@@ -206,26 +222,42 @@ class Training {
     write_trace();
   }
 
+  void say_what_was_not_traced() {
+    const OutputConfig& config = job_.config.output;
+    const std::int64_t steps = progress_.step - first_step_;
+    if (config.trace_steps == 0 || steps > config.trace_after) return;
+    observer_.message(
+        fmt::format("no trace was written: {} to be traced from step {} on (output.trace_after = "
+                    "{}), and this run ended after step {}",
+                    config.trace_steps == 1 ? "a step was" : "steps were",
+                    first_step_ + config.trace_after + 1, config.trace_after, progress_.step));
+  }
+
   void write_trace() {
     const JobTrace all = gather_traces(*trace_, ranks_);
     const std::size_t dropped = trace_->dropped();
+    const std::int64_t steps = progress_.step - first_step_ - job_.config.output.trace_after;
     trace_.reset();
     record([&](RunFolder& folder) {
       const std::string path = folder.write_trace(all);
       observer_.message(fmt::format(
-          "trace of {} steps in {}; to look at it: concord trace summary, or "
+          "trace of {} step{} in {}; to look at it: concord trace summary, or "
           "the page of Perfetto{}",
-          job_.config.output.trace_steps, path,
+          steps, steps == 1 ? "" : "s", path,
           dropped == 0 ? "" : fmt::format("; {} events of rank 0 did not fit", dropped)));
     });
   }
 
-  // Throws Error, on every rank, unless all of them say the same.
-  void check_equal(std::string_view what, const std::string& own) {
-    const bool differs = ranks_.broadcast(own) != own;
-    if (ranks_.any_of(differs ? 1 : 0) == 0) return;
-    if (differs) fail("rank {} has another {} than rank 0", ranks_.rank(), what);
-    fail("another rank has another {} than rank {}", what, ranks_.rank());
+  // `own`: lines of names and values, perhaps below names of sections in brackets. Throws Error, on
+  // every rank, unless all of them say the same.
+  void check_equal(const std::string& own) {
+    const std::string first = ranks_.broadcast(own);
+    if (ranks_.any_of(own != first ? 1 : 0) == 0) return;
+    if (own != first) {
+      const auto [ours, others] = first_difference(own, first);
+      fail("rank {} has {}, and rank 0 has {}", ranks_.rank(), ours, others);
+    }
+    ranks_.barrier();  // ends in what the rank says that differs
   }
 
   void make_local_sync() {
@@ -385,13 +417,29 @@ class Training {
          progress_.step, RunFolder::checkpoints(job_.config).string());
   }
 
+  // Of the first rank that has found one; states are those of all.
+  std::string described(const Engine::Culprit& culprit) {
+    if (local_sync_ || ranks_.size() == 1 || culprit.is_state) {
+      return culprit.description.empty() ? "the sum over leaves" : culprit.description;
+    }
+    using Text = std::array<char, 256>;
+    Text own{};
+    std::copy_n(culprit.description.begin(), std::min(culprit.description.size(), own.size() - 1),
+                own.begin());
+    std::vector<Text> all(static_cast<std::size_t>(ranks_.size()));
+    ranks_.run(comm::all_gather(std::as_bytes(std::span(own)),
+                                std::as_writable_bytes(std::span(all)), "what is not finite"));
+    const auto found = std::ranges::find_if(all, [](const Text& text) { return text[0] != 0; });
+    if (found == all.end()) return "the sum over leaves";
+    return fmt::format("{} on rank {}", found->data(), found - all.begin());
+  }
+
   // The states are still those before the step: nothing is lost.
   void handle_nonfinite(const StepResult& result, const Samples& samples) {
     const Engine::Culprit culprit = job_.engine->find_nonfinite(samples);
     const std::string what =
         fmt::format("step {} computed a number that is not finite (its loss is {}), first in {}",
-                    progress_.step + 1, result.loss,
-                    culprit.description.empty() ? "the sum over leaves" : culprit.description);
+                    progress_.step + 1, result.loss, described(culprit));
     if (culprit.is_state) {
       if (store_) {
         if (const auto saved = store_->wait()) report(*saved);
@@ -618,7 +666,7 @@ class Training {
            evaluation.loss, progress_.step, RunFolder::checkpoints(job_.config).string());
     }
     const std::string hash = hash_of_weights(*job_.engine);
-    check_equal("hash of its weights", hash);
+    check_equal("weights_hash = " + hash + "\n");
     return {.step = progress_.step,
             .epoch = progress_.step / job_.steps_per_epoch(),
             .loss = evaluation.loss,

@@ -1,6 +1,7 @@
 // Batch norm in training (Ioffe and Szegedy 2015), forward and backward, with the ReLU after it and
 // what is added before that, where the op holds them. Each direction walks twice over the images,
-// a few channels at a time (channel_groups.h): for their sums, then for the result.
+// a few channels at a time (channel_groups.h): for their sums, then for the result. Over all leaves
+// of a step the two walks are ops of their own, between which the leaves meet.
 #include <algorithm>
 #include <cmath>
 
@@ -277,15 +278,15 @@ namespace {
 
 std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
-// What both directions share: two sums for each part and channel, and three numbers for each
+bool has_relu(const Signature& s) { return s.node.attributes.integer("relu") != 0; }
+double epsilon_of(const Signature& s) { return s.node.attributes.real("epsilon"); }
+
+// What all share: two sums for each part and channel, and three numbers for each
 // channel, padding included, in the scratchpad.
 class BatchNormKernel : public Kernel {
  public:
-  BatchNormKernel(const Signature& s, const ChannelGroups& groups)
-      : relu_(s.node.attributes.integer("relu") != 0),
-        epsilon_(s.node.attributes.real("epsilon")),
-        groups_(groups),
-        stored_(groups.stored_channels()) {}
+  BatchNormKernel(const ChannelGroups& groups, double epsilon, bool relu = false)
+      : relu_(relu), epsilon_(epsilon), groups_(groups), stored_(groups.stored_channels()) {}
 
   std::size_t scratchpad_bytes() const final { return floats((2 * groups_.parts() + 3) * stored_); }
 
@@ -302,6 +303,18 @@ class BatchNormKernel : public Kernel {
   float* number(int which, std::int64_t channel) const {
     return numbers_ + which * stored_ + channel;
   }
+  // Adds up the parts of a channel along a binary tree, into the first.
+  float& join_parts(int which, std::int64_t c) const {
+    const std::int64_t parts = groups_.parts();
+    for (std::int64_t step = 1; step < parts; step *= 2) {
+      for (std::int64_t part = 0; part + step < parts; part += 2 * step) {
+        *sum(which, part, c) += *sum(which, part + step, c);
+      }
+    }
+    return *sum(which, 0, c);
+  }
+  // 1 / the deviation.
+  double reciprocal(float variance) const { return 1 / std::sqrt(variance + epsilon_); }
 
   const bool relu_;
   const double epsilon_;
@@ -317,7 +330,7 @@ template <typename T>
 class BatchNorm final : public BatchNormKernel {
  public:
   BatchNorm(const Signature& s, const ChannelGroups& groups)
-      : BatchNormKernel(s, groups),
+      : BatchNormKernel(groups, epsilon_of(s), has_relu(s)),
         channels_(s.inputs[0].type.shape[1]),
         adds_(s.inputs.size() == 4) {}
 
@@ -389,7 +402,7 @@ template <typename T>
 class BatchNormBackward final : public BatchNormKernel {
  public:
   BatchNormBackward(const Signature& s, const ChannelGroups& groups)
-      : BatchNormKernel(s, groups),
+      : BatchNormKernel(groups, epsilon_of(s), has_relu(s)),
         channels_(s.inputs[1].type.shape[1]),
         adds_(s.outputs.size() == 4) {}
 
@@ -413,8 +426,7 @@ class BatchNormBackward final : public BatchNormKernel {
         },
         [&](std::int64_t c) {
           if (c >= channels_) return;
-          const double reciprocal = 1 / std::sqrt(variance[c] + epsilon_);
-          settle(c, gamma[c], reciprocal, dgamma[c], dbeta[c]);
+          settle(c, gamma[c], reciprocal(variance[c]), dgamma[c], dbeta[c]);
         },
         [&](std::int64_t group, std::int64_t part) {
           const std::int64_t channel = groups_.first_channel(group);
@@ -429,17 +441,10 @@ class BatchNormBackward final : public BatchNormKernel {
  private:
   enum Number { kMean, kFactor };
 
-  // Adds up the parts of a channel along a binary tree, and leaves what dx needs in the sums of the
-  // first.
+  // Adds up a channel, and leaves what dx needs in the sums of its first part.
   void settle(std::int64_t c, float gamma, double reciprocal, float& dgamma, float& dbeta) const {
-    const std::int64_t parts = groups_.parts();
-    for (std::int64_t step = 1; step < parts; step *= 2) {
-      for (std::int64_t part = 0; part + step < parts; part += 2 * step) {
-        for (const int which : {0, 1}) *sum(which, part, c) += *sum(which, part + step, c);
-      }
-    }
     const auto count = static_cast<double>(groups_.pixels());
-    float &g = *sum(0, 0, c), &gx = *sum(1, 0, c);
+    float &g = join_parts(0, c), &gx = join_parts(1, c);
     dbeta = g;
     dgamma = static_cast<float>(gx * reciprocal);
     *number(kFactor, c) = static_cast<float>(gamma * reciprocal);
@@ -451,11 +456,141 @@ class BatchNormBackward final : public BatchNormKernel {
   const bool adds_;
 };
 
-// Images in one layout, that of input `first` where it suits; vectors of channels as they are.
-LayoutWish wish(const Signature& s, std::span<const std::optional<Layout>> inputs,
-                std::size_t first) {
-  const TensorType& image = s.inputs[first].type;
-  std::vector<std::optional<Layout>> given = {inputs[first]};
+// Operands: x, mean if any; the sum; scratchpad.
+template <typename T>
+class ChannelSum final : public BatchNormKernel {
+ public:
+  ChannelSum(const Signature& s, const ChannelGroups& groups)
+      : BatchNormKernel(groups, 0),
+        channels_(s.inputs[0].type.shape[1]),
+        is_centered_(s.inputs.size() == 2) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    const T* x = as<T>(operands[0]);
+    float* result = as<float>(operands[is_centered_ ? 2 : 1]);
+    use_scratchpad(operands[is_centered_ ? 3 : 2]);
+    if (is_centered_) std::copy_n(as<float>(operands[1]), channels_, number(0, 0));
+    const auto add_values =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(AddValues), HWY_DYNAMIC_DISPATCH(AddValuesBF16));
+    const auto add_squares =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(AddSquares), HWY_DYNAMIC_DISPATCH(AddSquaresBF16));
+    groups_.in_one_pass([&](std::int64_t group, std::int64_t part) {
+      const std::int64_t channel = groups_.first_channel(group);
+      float* const sums = sum(0, part, channel);
+      groups_.for_each_run(group, part, [&](const Run& run) {
+        if (is_centered_) return add_squares(x, run, number(0, channel), sums);
+        add_values(x, run, sums);
+      });
+    });
+    for (std::int64_t c = 0; c < channels_; ++c) result[c] = join_parts(0, c);
+  }
+
+ private:
+  const std::int64_t channels_;
+  const bool is_centered_;
+};
+
+// Operands: x, gamma, beta, mean, variance, share; y; scratchpad.
+template <typename T>
+class BatchNormOverLeaves final : public BatchNormKernel {
+ public:
+  BatchNormOverLeaves(const Signature& s, const ChannelGroups& groups)
+      : BatchNormKernel(groups, epsilon_of(s)), channels_(s.inputs[0].type.shape[1]) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    const ForwardImages<T> images{as<T>(operands[0]), nullptr, as<T>(operands[6]), false};
+    const float *gamma = as<float>(operands[1]), *variance = as<float>(operands[4]);
+    use_scratchpad(operands[7]);
+    std::copy_n(as<float>(operands[3]), channels_, number(kMean, 0));
+    std::copy_n(as<float>(operands[2]), channels_, number(kBeta, 0));
+    for (std::int64_t c = 0; c < channels_; ++c) {
+      *number(kSlope, c) = static_cast<float>(gamma[c] * reciprocal(variance[c]));
+    }
+    const auto normalize =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(Normalize), HWY_DYNAMIC_DISPATCH(NormalizeBF16));
+    groups_.in_one_pass([&](std::int64_t group, std::int64_t part) {
+      const std::int64_t channel = groups_.first_channel(group);
+      const Affine affine{number(kMean, channel), number(kSlope, channel), number(kBeta, channel)};
+      groups_.for_each_run(group, part, [&](const Run& run) { normalize(images, run, affine); });
+    });
+  }
+
+ private:
+  enum Number { kMean, kSlope, kBeta };
+  const std::int64_t channels_;
+};
+
+// Operands: dy, x, mean, variance; dgamma, dbeta; scratchpad.
+template <typename T>
+class BatchNormOverLeavesSums final : public BatchNormKernel {
+ public:
+  BatchNormOverLeavesSums(const Signature& s, const ChannelGroups& groups)
+      : BatchNormKernel(groups, epsilon_of(s)), channels_(s.inputs[1].type.shape[1]) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    const BackwardImages<T> images{as<T>(operands[0]), as<T>(operands[1]), nullptr, nullptr,
+                                   nullptr};
+    const float* variance = as<float>(operands[3]);
+    float *dgamma = as<float>(operands[4]), *dbeta = as<float>(operands[5]);
+    use_scratchpad(operands[6]);
+    std::copy_n(as<float>(operands[2]), channels_, number(0, 0));
+    const auto add =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(AddGradients), HWY_DYNAMIC_DISPATCH(AddGradientsBF16));
+    groups_.in_one_pass([&](std::int64_t group, std::int64_t part) {
+      const std::int64_t channel = groups_.first_channel(group);
+      const GradientSums sums{number(0, channel), sum(0, part, channel), sum(1, part, channel)};
+      groups_.for_each_run(group, part, [&](const Run& run) { add(images, run, sums); });
+    });
+    for (std::int64_t c = 0; c < channels_; ++c) {
+      dbeta[c] = join_parts(0, c);
+      dgamma[c] = static_cast<float>(join_parts(1, c) * reciprocal(variance[c]));
+    }
+  }
+
+ private:
+  const std::int64_t channels_;
+};
+
+// Operands: dy, x, gamma, mean, variance, and dgamma and dbeta over M; dx; scratchpad.
+template <typename T>
+class BatchNormOverLeavesBackward final : public BatchNormKernel {
+ public:
+  BatchNormOverLeavesBackward(const Signature& s, const ChannelGroups& groups)
+      : BatchNormKernel(groups, epsilon_of(s)), channels_(s.inputs[1].type.shape[1]) {}
+
+  void run(std::span<std::byte* const> operands) override {
+    const BackwardImages<T> images{as<T>(operands[0]), as<T>(operands[1]), nullptr,
+                                   as<T>(operands[7]), nullptr};
+    const float *gamma = as<float>(operands[2]), *variance = as<float>(operands[4]);
+    const float* mean_dgamma = as<float>(operands[5]);
+    use_scratchpad(operands[8]);
+    std::copy_n(as<float>(operands[3]), channels_, number(kMean, 0));
+    std::copy_n(as<float>(operands[6]), channels_, sum(0, 0, 0));
+    for (std::int64_t c = 0; c < channels_; ++c) {
+      *number(kFactor, c) = static_cast<float>(gamma[c] * reciprocal(variance[c]));
+      *number(kMeanGx, c) = static_cast<float>(mean_dgamma[c] * reciprocal(variance[c]));
+    }
+    const auto descend =
+        for_type<T>(HWY_DYNAMIC_DISPATCH(Descend), HWY_DYNAMIC_DISPATCH(DescendBF16));
+    groups_.in_one_pass([&](std::int64_t group, std::int64_t part) {
+      const std::int64_t channel = groups_.first_channel(group);
+      const GradientMap map{number(kMean, channel), number(kFactor, channel), sum(0, 0, channel),
+                            number(kMeanGx, channel)};
+      groups_.for_each_run(group, part, [&](const Run& run) { descend(images, run, map); });
+    });
+  }
+
+ private:
+  enum Number { kMean, kFactor, kMeanGx };
+  const std::int64_t channels_;
+};
+
+// Images in one layout, that of input kFirst where it suits; vectors of channels as they are.
+template <std::size_t kFirst>
+LayoutWish wish_of(const Signature& s, std::span<const std::optional<Layout>> inputs,
+                   KernelPolicy&) {
+  const TensorType& image = s.inputs[kFirst].type;
+  std::vector<std::optional<Layout>> given = {inputs[kFirst]};
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (s.inputs[i].type == image) given.push_back(inputs[i]);
   }
@@ -467,37 +602,54 @@ LayoutWish wish(const Signature& s, std::span<const std::optional<Layout>> input
   return wish;
 }
 
-// KernelOf<T>: of images of type T, which input `first` is one of.
-template <template <typename> typename KernelOf>
-std::unique_ptr<Kernel> make(const Signature& s, std::size_t first) {
-  const std::optional<ChannelGroups> groups = ChannelGroups::of(s.inputs[first]);
-  CONCORD_CHECK(groups, "layer {} in layout {}", s.node.name, to_string(s.inputs[first].layout));
-  return with_float_type(s.inputs[first].type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
+// KernelOf<T>: of images of type T, which input kFirst is one of.
+template <template <typename> typename KernelOf, std::size_t kFirst>
+std::unique_ptr<Kernel> make_of(const Signature& s, KernelPolicy&) {
+  const Operand& image = s.inputs[kFirst];
+  const std::optional<ChannelGroups> groups = ChannelGroups::of(image);
+  CONCORD_CHECK(groups, "layer {} in layout {}", s.node.name, to_string(image.layout));
+  return with_float_type(image.type.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
     return std::make_unique<KernelOf<decltype(zero)>>(s, *groups);
   });
 }
 
+bool over_an_image(const Signature& s, std::size_t o, std::size_t i) {
+  return o == 0 && element_wise_in_place(s, o, i);
+}
+
 const RegisterKernelRule batch_norm{{
     .op = "batch_norm",
-    .layouts = [](const Signature& s, std::span<const std::optional<Layout>> inputs,
-                  KernelPolicy&) { return wish(s, inputs, 0); },
-    .make = [](const Signature& s, KernelPolicy&) { return make<BatchNorm>(s, 0); },
-    .in_place = [](const Signature& s, std::size_t o,
-                   std::size_t i) { return o == 0 && element_wise_in_place(s, o, i); },
+    .layouts = wish_of<0>,
+    .make = make_of<BatchNorm, 0>,
+    .in_place = over_an_image,
 }};
 
 // dx may lie over any of the images, which the second pass reads where it writes; the addend's
 // gradient, which the first pass writes, not over x.
 const RegisterKernelRule batch_norm_backward{{
     .op = "batch_norm_backward",
-    .layouts = [](const Signature& s, std::span<const std::optional<Layout>> inputs,
-                  KernelPolicy&) { return wish(s, inputs, 1); },
-    .make = [](const Signature& s, KernelPolicy&) { return make<BatchNormBackward>(s, 1); },
+    .layouts = wish_of<1>,
+    .make = make_of<BatchNormBackward, 1>,
     .in_place =
         [](const Signature& s, std::size_t o, std::size_t i) {
           return (o == 0 || (o == 3 && i != 1)) && element_wise_in_place(s, o, i);
         },
 }};
+
+const RegisterKernelRule channel_sum{
+    {.op = "channel_sum", .layouts = wish_of<0>, .make = make_of<ChannelSum, 0>}};
+const RegisterKernelRule batch_norm_over_leaves{{.op = "batch_norm_over_leaves",
+                                                 .layouts = wish_of<0>,
+                                                 .make = make_of<BatchNormOverLeaves, 0>,
+                                                 .in_place = over_an_image}};
+const RegisterKernelRule batch_norm_over_leaves_sums{{.op = "batch_norm_over_leaves_sums",
+                                                      .layouts = wish_of<1>,
+                                                      .make = make_of<BatchNormOverLeavesSums, 1>}};
+const RegisterKernelRule batch_norm_over_leaves_backward{
+    {.op = "batch_norm_over_leaves_backward",
+     .layouts = wish_of<1>,
+     .make = make_of<BatchNormOverLeavesBackward, 1>,
+     .in_place = over_an_image}};
 
 }  // namespace
 }  // namespace concord::cpu

@@ -67,6 +67,14 @@ class ChannelGroups {
     }
   }
 
+  // Calls f(group, part) for all of them, on several threads.
+  template <typename F>
+  void in_one_pass(F f) const {
+    parallel_for(groups_ * parts_, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) f(i / parts_, i % parts_);
+    });
+  }
+
  private:
   std::int64_t begin_of(std::int64_t part) const { return pixels() * part / parts_; }
 

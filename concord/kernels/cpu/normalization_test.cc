@@ -30,6 +30,24 @@ TEST(CpuKernel, BatchNorm) {
   }
 }
 
+TEST(CpuKernel, BatchNormOverLeavesMatchesReference) {
+  std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
+  shapes.push_back({3, 17, 30, 41});
+  for (const Shape& shape : shapes) {
+    const TensorType image{DType::kF32, shape}, channels{DType::kF32, {shape[1]}};
+    const double share = static_cast<double>(shape[1]) / static_cast<double>(shape.elements());
+    EXPECT_EQ("", check_free_and_row_major(
+                      {.inputs = {image, channels, channels, {DType::kF32, {}}},
+                       .build =
+                           [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                             ops::batch_norm_over_leaves(b, x[0], x[1], x[2], x[3], 1e-5);
+                           },
+                       .fixed = {{"x3", {{}, {share}}}},
+                       .tolerance = shape[1] == 17 ? 1e-4 : 2e-5,
+                       .any_threads = true}));
+  }
+}
+
 // The squares of such numbers hold nothing of their variance in f32.
 TEST(CpuKernel, BatchNormOfChannelsFarFromZero) {
   const Shape shape{2, 16, 40, 40};

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "concord/base/error.h"
 #include "concord/kernels/ref/reference.h"
 
@@ -114,6 +116,42 @@ Kernel find_kernel(std::string_view op) {
 
 namespace {
 
+bool has_totals(const Graph& graph) {
+  return std::ranges::count(graph.nodes, "leaf_total", &Node::op) > 0;
+}
+
+// The nodes of a phase on all ranks, which meet at all_reduce nodes.
+void run_together(const Graph& graph, std::vector<Evaluation>& ranks, Phase phase) {
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    if (!ranks[0].is_in(phase, n) || node.op == "leaf_sum") continue;
+    if (node.op == "all_reduce") {
+      std::vector<std::vector<Array>> summands;
+      for (Evaluation& rank : ranks) summands.push_back({rank.value(node.inputs[0])});
+      const Array sum = tree_sum(summands, 0, summands.size())[0];
+      for (Evaluation& rank : ranks) rank.value(node.outputs[0]) = sum;
+    } else {
+      for (Evaluation& rank : ranks) rank.run(node);
+    }
+  }
+}
+
+// Up to the update, where the ranks meet before: each has one leaf, in one microbatch.
+void evaluate_side_by_side(const Graph& graph, std::vector<Evaluation>& ranks,
+                           const Bindings& bindings,
+                           const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks) {
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    if (leaves_of_ranks[r].size() != 1 || leaves_of_ranks[r][0].size() != 1) {
+      fail("totals over leaves need one leaf on each rank, in one microbatch");
+    }
+    ranks[r].bind(bindings, /*batch_inputs=*/false);
+    ranks[r].run(Phase::kPrologue);
+    ranks[r].bind(leaves_of_ranks[r][0][0], /*batch_inputs=*/true);
+  }
+  run_together(graph, ranks, Phase::kMicrobatch);
+  for (Evaluation& rank : ranks) rank.set_sums(rank.summands());
+}
+
 // Up to the update, with the sums over these leaves.
 void evaluate_leaves(Evaluation& evaluation, const Bindings& bindings,
                      const std::vector<std::vector<Bindings>>& leaves) {
@@ -151,31 +189,21 @@ StepResult result_of(const Graph& graph, Evaluation& evaluation) {
 
 StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
                          const std::vector<std::vector<Bindings>>& leaves) {
-  Evaluation evaluation(graph);
-  evaluate_leaves(evaluation, bindings, leaves);
-  evaluation.run(Phase::kUpdate);
-  return result_of(graph, evaluation);
+  return evaluate_ranks(graph, bindings, {leaves})[0];
 }
 
 std::vector<StepResult> evaluate_ranks(
     const Graph& graph, const Bindings& bindings,
     const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks) {
   std::vector<Evaluation> ranks(leaves_of_ranks.size(), Evaluation(graph));
-  for (std::size_t r = 0; r < ranks.size(); ++r) {
-    evaluate_leaves(ranks[r], bindings, leaves_of_ranks[r]);
-  }
-  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
-    const Node& node = graph.nodes[n];
-    if (!ranks[0].is_in(Phase::kUpdate, n) || node.op == "leaf_sum") continue;
-    if (node.op == "all_reduce") {
-      std::vector<std::vector<Array>> summands;
-      for (Evaluation& rank : ranks) summands.push_back({rank.value(node.inputs[0])});
-      const Array sum = tree_sum(summands, 0, summands.size())[0];
-      for (Evaluation& rank : ranks) rank.value(node.outputs[0]) = sum;
-    } else {
-      for (Evaluation& rank : ranks) rank.run(node);
+  if (has_totals(graph)) {
+    evaluate_side_by_side(graph, ranks, bindings, leaves_of_ranks);
+  } else {
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
+      evaluate_leaves(ranks[r], bindings, leaves_of_ranks[r]);
     }
   }
+  run_together(graph, ranks, Phase::kUpdate);
   std::vector<StepResult> results;
   for (Evaluation& rank : ranks) results.push_back(result_of(graph, rank));
   return results;

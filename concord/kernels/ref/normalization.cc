@@ -68,6 +68,41 @@ const RegisterKernel batch_norm_backward{
       });
     }};
 
+const RegisterKernel channel_sum{
+    "channel_sum", [](const Call& c) {
+      for_each_channel_element(c.in(0).shape, [&](auto i, auto k) {
+        const double x = c.in(0)[i], distance = c.inputs.size() == 2 ? x - c.in(1)[k] : 0;
+        c.out(0)[k] += c.inputs.size() == 2 ? distance * distance : x;
+      });
+    }};
+
+const RegisterKernel batch_norm_over_leaves{
+    "batch_norm_over_leaves", [](const Call& c) {
+      for_each_channel_element(c.in(0).shape, [&](auto i, auto k) {
+        const double scale = 1 / std::sqrt(c.in(4)[k] + c.node.attributes.real("epsilon"));
+        c.out(0)[i] = c.in(1)[k] * (c.in(0)[i] - c.in(3)[k]) * scale + c.in(2)[k];
+      });
+    }};
+
+const RegisterKernel batch_norm_over_leaves_sums{
+    "batch_norm_over_leaves_sums", [](const Call& c) {
+      for_each_channel_element(c.in(1).shape, [&](auto i, auto k) {
+        const double scale = 1 / std::sqrt(c.in(3)[k] + c.node.attributes.real("epsilon"));
+        c.out(0)[k] += c.in(0)[i] * (c.in(1)[i] - c.in(2)[k]) * scale;
+        c.out(1)[k] += c.in(0)[i];
+      });
+    }};
+
+// As in batch_norm_backward, where dgamma / m and dbeta / m are those of all leaves.
+const RegisterKernel batch_norm_over_leaves_backward{
+    "batch_norm_over_leaves_backward", [](const Call& c) {
+      for_each_channel_element(c.in(1).shape, [&](auto i, auto k) {
+        const double scale = 1 / std::sqrt(c.in(4)[k] + c.node.attributes.real("epsilon"));
+        const double normal = (c.in(1)[i] - c.in(3)[k]) * scale;
+        c.out(0)[i] = c.in(2)[k] * scale * (c.in(0)[i] - c.in(6)[k] - normal * c.in(5)[k]);
+      });
+    }};
+
 // What is normalized together: sets of `size` elements that follow each other. A parameter serves
 // `run` elements, then the next one follows.
 struct Sets {

@@ -59,7 +59,8 @@ struct StepResult {
 
 // Evaluates one step. `leaves[i][j]` binds the batch inputs of microbatch j of leaf i; the number
 // of leaves need not be a power of two (missing ones add nothing). `bindings` binds states and step
-// inputs. Throws Error when a binding is missing or has another shape.
+// inputs. Throws Error when a binding is missing or has another shape, or where a leaf_total needs
+// one leaf alone.
 StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
                          const std::vector<std::vector<Bindings>>& leaves);
 

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "concord/kernels/ref/gradient_check.h"
+#include "concord/ops/arithmetic.h"
 #include "concord/ops/convolution.h"
 #include "concord/ops/normalization.h"
 #include "concord/ops/pooling.h"
 #include "concord/ops/reorder.h"
+#include "concord/ops/step.h"
 
 namespace concord::ref {
 namespace {
@@ -69,6 +71,27 @@ TEST(Gradient, BatchNormOfImagesAndVectors) {
                                    return ops::batch_norm(b, x[0], x[1], x[2], 1e-3, relu, x[3]).y;
                                  }}));
     }
+  }
+}
+
+// Of a single leaf it is batch norm.
+TEST(Gradient, BatchNormOverLeaves) {
+  for (const Shape& shape : {Shape{3, 2, 2, 2}, Shape{4, 3}}) {
+    const Shape channels{shape[1]};
+    const auto share = [&](GraphBuilder& b) {
+      return ops::constant(b, {DType::kF32, {}},
+                           static_cast<double>(shape[1]) / static_cast<double>(shape.elements()));
+    };
+    const auto difference = [&](GraphBuilder& b, const Inputs& x) {
+      return ops::sub(b, ops::batch_norm_over_leaves(b, x[0], x[1], x[2], share(b), 1e-3).y,
+                      ops::batch_norm(b, x[0], x[1], x[2], 1e-3).y);
+    };
+    EXPECT_EQ("", check_gradients(
+                      {.shapes = {shape, channels, channels},
+                       .build = [&](GraphBuilder& b, const Inputs& x) {
+                         return ops::batch_norm_over_leaves(b, x[0], x[1], x[2], share(b), 1e-3).y;
+                       }}));
+    EXPECT_EQ("", check_gradients({.shapes = {shape, channels, channels}, .build = difference}));
   }
 }
 

@@ -6,11 +6,11 @@
 #include <cstring>
 
 #include "concord/base/error.h"
-#include "concord/data/test_data.h"
+#include "concord/base/parser_target.h"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 
-namespace concord::data {
+namespace concord {
 
 inline int fuzz_one(const ParserTarget& target, const std::uint8_t* data, std::size_t size) {
   try {
@@ -30,15 +30,15 @@ inline std::size_t mutate_one(const ParserTarget& target, std::uint8_t* data, st
   return LLVMFuzzerMutate(data, size, max_size);
 }
 
-}  // namespace concord::data
+}  // namespace concord
 
-// `make_target` is a function that returns a ParserTarget.
+// `make_target` is a function that returns a ParserTarget, with its namespace.
 #define CONCORD_FUZZ(make_target)                                                       \
-  static const concord::data::ParserTarget fuzz_target = concord::data::make_target();  \
+  static const concord::ParserTarget fuzz_target = make_target();                       \
   extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {   \
-    return concord::data::fuzz_one(fuzz_target, data, size);                            \
+    return concord::fuzz_one(fuzz_target, data, size);                                  \
   }                                                                                     \
   extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,  \
                                                  std::size_t max_size, unsigned seed) { \
-    return concord::data::mutate_one(fuzz_target, data, size, max_size, seed);          \
+    return concord::mutate_one(fuzz_target, data, size, max_size, seed);                \
   }

@@ -1,0 +1,94 @@
+// Whole trainings over a network that is not well (tests/faults.cc).
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "concord/base/clock.h"
+#include "concord/cli/command_test.h"
+
+namespace concord::cli {
+namespace {
+
+using testing::ContainsRegex;
+using testing::HasSubstr;
+
+class Faults : public CommandTest {
+ protected:
+  Faults() : CommandTest(few_steps("leaves = 4\nepochs = 3")) {}
+  ~Faults() override {
+    unsetenv("LD_PRELOAD");
+    unsetenv("CONCORD_FAULTS");
+  }
+  void SetUp() override {
+    if (std::string(CONCORD_FAULTS).empty()) {
+      GTEST_SKIP() << "a sanitizer lets nothing stand before the system's calls but itself";
+    }
+  }
+
+  static void begin(const char* fault) {
+    setenv("LD_PRELOAD", CONCORD_FAULTS, 1);
+    setenv("CONCORD_FAULTS", fault, 1);
+  }
+
+  std::string hash_alone() const {
+    const Outcome alone = run("train small.toml --json --quiet --set output.dir=alone");
+    return alone.last_line()["weights_hash"];
+  }
+  void expect_same_bits(const Outcome& outcome, const std::string& hash) const {
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.last_line()["weights_hash"], hash);
+    std::filesystem::remove_all(folder_ / "run");
+  }
+};
+
+TEST_F(Faults, DelaysAndShortWritesChangeNothing) {
+  const std::string hash = hash_alone();
+  for (const char* fault : {"delay", "short"}) {
+    begin(fault);
+    for (const char* how : {"transport=shm", "algorithm=chain --set parallel.transport=shm",
+                            "transport=gloo", "algorithm=chain --set parallel.transport=gloo"}) {
+      SCOPED_TRACE(fmt::format("{}, {}", fault, how));
+      expect_same_bits(run(fmt::format("train small.toml --ranks 3 --json --set parallel.{}", how)),
+                       hash);
+    }
+  }
+}
+
+// What starts the processes does not come through short reads, and MPI itself ends the job where a
+// connection is reset.
+TEST_F(Faults, DelaysChangeNothingByMpi) {
+  if (std::system("mpirun --version >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "Open MPI's mpirun is not installed";
+  }
+  const std::string hash = hash_alone();
+  begin("delay");
+  expect_same_bits(run_script("mpirun --allow-run-as-root --oversubscribe --mca btl tcp,self -np 3 "
+                              "\"$concord\" train small.toml --json --set parallel.transport=mpi"),
+                   hash);
+}
+
+// Both of its ends live on, and a third rank sees nothing of it.
+TEST_F(Faults, AConnectionThatIsResetEndsAllInOneLine) {
+  begin("reset");
+  const double start = now_seconds();
+  const Outcome outcome =
+      run("train small.toml --ranks 3 --set train.epochs=100000 --set parallel.transport=gloo");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_LT(now_seconds() - start, 20);
+  const std::string end =
+      "connection of rank [0-2] \\(process [0-9]+ on .*\\) with rank [0-2] "
+      "\\(process [0-9]+ on .*\\) has broken in the [a-z-]+.* of step [0-9]+";
+  EXPECT_THAT(outcome.err, ContainsRegex(end));
+  const std::size_t first = outcome.err.find("has broken");
+  EXPECT_EQ(outcome.err.find("has broken", first + 1), std::string::npos) << outcome.err;
+  for (const int rank : {1, 2}) {
+    EXPECT_THAT(read_file(folder_ / fmt::format("run/logs/rank{}.log", rank)),
+                HasSubstr("the last operations of rank"));
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("concord")) << entry.path();
+  }
+}
+
+}  // namespace
+}  // namespace concord::cli

@@ -1,0 +1,133 @@
+// A network that is not well, for tests: preloaded (LD_PRELOAD) into a process, it stands between
+// that and the system's calls. CONCORD_FAULTS says what is wrong:
+//   short     every read and write on TCP moves a few bytes at most
+//   delay     each of them, and each wait or wake in shared memory, is late now and then
+//   reset     the first rank but rank 0 breaks a connection that carries gradients (Gloo's, who
+//             writes by writev) after a while: the other end sees a reset
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+namespace {
+
+constexpr unsigned kResetAfter = 400;  // writes
+
+bool is_asked_for(std::string_view what) {
+  const char* const asked = std::getenv("CONCORD_FAULTS");
+  return asked != nullptr && what == asked;
+}
+
+// Of no good quality, and the same in every run of a thread.
+std::uint32_t random_number() {
+  static thread_local std::uint32_t state = 12345;
+  state = state * 1664525 + 1013904223;
+  return state >> 8;
+}
+
+template <typename Function>
+Function* next(const char* name) {
+  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+}
+
+bool is_tcp(int descriptor) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  const int before = errno;
+  const bool known = getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
+  errno = before;
+  return known && (domain == AF_INET || domain == AF_INET6);
+}
+
+void be_late() {
+  static const bool is_late = is_asked_for("delay");
+  if (is_late && random_number() % 8 == 0) usleep(random_number() % 3000);
+}
+
+std::size_t shortened(int descriptor, std::size_t bytes) {
+  static const bool is_short = is_asked_for("short");
+  if (!is_tcp(descriptor)) return bytes;
+  be_late();
+  return is_short && bytes > 1 ? 1 + random_number() % (bytes < 600 ? bytes : 600) : bytes;
+}
+
+// The first piece of several that is not empty, and as much of it as passes.
+iovec shortened(int descriptor, const iovec* pieces, int count) {
+  int i = 0;
+  while (i + 1 < count && pieces[i].iov_len == 0) ++i;
+  return {pieces[i].iov_base, shortened(descriptor, pieces[i].iov_len)};
+}
+
+bool breaks(int descriptor) {
+  static const bool is_breaking = [] {
+    const char* const rank = std::getenv("CONCORD_RANK");
+    return is_asked_for("reset") && rank != nullptr && std::string_view(rank) == "1";
+  }();
+  static std::atomic<unsigned> writes = 0;
+  if (!is_breaking || !is_tcp(descriptor) || ++writes != kResetAfter) return false;
+  sockaddr nowhere{};
+  nowhere.sa_family = AF_UNSPEC;  // which ends a connection by a reset
+  connect(descriptor, &nowhere, sizeof nowhere);
+  errno = ECONNRESET;
+  return true;
+}
+
+}  // namespace
+
+extern "C" {
+
+ssize_t read(int descriptor, void* bytes, std::size_t count) {
+  static auto* const real = next<decltype(read)>("read");
+  return real(descriptor, bytes, shortened(descriptor, count));
+}
+ssize_t write(int descriptor, const void* bytes, std::size_t count) {
+  static auto* const real = next<decltype(write)>("write");
+  return real(descriptor, bytes, shortened(descriptor, count));
+}
+ssize_t recv(int descriptor, void* bytes, std::size_t count, int flags) {
+  static auto* const real = next<decltype(recv)>("recv");
+  return real(descriptor, bytes, shortened(descriptor, count), flags);
+}
+ssize_t send(int descriptor, const void* bytes, std::size_t count, int flags) {
+  static auto* const real = next<decltype(send)>("send");
+  return real(descriptor, bytes, shortened(descriptor, count), flags);
+}
+ssize_t readv(int descriptor, const iovec* pieces, int count) {
+  static auto* const real = next<decltype(readv)>("readv");
+  if (!is_tcp(descriptor) || !is_asked_for("short"))
+    return be_late(), real(descriptor, pieces, count);
+  const iovec piece = shortened(descriptor, pieces, count);
+  return real(descriptor, &piece, 1);
+}
+ssize_t writev(int descriptor, const iovec* pieces, int count) {
+  static auto* const real = next<decltype(writev)>("writev");
+  if (breaks(descriptor)) return -1;
+  if (!is_tcp(descriptor) || !is_asked_for("short"))
+    return be_late(), real(descriptor, pieces, count);
+  const iovec piece = shortened(descriptor, pieces, count);
+  return real(descriptor, &piece, 1);
+}
+
+long syscall(long number, ...) {
+  static auto* const real = next<decltype(syscall)>("syscall");
+  va_list list;
+  va_start(list, number);
+  long arguments[6];
+  for (long& argument : arguments) argument = va_arg(list, long);
+  va_end(list);
+  if (number == SYS_futex) be_late();
+  return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+              arguments[5]);
+}
+
+}  // extern "C"
