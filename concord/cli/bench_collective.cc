@@ -97,12 +97,6 @@ void check_combination(const CollectiveArguments& arguments, const comm::JoinOpt
     fail("--op {} is done in one way: --algorithm and --any-order are for all_reduce",
          arguments.op);
   }
-  if (arguments.op == "send" && comm::reads_in_place(how)) {
-    fail(
-        "--op send is for --transport gloo or mpi: ranks that read each other's memory in place "
-        "send "
-        "no messages yet");
-  }
   if (arguments.private_memory && !comm::reads_in_place(how)) {
     fail(
         "--private-memory is for ranks that read each other's memory in place: --transport shm "

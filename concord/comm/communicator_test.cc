@@ -18,6 +18,7 @@
 namespace concord::comm {
 namespace {
 
+using testing::AllOf;
 using testing::AnyOf;
 using testing::Each;
 using testing::HasSubstr;
@@ -294,6 +295,17 @@ TEST_P(Ranks, SumsOfDifferentSizesAreNamed) {
     ranks.run(tree_sum({&part, 1}, 0, ranks.is_first() ? 64 : 128, memory, "bias"));
   });
   EXPECT_THAT(outcomes, Each(HasSubstr("bytes to the sum of bias of step 0, and rank")));
+}
+
+TEST_P(Ranks, MessagesOfDifferentSizesAreNamed) {
+  const auto outcomes = run_ranks(3, [](Communicator& ranks) {
+    std::vector<std::byte> memory(128);
+    if (ranks.rank() == 0) ranks.run(send(memory, 2, "activations"));
+    if (ranks.rank() == 2) ranks.run(receive(std::span(memory).first(64), 0, "activations"));
+    ranks.barrier();
+  });
+  EXPECT_THAT(outcomes, Each(AllOf(HasSubstr("send of activations of step 0"), HasSubstr("64"),
+                                   HasSubstr("128"))));
 }
 
 TEST_P(Ranks, AbortEndsTheOthersWithItsReason) {

@@ -8,6 +8,8 @@
 // nobody can be two tickets ahead of a rank that still reads. The same holds for its *stage*,
 // memory for a copy of what others are to read.
 //
+// Beside that one rank can write *letters* to another, which no third one takes notice of.
+//
 // Used by one thread at a time, but for abort().
 #pragma once
 
@@ -44,6 +46,12 @@ struct Message {
   std::array<PlacedPart, kMostParts> parts;
 };
 
+// A message to another rank, or a piece of it: where it lies, or kNowhere for in the envelope.
+struct Letter {
+  Call call;
+  Place place;
+};
+
 class Meeting {
  public:
   static constexpr int kMostRanks = 256;
@@ -68,6 +76,18 @@ class Meeting {
   const Message& message_of(int r) const { return rank(r).messages[ticket_ % 2]; }
   const std::byte* stage_of(int r) { return stage(r, ticket_); }
 
+  // Letters to rank `to`, one after another, arrive in order; two can be unread. One is sent in
+  // three steps: wait until at most one is unread, fill the envelope, post.
+  static constexpr std::size_t kEnvelope = 32 << 10;  // bytes
+  void wait_until_read(int to, std::uint32_t unread, bool patient);
+  std::byte* next_envelope(int to);
+  void post(int to, const Letter& letter);
+  // The next letter from rank `from` and its envelope; until put_away(). Throws RankError as
+  // enter().
+  const Letter& next_letter(int from, const Call& expected, bool patient);
+  const std::byte* envelope_from(int from);
+  void put_away(int from);
+
   void abort(std::string_view reason);
   // Throws RankError where a rank has aborted.
   void check_aborted() const;
@@ -81,20 +101,34 @@ class Meeting {
     net::Neighbour self;
     std::array<Message, 2> messages;
     alignas(64) std::array<std::array<std::byte, kStage>, 2> stages;
+    std::array<std::array<std::byte, kEnvelope>, 2> envelopes;
+  };
+  struct alignas(64) Mailbox {  // from one rank to another
+    Counter posted, read;
+    Counter sleepers;  // who waits for one of the two
+    std::array<Letter, 2> letters;
   };
   struct Control {
     Counter abort_begun, aborted;
     std::uint32_t aborted_ticket;  // the first operation that comes to nothing
     std::array<char, 1024> abort_reason;
-    std::array<Rank, kMostRanks> ranks;  // of which the first `size` are there
+    std::array<Rank, kMostRanks> ranks;  // of which the first `size` are there; then the mailboxes
   };
 
   Control& control() const { return *reinterpret_cast<Control*>(memory_.data()); }
   Rank& rank(int r) const { return control().ranks[static_cast<std::size_t>(r)]; }
   std::byte* stage(int r, std::uint32_t ticket) { return rank(r).stages[ticket % 2].data(); }
-  void advance(Counter Rank::*counter);
+  Mailbox& mailbox(int from, int to) const;
   void wait_for_all(Counter Rank::*counter, bool patient);
   void look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline);
+  void wait_for_mail(const Counter& counter, std::uint32_t value, Mailbox& box, int other,
+                     const Call& call, bool patient);
+  // check() looks for a reason to give up, trouble() for another once this has slept.
+  template <typename Check, typename Trouble>
+  void wait_until(const Counter& counter, std::uint32_t value, Counter& sleepers, bool patient,
+                  Check check, Trouble trouble);
+  [[noreturn]] void give_up_ended(int other, const std::string& what);
+  [[noreturn]] void give_up_late(int other, std::string_view verb, const std::string& what);
   void check_same_operation();
   void check_entered() const;
   [[noreturn]] void give_up(const std::string& reason);

@@ -123,6 +123,15 @@ inline void check_collectives(Communicator& ranks, std::size_t count, bool share
   if (ranks.rank() == size - 1) expect_equal(out, in_a_row(), "a gather");
   ranks.run(broadcast(std::as_writable_bytes(one_in), size / 2));
   expect_equal(one_in, test_numbers(size / 2, count), "a broadcast");
+  fill(count);
+  const int neighbour = ranks.rank() ^ 1;
+  for (const bool even_sends : {true, false}) {
+    if (neighbour >= size) break;
+    const bool sends = (ranks.rank() % 2 == 0) == even_sends;
+    ranks.run(sends ? send(std::as_bytes(one_in), neighbour)
+                    : receive(std::as_writable_bytes(one_out), neighbour));
+    if (!sends) expect_equal(one_out, test_numbers(neighbour, count), "a message");
+  }
   const auto rank = static_cast<std::uint32_t>(ranks.rank());
   if (ranks.any_of(1u << rank) != (1u << size) - 1) fail("an agreement has other bits");
 }

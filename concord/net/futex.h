@@ -21,7 +21,7 @@ inline void wake_all(SharedCounter& counter) {
 }
 
 // Returns when the counter may have changed from `value`, at the latest after `seconds`.
-inline void sleep_on(SharedCounter& counter, std::uint32_t value, double seconds) {
+inline void sleep_on(const SharedCounter& counter, std::uint32_t value, double seconds) {
   const double whole = std::floor(seconds);
   const timespec limit{static_cast<time_t>(whole), static_cast<long>((seconds - whole) * 1e9)};
   syscall(SYS_futex, &counter, FUTEX_WAIT, value, &limit, nullptr, 0);
