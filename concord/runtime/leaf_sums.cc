@@ -93,6 +93,9 @@ void LeafSums::start_sum(const Bucket& bucket) {
 }
 
 const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
+  if (!has_begun()) {
+    for (const Bucket& bucket : buckets) start_sum(bucket);
+  }
   CONCORD_CHECK(sums_.size() == buckets.size(), "{} of {} buckets", sums_.size(), buckets.size());
   settle();
   return sum_;
