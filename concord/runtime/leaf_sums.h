@@ -45,8 +45,10 @@ class LeafSums {
   // The most buffers that leaves [begin, end) use at once; `parts`: a leaf comes in several.
   static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts);
 
+  // Collective: shares the buffers, which other ranks read.
+  void share();
   // Starts a step, in which this rank's leaves are those from `first_leaf` on. Collective when it
-  // is called first. Nobody may be reading the sum of the step before.
+  // is called first, unless share() was. Nobody may be reading the sum of the step before.
   void clear(std::int64_t first_leaf);
   // Where the next microbatch writes its contribution.
   std::byte* next();
@@ -76,7 +78,6 @@ class LeafSums {
     comm::Ticket ticket;
   };
 
-  void share_buffers();
   void join_last_two();
   void start_sum(const Bucket& bucket);
   std::byte* take_buffer();
