@@ -145,7 +145,7 @@ void Executor::stand_by(const Program& program) {
   std::size_t done = 0;
   for (std::size_t b = 0; b < program.buckets.size(); ++b) {
     for (; done < program.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
-    sums_->add_nothing(program.buckets[b]);
+    sums_->begin(program.buckets[b]);
   }
   for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
 }

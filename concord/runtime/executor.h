@@ -67,7 +67,11 @@ class Executor {
     return reinterpret_cast<T*>(resolve(bases(program), binding.address));
   }
 
-  // `first_leaf`: of this rank. Collective when it is called first.
+  // Collective: makes the memory for sums over ranks, so that no step has to.
+  void share_sums() {
+    if (sums_) sums_->share();
+  }
+  // `first_leaf`: of this rank. Collective when it is called first, unless share_sums() was.
   void begin_step(std::int64_t first_leaf = 0);
   void microbatch(Program& program, const MicrobatchPlace& place);
   void reduce(const Program& program);  // collective

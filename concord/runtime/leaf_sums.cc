@@ -17,8 +17,8 @@ std::size_t LeafSums::buffers_for(std::int64_t begin, std::int64_t end, bool par
   return most + (parts && most > 0 ? 1 : 0);
 }
 
-// What other ranks read is shared once.
-void LeafSums::share_buffers() {
+void LeafSums::share() {
+  if (ranks_.size() == 1 || !all_.empty()) return;
   std::byte* const memory = ranks_.share(buffers_ * bytes_);
   for (std::size_t i = 0; i < buffers_; ++i) all_.push_back(memory + i * bytes_);
   free_.reserve(buffers_);
@@ -26,7 +26,7 @@ void LeafSums::share_buffers() {
 }
 
 void LeafSums::clear(std::int64_t first_leaf) {
-  if (ranks_.size() > 1 && all_.empty()) share_buffers();
+  share();
   free_.assign(all_.rbegin(), all_.rend());
   stack_.clear();
   sums_.clear();
@@ -93,6 +93,9 @@ void LeafSums::start_sum(const Bucket& bucket) {
 }
 
 const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
+  if (!has_begun()) {
+    for (const Bucket& bucket : buckets) start_sum(bucket);
+  }
   CONCORD_CHECK(sums_.size() == buckets.size(), "{} of {} buckets", sums_.size(), buckets.size());
   settle();
   return sum_;

@@ -45,8 +45,10 @@ class LeafSums {
   // The most buffers that leaves [begin, end) use at once; `parts`: a leaf comes in several.
   static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts);
 
+  // Collective: shares the buffers, which other ranks read.
+  void share();
   // Starts a step, in which this rank's leaves are those from `first_leaf` on. Collective when it
-  // is called first. Nobody may be reading the sum of the step before.
+  // is called first, unless share() was. Nobody may be reading the sum of the step before.
   void clear(std::int64_t first_leaf);
   // Where the next microbatch writes its contribution.
   std::byte* next();
@@ -54,16 +56,16 @@ class LeafSums {
   void begin_microbatch(const MicrobatchPlace& place);
   void add(const Bucket& bucket);
   void end_microbatch();
-  // Whether a bucket was begun that is summed over ranks; else this rank has no leaf in the step,
-  // and each bucket, in order, gets nothing from it.
+  // Whether sums over ranks were begun. Where the step has ended before this rank's leaves, they
+  // are not: begin() begins them, with nothing of this rank, and so does finish().
   bool has_begun() const { return !sums_.empty(); }
-  void add_nothing(const Bucket& bucket) { start_sum(bucket); }
+  void begin(const Bucket& bucket) { start_sum(bucket); }
   // Of the sums that were begun, those of which it is not known yet: waits for them. A communicator
   // remembers its last operations alone, so that who has others done in the middle of a step calls
   // this after each.
   void settle();
   // Collective. All leaves are in: returns the sum over those of all ranks (comm::tree_sum says
-  // until when it can be read). `buckets`: all there are, the same on every rank, all begun.
+  // until when it can be read). `buckets`: all there are, the same on every rank.
   const std::byte* finish(std::span<const Bucket> buckets);
 
  private:
@@ -76,7 +78,6 @@ class LeafSums {
     comm::Ticket ticket;
   };
 
-  void share_buffers();
   void join_last_two();
   void start_sum(const Bucket& bucket);
   std::byte* take_buffer();

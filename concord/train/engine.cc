@@ -218,6 +218,8 @@ void Engine::check_totals(const Graph& graph) const {
 void Engine::join_ranks() {
   if (options_.ranks->size() == 1) return;
   states_->share(*options_.ranks);
+  training_executor_->share_sums();
+  other_executor_->share_sums();
   initialize_states(training_program().graph);
   options_.ranks->barrier();  // what is in common is written
 }
