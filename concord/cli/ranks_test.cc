@@ -188,7 +188,8 @@ TEST_F(Ranks, ACollectiveSaysWhatRan) {
              {"--ranks 2 --transport gloo", "gloo", "halving_doubling"},
              {"--ranks 2 --transport gloo --any-order --algorithm ring", "gloo", "ring"},
              {"--ranks 3 --transport gloo --op broadcast", "gloo", "binomial_tree"},
-             {"--ranks 3 --transport gloo --op send", "gloo", "direct"}};
+             {"--ranks 3 --transport gloo --op send", "gloo", "direct"},
+             {"--ranks 2 --op send", "shm", "direct"}};
   for (const auto& [words, transport, algorithm] : ran) {
     const Outcome outcome =
         run(fmt::format("bench collective --bytes 1KiB --repetitions 5 --json {}", words));
@@ -208,7 +209,6 @@ TEST_F(Ranks, ACollectiveThatCannotBeIsRefusedByName) {
       {"--ranks 2 --transport gloo --algorithm ring", "(bench collective: --any-order)"},
       {"--ranks 2 --op all_gather --algorithm chain", "--op all_gather is done in one way"},
       {"--ranks 2 --transport gloo --private-memory", "not gloo with auto"},
-      {"--ranks 2 --op send", "--op send is for --transport gloo or mpi"},
       {"--ranks 2 --transport mpi", "MPI says that this is rank 0 of 1"},
       {"--ranks 2 --bytes 60GiB", "2 ranks of this machine need 240 GiB, of which "},
   };

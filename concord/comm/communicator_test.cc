@@ -248,6 +248,16 @@ TEST_P(Ranks, ManyCallsInARowKeepTheirOrder) {
   EXPECT_THAT(outcomes, Each(std::string()));
 }
 
+TEST_P(Ranks, ARankThatComesLateIsWaitedFor) {
+  const Job job{{GetParam()}};
+  std::thread late([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    job.join(1, 2)->barrier();
+  });
+  job.join(0, 2)->barrier();
+  late.join();
+}
+
 TEST_P(Ranks, ARankThatDoesNotComeIsNamed) {
   const auto outcomes = run_ranks(
       3,

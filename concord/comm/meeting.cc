@@ -179,10 +179,10 @@ void Meeting::give_up(const std::string& reason) {
 // Throws where an operation cannot end well.
 void Meeting::look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline) {
   const std::string what = described(message_of(rank_).call);
-  for (int r = 0; r < size_; ++r) {
+  for (std::size_t w = 0; w < watches_.size(); ++w) {  // none before the first meeting
+    const auto r = static_cast<int>(w);
     const Counter& other = rank(r).*counter;
-    const net::Watch& watch = watches_[static_cast<std::size_t>(r)];
-    if (reached(other, ticket_) || !watch.has_ended() || reached(other, ticket_)) continue;
+    if (reached(other, ticket_) || !watches_[w].has_ended() || reached(other, ticket_)) continue;
     give_up_ended(r, what);
   }
   if (deadline.has_passed()) {
