@@ -5,8 +5,9 @@
 
 Once the first step is done it prints one JSON line; then, for each line "SECONDS" that it reads, it
 times steps for so long and prints another. With --ranks so many processes train by
-DistributedDataParallel over Gloo, each on a batch of its own; their samples count together. The models are written as PyTorch's users write them;
-attention, AdamW and SGD take the fused form where this version of PyTorch has it.
+DistributedDataParallel over Gloo, each on a batch of its own; their samples count together. The
+models are written as PyTorch's users write them; attention, AdamW and SGD take the fused form where
+this version of PyTorch has it.
 """
 import argparse
 import contextlib

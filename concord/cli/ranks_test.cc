@@ -98,8 +98,8 @@ TEST_F(Ranks, AMistakeOfAllIsToldOnceAndLeavesLogs) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
 }
 
-// 20 steps. Every number of ranks meets every transport, and each of these every size of a bucket
-// and every kind of assignment.
+// 20 steps. Every number of ranks meets every transport and every kind of assignment, and each of
+// these, over the numbers of ranks, every size of a bucket.
 TEST_F(Ranks, TransportsBucketsAndLeavesOfEveryKindComputeTheSameBits) {
   const bool has_mpi = std::system("mpirun --version >/dev/null 2>&1") == 0;
   const std::string train =
@@ -123,6 +123,7 @@ TEST_F(Ranks, TransportsBucketsAndLeavesOfEveryKindComputeTheSameBits) {
   };
   std::size_t number = 0;
   for (const auto& [ranks, leaves] : assignments) {
+    ++number;  // which shifts the sizes of buckets from one number of ranks to the next
     for (const char* transport : {"shm", "gloo", "mpi"}) {
       if (!has_mpi && transport == std::string("mpi")) continue;
       for (const char* of_ranks : {"[]", leaves}) {
@@ -406,6 +407,51 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   const Outcome whole = run(std::string(kLong) + at + "--set output.dir=whole");
   EXPECT_EQ(resumed.last_line()["weights_hash"], whole.last_line()["weights_hash"]);
+}
+
+TEST_F(Ranks, OneThatIsStoppedEndsTheJobByTheDeadline) {
+  const pid_t launcher =
+      start(std::string(kLong) + "--ranks 3 --set parallel.timeout_seconds=2", "step 5");
+  const std::vector<pid_t> ranks = children_of(launcher);
+  ASSERT_EQ(ranks.size(), 3U);
+  kill(ranks[2], SIGSTOP);
+  const Outcome outcome = end_of(launcher);
+  EXPECT_NE(outcome.code, 0);
+  EXPECT_THAT(outcome.err, testing::ContainsRegex(
+                               fmt::format("rank 2 \\(process {} on {}\\) did not (come to|finish) "
+                                           "the .* of step [0-9]+ within 2 s",
+                                           ranks[2], host_name())));
+  for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+}
+
+TEST_F(Ranks, OneWhoseLoaderThrowsEndsTheJobInOneLine) {
+  for (int i = 0; i < 8; ++i) {
+    std::string bytes = png_bytes(test_image(4, 4));
+    if (i == 5) bytes.resize(bytes.size() / 2);
+    for (const char* name : {"train", "test"}) {
+      if (name == std::string("test") && i == 5) continue;
+      const auto folder = folder_ / "data" / name / (i % 2 ? "cat" : "dog");
+      std::filesystem::create_directories(folder);
+      write_file_atomically(folder / fmt::format("{}.png", i), bytes);
+    }
+  }
+  write_file_atomically(folder_ / "images.toml", R"(
+[model]
+hidden = [4]
+[data]
+kind = "images"
+dir = "data"
+image_size = 4
+normalize = "none"
+[train]
+batch = 8
+leaves = 4
+threads = 1
+)");
+  const Outcome outcome = run("train images.toml --ranks 4");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("cat/5.png: corrupt PNG"));
+  EXPECT_EQ(outcome.err.find("5.png"), outcome.err.rfind("5.png")) << outcome.err;
 }
 
 // No weights of one rank alone are handed out as those of the run.

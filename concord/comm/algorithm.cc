@@ -64,7 +64,6 @@ constexpr Row kFastest[] = {
     {"gloo", kAnyRanks, kAnyBytes, Algorithm::kHalvingDoubling},
     {"gloo", kAnyRanks, kAnyBytes, Algorithm::kHierarchical},
     {"mpi", kAnyRanks, 128 << 10, Algorithm::kHalvingDoubling},
-    {"shm", kAnyRanks, 16 << 10, Algorithm::kHalvingDoubling},
 };
 
 }  // namespace

@@ -104,6 +104,8 @@ Operation broadcast(std::span<std::byte> data, int root, Label label = {});
 Operation all_to_all(std::span<const std::byte> in, std::span<std::byte> out, Label label = {});
 Operation gather(std::span<const std::byte> in, std::span<std::byte> out, int root,
                  Label label = {});
+// May wait until the receiver has it: two ranks that send to each other first wait in vain, until
+// the deadline.
 Operation send(std::span<const std::byte> in, int to, Label label = {});
 Operation receive(std::span<std::byte> out, int from, Label label = {});
 

@@ -138,13 +138,12 @@ class SharedMemoryCommunicator final : public Communicator {
   void exchange(const Operation& op) {
     const bool in_pieces = op.kind == Kind::kReduceScatter || op.kind == Kind::kAllToAll;
     const std::size_t pieces = in_pieces ? static_cast<std::size_t>(size()) : 1;
-    CONCORD_CHECK(op.bytes % pieces == 0, "{} bytes for {} ranks", op.bytes, pieces);
     const std::size_t piece_bytes = op.bytes / pieces;
     if (op.bytes > Meeting::kStage && all_can_be_read(op)) {
       take(op, {pieces, piece_bytes, /*staged=*/false, 0, piece_bytes});
       return meeting_.leave(patient_);
     }
-    const std::size_t stage = Meeting::kStage / pieces / 64 * 64;
+    const std::size_t stage = Meeting::kStage / pieces / 16 * 16;
     std::size_t begin = 0;
     do {
       const std::size_t end = std::min(piece_bytes, begin + stage);

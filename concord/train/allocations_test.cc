@@ -145,10 +145,14 @@ TEST(SteadyState, StepOfSeveralRanksAllocatesNothing) {
 // What a rank has for communication holds its gradient, which others read where it lies or which
 // is sent from there.
 TEST(SteadyState, CommunicationTakesHardlyMoreMemoryThanTheGradient) {
-  for (const char* transport : {"shm", "gloo"}) {
+  const std::pair<const char*, nn::ModelOptions> cases[] = {
+      {"shm", {.name = "lenet"}},
+      {"shm", {.name = "mlp", .hidden = {3000, 2000}}},
+      {"gloo", {.name = "mlp", .hidden = {3000, 2000}}}};
+  for (const auto& [transport, model] : cases) {
     for (const int size : {2, 4}) {
       comm::run_ranks(transport, size, [&](comm::Communicator& ranks) {
-        const auto engine = make_engine({.name = "mlp", .hidden = {3000, 2000}}, &ranks, size, 0);
+        const auto engine = make_engine(model, &ranks, size, 0);
         for (int step = 0; step < 2; ++step) run_step(*engine, step);
         const double share = static_cast<double>(ranks.bytes()) /
                              static_cast<double>(engine->training_program().sums_bytes);
