@@ -5,6 +5,7 @@
 
 #include "concord/base/host.h"
 #include "concord/cli/command_test.h"
+#include "concord/data/test_data.h"
 #include "concord/kernels/cpu/instruction_set.h"
 
 namespace concord::cli {
@@ -426,7 +427,7 @@ TEST_F(Ranks, OneThatIsStoppedEndsTheJobByTheDeadline) {
 
 TEST_F(Ranks, OneWhoseLoaderThrowsEndsTheJobInOneLine) {
   for (int i = 0; i < 8; ++i) {
-    std::string bytes = png_bytes(test_image(4, 4));
+    std::string bytes = data::png_bytes(data::test_image(4, 4));
     if (i == 5) bytes.resize(bytes.size() / 2);
     for (const char* name : {"train", "test"}) {
       if (name == std::string("test") && i == 5) continue;
