@@ -30,7 +30,7 @@ struct LaunchOptions {
   std::vector<std::string> command;  // the program's path and its arguments
   std::filesystem::path directory;   // of the job: where it exists, logs are kept in it
   double first_grace_seconds = 900;  // for rank 0, once a rank has failed
-  double grace_seconds = 20;         // for the others, once rank 0 has ended besides
+  double grace_seconds = 5;          // for the others, once rank 0 has ended besides
 };
 
 // Returns when all ranks have ended: 0, or the exit code of the first that failed (128 and the
