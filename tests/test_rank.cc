@@ -68,7 +68,7 @@ void send_messages(net::Transport& transport, const std::string& what) {
 void work_together(comm::Communicator& ranks, const std::string& what) {
   if (what == "collectives") {
     for (const std::size_t count : {1, 100, 30011}) {
-      comm::check_collectives(ranks, count, /*shared=*/false);
+      for (const bool shared : {false, true}) comm::check_collectives(ranks, count, shared);
     }
     std::vector<std::int64_t> ends;
     for (int r = 0; r < ranks.size(); ++r) ends.push_back(8 * (r + 1) / ranks.size());

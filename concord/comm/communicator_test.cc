@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <deque>
 #include <functional>
 #include <thread>
 
@@ -359,6 +360,19 @@ class Processes : public Ranks {
 };
 INSTANTIATE_TEST_SUITE_P(, Processes, testing::Values("direct", "shm", "gloo"),
                          [](const auto& test) { return test.param; });
+
+TEST_P(Processes, DoWhatThreadsDo) {
+  for (const int size : {1, 2, 4, 8}) {
+    const Job job{{GetParam()}};
+    std::deque<net::Program> ranks;
+    for (int rank = 0; rank < size; ++rank) {
+      const net::Member member{rank, size, {job.server.endpoint()}, job.secret};
+      ranks.emplace_back(std::vector<std::string>{CONCORD_TEST_RANK, GetParam(), "collectives"},
+                         member.to_environment());
+    }
+    for (net::Program& rank : ranks) EXPECT_EQ(rank.wait(), 0) << size << " ranks";
+  }
+}
 
 TEST_P(Processes, OneThatIsKilledIsNamedAtOnce) {
   const double start = now_seconds();

@@ -208,10 +208,9 @@ void Engine::check_totals(const Graph& graph) const {
   if (options_.leaves == ranks && microbatches_per_leaf() == 1) return;
   fail(
       "parallel.batch_norm = \"batch\": each leaf of a step needs a rank of its own, which "
-      "computes "
-      "it in one microbatch; given train.leaves = {} with microbatches of {} on {}: expected as "
-      "many "
-      "leaves as ranks, and train.microbatch = 0",
+      "computes it in one microbatch; given train.leaves = {} with microbatches of {} on {}: "
+      "expected as "
+      "many leaves as ranks, and train.microbatch = 0",
       options_.leaves, options_.microbatch, ranks == 1 ? "1 rank" : fmt::format("{} ranks", ranks));
 }
 

@@ -1,0 +1,112 @@
+#include "concord/train/config_contradiction.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "concord/base/text.h"
+#include "concord/nn/model.h"
+#include "concord/optim/optimizer.h"
+
+namespace concord {
+namespace {
+
+constexpr double kMaximumSyntheticValues = 274877906944;  // 1 TiB of float
+
+}  // namespace
+
+std::optional<ConfigProblem> find_contradiction(const Config& config) {
+  const auto& [model, data, train, optimizer, schedule, parallel, output] = config;
+  const auto problem = [](std::string_view key, const auto& value, std::string_view expected) {
+    return ConfigProblem{key, fmt::format("{} = {}: expected {}", key,
+                                          shortened(format_value(ConfigValue(value))), expected)};
+  };
+
+  if (parallel.algorithm == "ring" && parallel.deterministic) {
+    return problem("parallel.algorithm", parallel.algorithm,
+                   "another one, or parallel.deterministic = false: a ring adds up in an order of "
+                   "its own");
+  }
+  if (model.name == "resnet_small" && model.blocks.empty()) {
+    return problem("model.blocks", model.blocks, "at least one stage for resnet_small");
+  }
+  if (!data.mask_token.empty() && !nn::fills_masks(model.name)) {
+    return problem("data.mask_token", data.mask_token,
+                   fmt::format("it to be left out: {} fills no masks", model.name));
+  }
+  if (data.normalize == "given" && (data.kind == "text" || data.tokens)) {
+    return problem("data.normalize", data.normalize,
+                   "it, data.mean and data.std to be left out: tokens are not normalized");
+  }
+  if (data.normalize == "given" && data.mean.empty()) {
+    return problem("data.normalize", data.normalize, "data.mean and data.std beside it");
+  }
+  if (data.normalize != "given" && !(data.mean.empty() && data.std.empty())) {
+    return problem("data.normalize", data.normalize,
+                   "\"given\", since data.mean or data.std is set");
+  }
+  if (data.std.size() != data.mean.size()) {
+    return problem("data.std", data.std,
+                   fmt::format("as many values as data.mean has ({})", data.mean.size()));
+  }
+  if (data.kind == "synthetic") {
+    double values = static_cast<double>(data.samples);
+    for (const std::int64_t extent : data.shape) values *= static_cast<double>(extent);
+    if (data.shape.empty() || values > kMaximumSyntheticValues) {
+      return problem("data.shape", data.shape,
+                     fmt::format("at least one extent, and at most {} values over data.samples",
+                                 kMaximumSyntheticValues));
+    }
+  }
+  if (data.targets > 0 && model.loss == "cross_entropy") {
+    return problem("data.targets", data.targets,
+                   "0, or a model.loss that compares numbers, which \"cross_entropy\" does not");
+  }
+  if (data.classes != DataConfig().classes && model.loss != "cross_entropy" && !data.tokens) {
+    return problem("data.classes", data.classes,
+                   fmt::format("it to be left out: model.loss = {} compares numbers (data.targets)",
+                               quote(model.loss)));
+  }
+  if ((train.leaves & (train.leaves - 1)) != 0) {
+    return problem("train.leaves", train.leaves, "0 or a power of two");
+  }
+  if (train.leaves > train.batch) {
+    return problem("train.leaves", train.leaves,
+                   fmt::format("at most train.batch ({})", train.batch));
+  }
+  if (train.microbatch > train.batch) {
+    return problem("train.microbatch", train.microbatch,
+                   fmt::format("at most train.batch ({})", train.batch));
+  }
+  if (optimizer.name == "sgd" && optimizer.nesterov && optimizer.momentum == 0) {
+    return problem("optimizer.nesterov", optimizer.nesterov,
+                   "a positive optimizer.momentum with it");
+  }
+  for (const std::string& rate : optimizer.rates) {
+    if (parse_rate_factor(rate)) continue;
+    return problem("optimizer.rates", optimizer.rates,
+                   fmt::format("the beginning of parameters' names, \"=\" and a factor of at least "
+                               "0 in place of {}",
+                               shortened(quote(rate))));
+  }
+  if (parallel.batch_norm == "batch" && parallel.sync != "all_reduce") {
+    return problem("parallel.batch_norm", parallel.batch_norm,
+                   fmt::format("\"leaf\" with parallel.sync = {}: ranks do not meet in each step",
+                               quote(parallel.sync)));
+  }
+  if (schedule.name == "step" && schedule.milestones.empty()) {
+    return problem("schedule.milestones", schedule.milestones, "at least one epoch for step");
+  }
+  if (std::ranges::adjacent_find(schedule.milestones, std::greater_equal()) !=
+      schedule.milestones.end()) {
+    return problem("schedule.milestones", schedule.milestones, "increasing epochs");
+  }
+  if (schedule.name == "one_cycle" && schedule.warmup_steps > 0) {
+    return problem("schedule.warmup_steps", schedule.warmup_steps,
+                   "0, since one_cycle has its own warm-up (schedule.peak_fraction)");
+  }
+  return std::nullopt;
+}
+
+}  // namespace concord
