@@ -2,12 +2,15 @@
 // that and the system's calls. CONCORD_FAULTS says what is wrong:
 //   short     every read and write on TCP moves a few bytes at most
 //   delay     each of them, and each wait or wake in shared memory, is late now and then
-//   reset     rank 1 breaks a connection that carries gradients (Gloo's, who writes by writev)
-//             after a while: the other end sees a reset
+//   reset     rank 1 breaks a connection that carries gradients (Gloo and Open MPI write these by
+//             writev) after a while: the other end sees a reset
+// Where CONCORD_FAULTS_PORT names a port, only connections are touched one end of which has one of
+// the hundred ports from there on.
 // A process that ends by itself adds a line to the file CONCORD_FAULTS_DONE: how many faults it
 // had.
 #include <dlfcn.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -25,6 +28,7 @@
 namespace {
 
 constexpr unsigned kResetAfter = 400;  // writes
+constexpr int kPorts = 100;
 
 std::atomic<unsigned> faults = 0;
 
@@ -53,13 +57,25 @@ Function* next(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
 }
 
-bool is_tcp(int descriptor) {
-  int domain = 0;
-  socklen_t size = sizeof domain;
+// Of one end of a connection; 0 where there is none.
+int port_of(int descriptor, decltype(getsockname)* name) {
+  sockaddr_in6 address{};  // which has its port where sockaddr_in has it
+  socklen_t size = sizeof address;
+  if (name(descriptor, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  const bool is_ip = address.sin6_family == AF_INET || address.sin6_family == AF_INET6;
+  return is_ip ? ntohs(address.sin6_port) : 0;
+}
+
+bool is_touched(int descriptor) {
+  static const int first = [] {
+    const char* const port = std::getenv("CONCORD_FAULTS_PORT");
+    return port == nullptr ? 0 : std::atoi(port);
+  }();
   const int before = errno;
-  const bool known = getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
+  const int own = port_of(descriptor, getsockname), other = port_of(descriptor, getpeername);
   errno = before;
-  return known && (domain == AF_INET || domain == AF_INET6);
+  const auto is_named = [](int port) { return port >= first && port < first + kPorts; };
+  return own != 0 && (first == 0 || is_named(own) || is_named(other));
 }
 
 void be_late() {
@@ -71,7 +87,7 @@ void be_late() {
 
 std::size_t shortened(int descriptor, std::size_t bytes) {
   static const bool is_short = is_asked_for("short");
-  if (!is_tcp(descriptor)) return bytes;
+  if (!is_touched(descriptor)) return bytes;
   be_late();
   if (!is_short || bytes <= 1) return bytes;
   ++faults;
@@ -87,11 +103,14 @@ iovec shortened(int descriptor, const iovec* pieces, int count) {
 
 bool breaks(int descriptor) {
   static const bool is_breaking = [] {
-    const char* const rank = std::getenv("CONCORD_RANK");
-    return is_asked_for("reset") && rank != nullptr && std::string_view(rank) == "1";
+    const auto is_one = [](const char* variable) {
+      const char* const rank = std::getenv(variable);
+      return rank != nullptr && std::string_view(rank) == "1";
+    };
+    return is_asked_for("reset") && (is_one("CONCORD_RANK") || is_one("OMPI_COMM_WORLD_RANK"));
   }();
   static std::atomic<unsigned> writes = 0;
-  if (!is_breaking || !is_tcp(descriptor) || ++writes != kResetAfter) return false;
+  if (!is_breaking || !is_touched(descriptor) || ++writes != kResetAfter) return false;
   ++faults;
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;  // which ends a connection by a reset
@@ -122,7 +141,7 @@ ssize_t send(int descriptor, const void* bytes, std::size_t count, int flags) {
 }
 ssize_t readv(int descriptor, const iovec* pieces, int count) {
   static auto* const real = next<decltype(readv)>("readv");
-  if (!is_tcp(descriptor) || !is_asked_for("short"))
+  if (!is_touched(descriptor) || !is_asked_for("short"))
     return be_late(), real(descriptor, pieces, count);
   const iovec piece = shortened(descriptor, pieces, count);
   return real(descriptor, &piece, 1);
@@ -130,7 +149,7 @@ ssize_t readv(int descriptor, const iovec* pieces, int count) {
 ssize_t writev(int descriptor, const iovec* pieces, int count) {
   static auto* const real = next<decltype(writev)>("writev");
   if (breaks(descriptor)) return -1;
-  if (!is_tcp(descriptor) || !is_asked_for("short"))
+  if (!is_touched(descriptor) || !is_asked_for("short"))
     return be_late(), real(descriptor, pieces, count);
   const iovec piece = shortened(descriptor, pieces, count);
   return real(descriptor, &piece, 1);

@@ -146,7 +146,9 @@ std::string Verdict::pronounce(const std::string& line) {
 std::string Verdict::of_peer(const net::PeerError& error, double seconds) {
   if (const auto earlier = known()) return *earlier;
   if (error.kind() == net::PeerError::Kind::kEnded) return pronounce(of_lost(error.rank()));
-  std::string line = fmt::format("{}, in {}", error.what(), described(whereabouts().last));
+  std::string line =
+      fmt::format("{}, in {}, between {} and {}", error.what(), described(whereabouts().last),
+                  name_of_rank(rank_), name_of_rank(error.rank()));
   try {
     const Roll roll = call_roll();
     const std::string better = behind_or_silent(roll, error.rank(), seconds);
@@ -181,7 +183,8 @@ std::string Verdict::of_misunderstanding(const std::string& line) {
     if (!other.empty()) return pronounce(other);
   } catch (const Error&) {
   }
-  return pronounce(fmt::format("{}, in {}", line, described(whereabouts().last)));
+  return pronounce(
+      fmt::format("{}, in {}, says {}", line, described(whereabouts().last), name_of_rank(rank_)));
 }
 
 std::string Verdict::behind_or_silent(const Roll& roll, int awaited, double seconds) const {
