@@ -23,20 +23,25 @@ class OwnMemory {
     static OwnMemory instance;
     return instance;
   }
-  void add(int descriptor, const std::shared_ptr<std::byte>& data) {
+  void add(int descriptor, std::size_t bytes, const std::shared_ptr<std::byte>& data) {
     const std::lock_guard lock(mutex_);
-    data_[descriptor] = data;
+    mapped_[descriptor] = {bytes, data};
   }
-  // Null where there is none, or none any more.
-  std::shared_ptr<std::byte> find(int descriptor) {
+  // Null where there is none of that size, or none any more.
+  std::shared_ptr<std::byte> find(int descriptor, std::size_t bytes) {
     const std::lock_guard lock(mutex_);
-    const auto found = data_.find(descriptor);
-    return found == data_.end() ? nullptr : found->second.lock();
+    const auto found = mapped_.find(descriptor);
+    if (found == mapped_.end() || found->second.bytes != bytes) return nullptr;
+    return found->second.data.lock();
   }
 
  private:
+  struct Mapped {
+    std::size_t bytes = 0;
+    std::weak_ptr<std::byte> data;
+  };
   std::mutex mutex_;
-  std::map<int, std::weak_ptr<std::byte>> data_;
+  std::map<int, Mapped> mapped_;  // by descriptor
 };
 
 }  // namespace
@@ -52,7 +57,7 @@ SharedMemory::SharedMemory(std::size_t bytes)
     fail("{} bytes of shared memory were refused: {}", bytes, std::strerror(error));
   }
   map();
-  OwnMemory::instance().add(descriptor_.descriptor(), data_);
+  OwnMemory::instance().add(descriptor_.descriptor(), bytes_, data_);
 }
 
 SharedMemory SharedMemory::open(std::string_view locator) {
@@ -67,7 +72,7 @@ SharedMemory SharedMemory::open(std::string_view locator) {
   SharedMemory memory;
   memory.bytes_ = static_cast<std::size_t>(fields[2]);
   if (fields[0] == getpid()) {
-    memory.data_ = OwnMemory::instance().find(static_cast<int>(fields[1]));
+    memory.data_ = OwnMemory::instance().find(static_cast<int>(fields[1]), memory.bytes_);
     if (memory.data_) return memory;
   }
   const std::string path = fmt::format("/proc/{}/fd/{}", fields[0], fields[1]);
