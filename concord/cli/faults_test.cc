@@ -104,9 +104,9 @@ TEST_F(FaultsOfMpi, DelaysAndShortWritesChangeNothing) {
 TEST_F(FaultsOfMpi, AConnectionThatIsResetEndsAllByTheDeadline) {
   const double start = now_seconds();
   const Outcome outcome =
-      train("reset", "--set train.epochs=100000 --set parallel.timeout_seconds=3");
+      train("reset", "--set train.epochs=100000 --set parallel.timeout_seconds=10");
   EXPECT_NE(outcome.code, 0);
-  EXPECT_LT(now_seconds() - start, 20);
+  EXPECT_LT(now_seconds() - start, 30);
   EXPECT_THAT(outcome.err, ContainsRegex("concord: .*rank 1.* of step [0-9]+"));
   EXPECT_THAT(outcome.err, ContainsRegex("concord: .*process [0-9]+ on "));
 }

@@ -9,6 +9,9 @@ namespace concord::net {
 namespace {
 
 constexpr double kHoldSeconds = 0.3;
+// Of a message: what ends one rank rank 0 says too, once it has saved what there is.
+constexpr double kHoldMessageSeconds = 3;
+constexpr std::string_view kMessage = "concord: ";
 constexpr std::size_t kLongestLine = 1 << 16;  // longer ones are cut
 
 constexpr std::string_view kErase = "\033[K";  // a terminal's rest of a line
@@ -21,6 +24,10 @@ std::string plain(std::string_view line) {
   if (line.starts_with(kErase)) line.remove_prefix(kErase.size());
   if (line.ends_with(kErase)) line.remove_suffix(kErase.size());
   return std::string(line);
+}
+
+double hold_seconds(std::string_view line) {
+  return line.starts_with(kMessage) ? kHoldMessageSeconds : kHoldSeconds;
 }
 
 }  // namespace
@@ -66,38 +73,37 @@ void Lines::add(int rank, const std::string& line) {
     return w.line == line && std::ranges::count(w.ranks, rank) == 0;
   });
   if (same == waiting_.end()) {
-    waiting_.push_back({line, {rank}, Deadline::in(kHoldSeconds)});
+    waiting_.push_back({line, {rank}, Deadline::in(hold_seconds(line))});
   } else {
-    same->ranks.push_back(rank);
+    same->ranks.insert(std::ranges::upper_bound(same->ranks, rank), rank);
   }
 }
 
 void Lines::first_said(const std::string& line) {
-  while (!said_.empty() && said_.front().until.has_passed()) said_.pop_front();
-  said_.push_back({line, Deadline::in(2 * kHoldSeconds)});
+  std::erase_if(said_, [](const Said& said) { return said.until.has_passed(); });
+  said_.push_back({line, Deadline::in(2 * hold_seconds(line))});
 }
 
 // Rank 0 says the same, or names one of the ranks in whose words it speaks.
 bool Lines::is_said(const Waiting& waiting) const {
   if (waiting.line.empty()) return false;
-  constexpr std::string_view kPrefix = "concord: ";
-  const bool is_message = waiting.line.starts_with(kPrefix) && waiting.line.size() > kPrefix.size();
+  const bool is_message =
+      waiting.line.starts_with(kMessage) && waiting.line.size() > kMessage.size();
   return std::ranges::any_of(said_, [&](const Said& said) {
     return said.line == waiting.line || std::ranges::any_of(waiting.ranks, [&](int rank) {
              return is_message && said.line.find(fmt::format(
-                                      "rank {}: {}", rank, waiting.line.substr(kPrefix.size()))) !=
+                                      "rank {}: {}", rank, waiting.line.substr(kMessage.size()))) !=
                                       std::string::npos;
            });
   });
 }
 
 void Lines::take(bool everything, const std::function<void(const std::string&)>& print) {
-  while (!waiting_.empty() && (everything || waiting_.front().until.has_passed())) {
-    Waiting& first = waiting_.front();
-    std::ranges::sort(first.ranks);
-    if (!is_said(first)) print(named(first.ranks) + ": " + first.line);
-    waiting_.erase(waiting_.begin());
-  }
+  std::erase_if(waiting_, [&](const Waiting& waiting) {
+    if (!everything && !waiting.until.has_passed()) return false;
+    if (!is_said(waiting)) print(named(waiting.ranks) + ": " + waiting.line);
+    return true;
+  });
 }
 
 }  // namespace concord::net

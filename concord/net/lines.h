@@ -2,7 +2,6 @@
 // Used by one thread.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -46,7 +45,7 @@ class Lines {
  private:
   struct Waiting {
     std::string line;
-    std::vector<int> ranks;
+    std::vector<int> ranks;  // in order
     Deadline until;
   };
   struct Said {
@@ -56,7 +55,7 @@ class Lines {
   bool is_said(const Waiting& waiting) const;
 
   std::vector<Waiting> waiting_;
-  std::deque<Said> said_;  // by rank 0, a moment ago
+  std::vector<Said> said_;  // by rank 0, a moment ago
 };
 
 }  // namespace concord::net
