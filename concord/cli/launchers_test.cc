@@ -51,6 +51,19 @@ TEST_F(Launchers, OpenMpiIsUnderstood) {
               HasSubstr("Open MPI has started this process as rank "));
 }
 
+// Its own file for MPI lies beside it, wherever the word "concord" leads.
+TEST_F(Launchers, ACommandOnThePathFindsWhatItLoadsForMpi) {
+  if (std::system("mpirun --version >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "Open MPI's mpirun is not installed";
+  }
+  const Outcome outcome = run_script(
+      "PATH=\"$(dirname '" CONCORD_COMMAND
+      "'):$PATH\" mpirun --allow-run-as-root --oversubscribe -np 2 concord train small.toml "
+      "--set parallel.transport=mpi");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("on 1 host, mpi; "));
+}
+
 TEST_F(Launchers, SlurmIsUnderstood) {
   expect_same_bits(run_ranks("SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=4 "
                              "SLURM_STEP_NUM_NODES=1 SLURM_STEP_NODELIST=node1 SLURM_PROCID=$rank "
