@@ -8,11 +8,38 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <utility>
+#include <map>
+#include <mutex>
 
 #include "concord/base/error.h"
 
 namespace concord::net {
+namespace {
+
+// Where this process has mapped memory of its own.
+class OwnMemory {
+ public:
+  static OwnMemory& instance() {
+    static OwnMemory instance;
+    return instance;
+  }
+  void add(int descriptor, const std::shared_ptr<std::byte>& data) {
+    const std::lock_guard lock(mutex_);
+    data_[descriptor] = data;
+  }
+  // Null where there is none, or none any more.
+  std::shared_ptr<std::byte> find(int descriptor) {
+    const std::lock_guard lock(mutex_);
+    const auto found = data_.find(descriptor);
+    return found == data_.end() ? nullptr : found->second.lock();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<int, std::weak_ptr<std::byte>> data_;
+};
+
+}  // namespace
 
 SharedMemory::SharedMemory(std::size_t bytes)
     : descriptor_(memfd_create("concord", MFD_CLOEXEC)), bytes_(bytes) {
@@ -25,6 +52,7 @@ SharedMemory::SharedMemory(std::size_t bytes)
     fail("{} bytes of shared memory were refused: {}", bytes, std::strerror(error));
   }
   map();
+  OwnMemory::instance().add(descriptor_.descriptor(), data_);
 }
 
 SharedMemory SharedMemory::open(std::string_view locator) {
@@ -37,6 +65,11 @@ SharedMemory SharedMemory::open(std::string_view locator) {
     if (!rest.empty()) rest.remove_prefix(1);
   }
   SharedMemory memory;
+  memory.bytes_ = static_cast<std::size_t>(fields[2]);
+  if (fields[0] == getpid()) {
+    memory.data_ = OwnMemory::instance().find(static_cast<int>(fields[1]));
+    if (memory.data_) return memory;
+  }
   const std::string path = fmt::format("/proc/{}/fd/{}", fields[0], fields[1]);
   memory.descriptor_ = Descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!memory.descriptor_.is_open()) {
@@ -45,7 +78,6 @@ SharedMemory SharedMemory::open(std::string_view locator) {
         "one user and in one container",
         fields[0], std::strerror(errno));
   }
-  memory.bytes_ = static_cast<std::size_t>(fields[2]);
   if (lseek(memory.descriptor_.descriptor(), 0, SEEK_END) != fields[2]) {
     fail("the memory of process {} is not the one that was announced", fields[0]);
   }
@@ -60,18 +92,9 @@ void SharedMemory::map() {
   if (memory == MAP_FAILED) {
     fail("{} bytes of shared memory cannot be mapped: {}", bytes_, std::strerror(errno));
   }
-  data_ = static_cast<std::byte*>(memory);
+  data_.reset(static_cast<std::byte*>(memory),
+              [bytes = bytes_](std::byte* data) { munmap(data, bytes); });
   madvise(memory, bytes_, MADV_HUGEPAGE);  // where the system allows them for shared memory
-}
-
-SharedMemory::~SharedMemory() {
-  if (data_ != nullptr) munmap(data_, bytes_);
-}
-
-void SharedMemory::swap(SharedMemory& other) noexcept {
-  std::swap(descriptor_, other.descriptor_);
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
 }
 
 std::string SharedMemory::locator() const {

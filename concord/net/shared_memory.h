@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -17,28 +18,21 @@ class SharedMemory {
   // Zero-initialised. Throws Error where the system has not that much.
   explicit SharedMemory(std::size_t bytes);
   // Another's, by its locator. Its owner must be alive, on this machine, and of the same user.
-  // Throws Error that says what is not so.
+  // Throws Error that says what is not so. In its owner's own process, where ranks may be threads,
+  // it lies at the same address: ThreadSanitizer knows memory by that.
   static SharedMemory open(std::string_view locator);
-
-  SharedMemory(SharedMemory&& other) noexcept { swap(other); }
-  SharedMemory& operator=(SharedMemory&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-  ~SharedMemory();
 
   // What another process needs to open it; of memory that was not opened from another.
   std::string locator() const;
-  std::byte* data() const { return data_; }
+  std::byte* data() const { return data_.get(); }
   std::size_t bytes() const { return bytes_; }
 
  private:
   SharedMemory() = default;
   void map();
-  void swap(SharedMemory& other) noexcept;
 
   Descriptor descriptor_;
-  std::byte* data_ = nullptr;
+  std::shared_ptr<std::byte> data_;
   std::size_t bytes_ = 0;
 };
 
