@@ -91,6 +91,16 @@ TEST_F(Launchers, TorchrunIsUnderstoodWithAndWithoutASecret) {
                    "4 ranks by torchrun on 1 host");
 }
 
+TEST_F(Launchers, RanksOfDifferentTransportsAreRefusedAtOnce) {
+  const Outcome outcome = run_script(
+      "export MASTER_ADDR=127.0.0.1 MASTER_PORT=29534 WORLD_SIZE=2\n"
+      "RANK=1 \"$concord\" train small.toml --set parallel.transport=gloo &\n"
+      "RANK=0 \"$concord\" train small.toml; code=$?; wait; exit $code\n");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("rank 0 has transport shm and algorithm auto, and rank 1 has "
+                                     "transport gloo and algorithm auto"));
+}
+
 TEST_F(Launchers, WhoDoesNotComeIsNamed) {
   // Ranks in the background, and one before it.
   const auto run_some = [&](const std::vector<int>& behind, int first) {
