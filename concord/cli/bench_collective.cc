@@ -93,6 +93,11 @@ void check_memory(const CollectiveArguments& arguments, const net::Membership& j
 
 // What would have no effect is refused.
 void check_combination(const CollectiveArguments& arguments, const comm::JoinOptions& how) {
+  if (arguments.op == "send" && how.size == 1) {
+    fail(
+        "--op send goes from rank 0 to the last and back, and there is one rank; expected 2 or "
+        "more");
+  }
   if (arguments.op != "all_reduce" && (arguments.algorithm != "auto" || arguments.any_order)) {
     fail("--op {} is done in one way: --algorithm and --any-order are for all_reduce",
          arguments.op);

@@ -51,6 +51,19 @@ TEST_F(Launchers, OpenMpiIsUnderstood) {
               HasSubstr("Open MPI has started this process as rank "));
 }
 
+// Its own file for MPI lies beside it, wherever the word "concord" leads.
+TEST_F(Launchers, ACommandOnThePathFindsWhatItLoadsForMpi) {
+  if (std::system("mpirun --version >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "Open MPI's mpirun is not installed";
+  }
+  const Outcome outcome = run_script(
+      "PATH=\"$(dirname '" CONCORD_COMMAND
+      "'):$PATH\" mpirun --allow-run-as-root --oversubscribe -np 2 concord train small.toml "
+      "--set parallel.transport=mpi");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("on 1 host, mpi; "));
+}
+
 TEST_F(Launchers, SlurmIsUnderstood) {
   expect_same_bits(run_ranks("SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=4 "
                              "SLURM_STEP_NUM_NODES=1 SLURM_STEP_NODELIST=node1 SLURM_PROCID=$rank "
@@ -76,6 +89,16 @@ TEST_F(Launchers, TorchrunIsUnderstoodWithAndWithoutASecret) {
   std::filesystem::remove_all(folder_ / "alone");
   expect_same_bits(run_ranks(variables + " CONCORD_SECRET=" + std::string(64, 'a')),
                    "4 ranks by torchrun on 1 host");
+}
+
+TEST_F(Launchers, RanksOfDifferentTransportsAreRefusedAtOnce) {
+  const Outcome outcome = run_script(
+      "export MASTER_ADDR=127.0.0.1 MASTER_PORT=29534 WORLD_SIZE=2\n"
+      "RANK=1 \"$concord\" train small.toml --set parallel.transport=gloo &\n"
+      "RANK=0 \"$concord\" train small.toml; code=$?; wait; exit $code\n");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("rank 0 has transport shm and algorithm auto, and rank 1 has "
+                                     "transport gloo and algorithm auto"));
 }
 
 TEST_F(Launchers, WhoDoesNotComeIsNamed) {

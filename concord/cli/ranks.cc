@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "concord/base/clock.h"
+#include "concord/base/log.h"
 #include "concord/comm/flight_record.h"
 #include "concord/net/environment.h"
 #include "concord/net/launch.h"
@@ -73,6 +74,15 @@ void JoinedRanks::log_last_operations() const {
                                  net::kForLogAlone, job->rank, description);
   for (const std::string& line : lines) text += fmt::format("{}  {}\n", net::kForLogAlone, line);
   std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+void JoinedRanks::speak_for_lost_first(const comm::RankError& error) const {
+  // So begins the line about a rank that has ended or does not come; of an error of its own, rank 0
+  // tells itself.
+  constexpr std::string_view kLost = "rank 0 (process ";
+  if (communicator->is_first() || !std::string_view(error.what()).starts_with(kLost)) return;
+  log("{}", error.what());
+  throw Exit(job->launcher == net::kOwnLauncher ? net::kFirstIsLost : 1);
 }
 
 JoinedRanks join_ranks(const ParallelConfig& how) {

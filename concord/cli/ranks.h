@@ -34,11 +34,17 @@ struct JoinedRanks {
 
   // Of a job that has failed: where concord launch keeps logs, what this rank did last goes to its.
   void log_last_operations() const;
+  // Where it is rank 0 that is lost, nobody else tells: says so, and throws Exit.
+  void speak_for_lost_first(const comm::RankError& error) const;
   // Does so where `work` throws.
   template <typename Work>
   auto run(Work work) const {
     try {
       return work();
+    } catch (const comm::RankError& error) {
+      log_last_operations();
+      speak_for_lost_first(error);
+      throw;
     } catch (...) {
       log_last_operations();
       throw;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "concord/base/clock.h"
 #include "concord/base/host.h"
 #include "concord/cli/command_test.h"
 #include "concord/data/test_data.h"
@@ -211,7 +212,9 @@ TEST_F(Ranks, ACollectiveThatCannotBeIsRefusedByName) {
       {"--ranks 2 --transport gloo --algorithm ring", "(bench collective: --any-order)"},
       {"--ranks 2 --op all_gather --algorithm chain", "--op all_gather is done in one way"},
       {"--ranks 2 --transport gloo --private-memory", "not gloo with auto"},
-      {"--ranks 2 --transport mpi", "MPI says that this is rank 0 of 1"},
+      {"--ranks 2 --transport mpi",
+       "MPI knows this process as the only one, and there are 2 ranks"},
+      {"--ranks 1 --op send", "--op send goes from rank 0 to the last and back"},
       {"--ranks 2 --bytes 60GiB", "2 ranks of this machine need 240 GiB, of which "},
   };
   for (const auto& [words, message] : mistakes) {
@@ -411,18 +414,38 @@ TEST_F(Ranks, OneThatIsKilledEndsTheJobInOneLineAndNothingIsLost) {
 }
 
 TEST_F(Ranks, OneThatIsStoppedEndsTheJobByTheDeadline) {
-  const pid_t launcher =
-      start(std::string(kLong) + "--ranks 3 --set parallel.timeout_seconds=2", "step 5");
+  for (const std::size_t stopped : {2, 0}) {
+    const pid_t launcher =
+        start(fmt::format("{}--ranks 3 --set parallel.timeout_seconds=2 --set output.dir=stopped{}",
+                          kLong, stopped),
+              "step 5");
+    const std::vector<pid_t> ranks = children_of(launcher);
+    ASSERT_EQ(ranks.size(), 3U);
+    const double start = now_seconds();
+    kill(ranks[stopped], SIGSTOP);
+    const Outcome outcome = end_of(launcher);
+    EXPECT_LT(now_seconds() - start, 30);
+    EXPECT_NE(outcome.code, 0);
+    EXPECT_THAT(outcome.err, testing::ContainsRegex(fmt::format(
+                                 "rank {} \\(process {} on {}\\) did not (come to|finish) "
+                                 "the .* of step [0-9]+ within 2 s",
+                                 stopped, ranks[stopped], host_name())));
+    for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+  }
+}
+
+// The others tell, each the same.
+TEST_F(Ranks, TheFirstThatIsKilledIsNamed) {
+  const pid_t launcher = start(std::string(kLong) + "--ranks 3", "step 5");
   const std::vector<pid_t> ranks = children_of(launcher);
   ASSERT_EQ(ranks.size(), 3U);
-  kill(ranks[2], SIGSTOP);
+  kill(ranks[0], SIGKILL);
   const Outcome outcome = end_of(launcher);
-  EXPECT_NE(outcome.code, 0);
-  EXPECT_THAT(outcome.err, testing::ContainsRegex(
-                               fmt::format("rank 2 \\(process {} on {}\\) did not (come to|finish) "
-                                           "the .* of step [0-9]+ within 2 s",
-                                           ranks[2], host_name())));
-  for (const pid_t rank : ranks) EXPECT_NE(kill(rank, 0), 0) << "process " << rank << " is left";
+  EXPECT_EQ(outcome.code, 128 + SIGKILL);
+  EXPECT_THAT(outcome.err, testing::ContainsRegex(fmt::format(
+                               "ranks 1-2: concord: rank 0 \\(process {} on {}\\) has ended before "
+                               "the .* of step [0-9]+",
+                               ranks[0], host_name())));
 }
 
 TEST_F(Ranks, OneWhoseLoaderThrowsEndsTheJobInOneLine) {

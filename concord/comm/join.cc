@@ -4,17 +4,32 @@
 
 #include <algorithm>
 
+#include "concord/base/deadline.h"
+#include "concord/base/error.h"
 #include "concord/base/text.h"
 #include "concord/comm/algorithm.h"
 #include "concord/comm/reduction.h"
 #include "concord/comm/shared_memory_communicator.h"
 #include "concord/comm/transport_communicator.h"
+#include "concord/net/rendezvous.h"
 
 namespace concord::comm {
 namespace {
 
 Topology topology_of(const JoinOptions& options) {
   return {.transport = chosen_transport(options), .size = options.size, .hosts = options.hosts};
+}
+
+// Ranks that take different ways would wait for each other.
+void check_same_way(const JoinOptions& options, net::StoreClient& store) {
+  const std::string own =
+      fmt::format("transport {} and algorithm {}", chosen_transport(options), options.algorithm);
+  net::Rendezvous rendezvous("way", options.rank, store, Deadline::in(options.timeout_seconds));
+  rendezvous.announce(own);
+  for (int r = 0; r < options.size; ++r) {
+    const std::string other = rendezvous.of(r);
+    if (other != own) fail("rank {} has {}, and rank {} has {}", options.rank, own, r, other);
+  }
 }
 
 }  // namespace
@@ -60,6 +75,7 @@ std::string_view chosen_algorithm(const JoinOptions& options, Operation::Kind ki
 std::unique_ptr<Communicator> join(const JoinOptions& options, net::StoreClient& store) {
   const Topology topology = topology_of(options);
   const Algorithm algorithm = algorithm_of(options.algorithm);
+  check_same_way(options, store);
   check_algorithm(algorithm, topology, options.any_order);
   if (reads_in_place(options)) {
     return join_by_shared_memory({options.rank, options.size, options.timeout_seconds}, store);

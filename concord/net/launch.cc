@@ -197,13 +197,16 @@ class Launch final : public RankListener {
   void ended(int rank, int status, const std::string& process) override {
     running_[static_cast<std::size_t>(rank)] = false;
     console_.closed(rank);
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    const bool first_is_lost = code == kFirstIsLost;
+    if (first_is_lost) code = 1;
     // Of several that are found at once: others end in errors where one was ended by a signal.
     const bool is_cause = WIFSIGNALED(status) && !lost_patience_ && exit_code_ < 128;
     if (exit_code_ == 0 || is_cause) exit_code_ = code;
     // Rank 0 may have much to save, when the others have ended long before.
-    if (exit_code_ != 0 && (!patience_ || rank == 0)) {
-      patience_ = Deadline::in(running_[0] ? options_.first_grace_seconds : options_.grace_seconds);
+    if (exit_code_ != 0 && (!patience_ || rank == 0 || first_is_lost)) {
+      patience_ = Deadline::in(running_[0] && !first_is_lost ? options_.first_grace_seconds
+                                                             : options_.grace_seconds);
     }
     if (code == 127) {
       console_.say(fmt::format("rank {} cannot run {}", rank, options_.command[0]));

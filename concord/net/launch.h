@@ -33,6 +33,10 @@ struct LaunchOptions {
   double grace_seconds = 5;          // for the others, once rank 0 has ended besides
 };
 
+// The exit code of a rank that tells, in place of 1, that rank 0 has ended or does not come: nobody
+// waits then for what rank 0 may have to save.
+constexpr int kFirstIsLost = 75;
+
 // Returns when all ranks have ended: 0, or the exit code of the first that failed (128 and the
 // signal where one ended it, which is said). Throws Error when they cannot be started.
 int launch(const LaunchOptions& options);

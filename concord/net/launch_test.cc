@@ -1,5 +1,6 @@
 #include "concord/net/launch.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,13 +38,14 @@ class Launch : public testing::Test {
 
   // Every rank runs the shell's `script`.
   Outcome launch_script(const std::string& script, int ranks, double grace_seconds = 20,
-                        const fs::path& directory = "") const {
+                        const fs::path& directory = "",
+                        std::optional<double> first_grace_seconds = std::nullopt) const {
     testing::internal::CaptureStderr();
     const double start = now_seconds();
     const int code = launch({.ranks = ranks,
                              .command = {"/bin/sh", "-c", script},
                              .directory = directory,
-                             .first_grace_seconds = grace_seconds,
+                             .first_grace_seconds = first_grace_seconds.value_or(grace_seconds),
                              .grace_seconds = grace_seconds});
     const double seconds = now_seconds() - start;
     return {code, testing::internal::GetCapturedStderr(), seconds};
@@ -115,6 +117,16 @@ TEST_F(Launch, GoesOnWhereNothingCanBeKept) {
   EXPECT_EQ(outcome.code, 0);
   EXPECT_THAT(outcome.said, HasSubstr("said\n"));
   EXPECT_THAT(outcome.said, HasSubstr("set TMPDIR"));
+}
+
+TEST_F(Launch, DoesNotWaitForRank0WhereAnotherTellsThatItIsLost) {
+  const Outcome outcome = launch_script(
+      fmt::format("case $CONCORD_RANK in 0) exec sleep 60 ;; 1) exit 1 ;; *) exit {} ;; esac",
+                  kFirstIsLost),
+      3, 0.3, "", 60);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_LT(outcome.seconds, 20);
+  EXPECT_THAT(outcome.said, HasSubstr("rank 0 does not end and is killed"));
 }
 
 TEST_F(Launch, KillsWhoDoesNotEndAfterAnotherHasFailed) {

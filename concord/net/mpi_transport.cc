@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fmt/ranges.h>
+#include <link.h>
 #include <sched.h>
 
 #include <atomic>
@@ -13,6 +14,7 @@
 #include "concord/base/log.h"
 #include "concord/net/futex.h"
 #include "concord/net/mpi_functions.h"
+#include "concord/net/process.h"
 #include "concord/net/rendezvous.h"
 
 namespace concord::net {
@@ -20,12 +22,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The folder of the library or program that this code is part of.
+// The folder of the library or program that this code is part of. The loader knows a program by the
+// word alone that started it, and has no name for it in its list.
 fs::path own_folder() {
   Dl_info info;
-  if (dladdr(reinterpret_cast<const void*>(&make_mpi_transport), &info) == 0) return {};
+  link_map* part = nullptr;
+  if (dladdr1(reinterpret_cast<const void*>(&make_mpi_transport), &info,
+              reinterpret_cast<void**>(&part), RTLD_DL_LINKMAP) == 0) {
+    return {};
+  }
+  const std::string file = *part->l_name == '\0' ? own_program() : part->l_name;
   std::error_code error;
-  return fs::canonical(info.dli_fname, error).parent_path();
+  return fs::canonical(file, error).parent_path();
 }
 
 std::vector<fs::path> plugin_folders() {
@@ -76,6 +84,12 @@ class MpiTransport final : public Transport {
     int mpi_rank = 0, mpi_size = 1;
     if (const char* const why = mpi_.start(kMostRequests + 1, &mpi_rank, &mpi_size)) {
       fail("MPI could not be started: {}", why);
+    }
+    if (mpi_size == 1) {
+      fail(
+          "MPI knows this process as the only one, and there are {} ranks: the transport mpi is "
+          "for ranks that are started by mpirun",
+          size());
     }
     if (mpi_rank != rank() || mpi_size != size()) {
       fail(
