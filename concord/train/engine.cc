@@ -209,8 +209,7 @@ void Engine::check_totals(const Graph& graph) const {
   fail(
       "parallel.batch_norm = \"batch\": each leaf of a step needs a rank of its own, which "
       "computes it in one microbatch; given train.leaves = {} with microbatches of {} on {}: "
-      "expected as "
-      "many leaves as ranks, and train.microbatch = 0",
+      "expected as many leaves as ranks, and train.microbatch = 0",
       options_.leaves, options_.microbatch, ranks == 1 ? "1 rank" : fmt::format("{} ranks", ranks));
 }
 
