@@ -27,4 +27,11 @@ struct Mesh {
 // "{data: 4, tensor: 2}"
 std::string to_string(const Mesh& mesh);
 
+// One axis, seen by one of its ranks.
+struct AxisPlace {
+  std::string name;
+  int ranks = 1;
+  int index = 0;  // its place along the axis
+};
+
 }  // namespace concord

@@ -1,5 +1,6 @@
 #include "concord/graph/op.h"
 
+#include <algorithm>
 #include <map>
 
 #include "concord/base/error.h"
@@ -24,6 +25,33 @@ const Op& find_op(std::string_view name) {
   const auto found = registry().find(name);
   if (found == registry().end()) fail("there is no op \"{}\"", name);
   return found->second;
+}
+
+std::vector<std::vector<std::int64_t>> PlacementContext::sections(std::size_t operand,
+                                                                  int dim) const {
+  return sections({{operand, dim}});
+}
+
+std::vector<std::vector<std::int64_t>> PlacementContext::sections(
+    std::initializer_list<std::pair<std::size_t, int>> operands) const {
+  std::vector<std::vector<std::int64_t>> found = {{1}};
+  for (const auto& [operand, dim] : operands) {
+    if (operand >= known_splits.size()) continue;
+    for (const Placement& split : known_splits[operand]) {
+      if (split.is_split(dim) && std::ranges::count(found, split.sections) == 0) {
+        found.push_back(split.sections);
+      }
+    }
+  }
+  std::erase_if(found, [&](const std::vector<std::int64_t>& sections) {
+    return !std::ranges::all_of(operands, [&](const std::pair<std::size_t, int>& pair) {
+      const auto [operand, dim] = pair;
+      const Shape& shape =
+          operand < inputs.size() ? inputs[operand].shape : outputs[operand - inputs.size()].shape;
+      return divides(shape, Placement::split(dim, sections), ranks);
+    });
+  });
+  return found;
 }
 
 std::vector<const Op*> all_ops() {

@@ -8,9 +8,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "concord/graph/graph.h"
+#include "concord/graph/mesh.h"
+#include "concord/graph/placement.h"
 
 namespace concord {
 
@@ -48,6 +51,47 @@ struct Bf16Form {
   }
 };
 
+// One way in which the ranks along an axis compute an op together: where the inputs are so placed,
+// and each rank computes the op of what it holds, the outputs are so placed. Where an output is
+// Partial, the ranks' results are its summands. An input may be asked to be Partial where the op is
+// linear in it. That every rank computes everything of whole inputs goes without saying.
+struct PlacementSignature {
+  std::vector<Placement> inputs, outputs;
+  double bytes_sent = 0;  // by each rank, in what Op::localize adds
+  friend bool operator==(const PlacementSignature&, const PlacementSignature&) = default;
+};
+
+// What an op's placement rule is asked about: a node of the whole graph, and how many ranks there
+// are. A rule offers the splits of one operand for which there is a reason: those that its
+// neighbours know of, beside the plain ones.
+struct PlacementContext {
+  const Node& node;
+  std::span<const TensorType> inputs, outputs;
+  int ranks = 1;
+  // By operand, inputs before outputs.
+  std::span<const std::vector<Placement>> known_splits = {};
+
+  const Shape& input(std::size_t i) const { return inputs[i].shape; }
+  const Shape& output(std::size_t i) const { return outputs[i].shape; }
+  // The sections in which dim `dim` of an operand may be split, plainly or as a neighbour would.
+  // Operands are counted as above.
+  std::vector<std::vector<std::int64_t>> sections(std::size_t operand, int dim) const;
+  // Those of several operands together: pairs of operand and dim that are cut alike.
+  std::vector<std::vector<std::int64_t>> sections(
+      std::initializer_list<std::pair<std::size_t, int>> operands) const;
+  std::size_t of_output(std::size_t o) const { return inputs.size() + o; }
+};
+
+// For the op's own form on one rank, where it is not the same node with smaller operands.
+struct LocalContext {
+  GraphBuilder& builder;
+  const Node& node;  // of the whole graph; inputs and outputs are its ids
+  const PlacementSignature& signature;
+  AxisPlace axis;
+  std::span<const TensorType> inputs, outputs;  // whole
+  std::vector<ValueId> local_inputs;  // what this rank holds, placed as the signature says
+};
+
 struct Op {
   std::string name;
 
@@ -64,6 +108,13 @@ struct Op {
                std::span<const TensorType> outputs) = nullptr;
 
   Bf16Form bf16 = {};
+
+  // The ways to compute it on several ranks, each of which divides what it splits. Null: none but
+  // that every rank computes everything.
+  std::vector<PlacementSignature> (*signatures)(const PlacementContext& context) = nullptr;
+
+  // Adds what one rank computes and returns its outputs. Null: the node itself, of what it holds.
+  std::vector<ValueId> (*localize)(LocalContext& context) = nullptr;
 };
 
 // Throws Error naming the op when it is unknown.

@@ -1,14 +1,66 @@
 // Collectives: ops by which the ranks along an axis of the mesh change what they hold of a tensor
-// (graph/placement.h). They are put into a graph by the partitioner (parallel/partition.h).
+// (graph/placement.h), and their local counterparts, for which a rank needs no other. They are put
+// into a graph by the partitioner (parallel/partition.h), after backpropagation: none has a
+// gradient. Types in a rank's graph are those of what it holds.
+//
+//   from        to          op
+//   Partial     Replicate   all_reduce
+//   Partial     Split       reduce_scatter
+//   Split       Replicate   all_gather
+//   Split       Split       all_to_all
+//   Replicate   Split       shard            local
+//   Replicate   Partial     first_summand    local
+//
+// Attributes, where the op has them: axis, its name; ranks, how many there are along it; index,
+// this rank's place among them (local ops and neighbours alone: collectives know it); dim and
+// sections, the split; to_dim and to_sections, the one that all_to_all ends with.
 #pragma once
 
 #include <string_view>
 
 #include "concord/graph/builder.h"
+#include "concord/graph/mesh.h"
+#include "concord/graph/placement.h"
 
 namespace concord::ops {
 
-// From Partial to Replicate: the sum over the ranks, along the canonical tree over leaves.
+// The sum over the ranks, along the canonical tree. Attribute "maximum": 1 for the largest instead,
+// where NaN is larger than any.
 inline constexpr std::string_view kAllReduce = "all_reduce";
+inline constexpr std::string_view kReduceScatter = "reduce_scatter";
+inline constexpr std::string_view kAllGather = "all_gather";
+inline constexpr std::string_view kAllToAll = "all_to_all";
+// This rank's part of what it holds all of.
+inline constexpr std::string_view kShard = "shard";
+// What it holds all of on the first rank, zeros on the others.
+inline constexpr std::string_view kFirstSummand = "first_summand";
+// Of x split along dim, a rank's part with the last `before` indices of the rank before it and the
+// first `after` of the one behind it; zeros beyond the ends of the dim.
+inline constexpr std::string_view kHaloExchange = "halo_exchange";
+// The gradient of that: what a rank holds for its neighbours is added to their parts. Attributes
+// before and after as there.
+inline constexpr std::string_view kHaloSum = "halo_sum";
+
+// x, which lies `from`, placed `to`: adds the nodes of the table above, none where both are the
+// same. Broken invariant for what the table does not have.
+ValueId place(GraphBuilder& builder, ValueId x, const AxisPlace& axis, const Placement& from,
+              const Placement& to);
+ValueId all_reduce(GraphBuilder& builder, ValueId x, const AxisPlace& axis, bool maximum = false);
+ValueId halo_exchange(GraphBuilder& builder, ValueId x, const AxisPlace& axis, int dim,
+                      std::int64_t before, std::int64_t after);
+ValueId halo_sum(GraphBuilder& builder, ValueId x, const AxisPlace& axis, int dim,
+                 std::int64_t before, std::int64_t after);
+
+// Whether the ranks along an axis meet in the op.
+bool is_collective(std::string_view op);
+// The split of a node's attributes dim and sections.
+Placement split_of(const Node& node);
+// The one that all_to_all ends with.
+Placement second_split_of(const Node& node);
+
+// Bytes that a rank sends in it, by the least that any algorithm can: of N ranks and B bytes of the
+// whole tensor, (N-1)/N B for reduce_scatter and all_gather, twice that for all_reduce, (N-1)/N^2 B
+// for all_to_all (Chan et al. 2007, table 1); 0 for other ops.
+double bytes_sent(const Graph& graph, const Node& node);
 
 }  // namespace concord::ops
