@@ -7,9 +7,11 @@
 //   lengths       rank 0 waits for 64 bytes from rank 1, which sends 65
 //   stop, die     rank 1 stops or kills itself, and the others wait for a byte from it
 // and a transport or "direct" for what ranks do together:
-//   collectives   does what every communicator must do (comm/test_communicators.h)
+//   collectives   does what every communicator must do (comm/test_communicators.h), and so do
+//                 groups of 4 and of 8 ranks
 //   agree         makes one agreement
 //   agree-stop, agree-die   and stops or kills itself then
+//   groups-stop, groups-die   splits 4 ranks first, along data and tensor
 #include <unistd.h>
 
 #include <csignal>
@@ -73,16 +75,24 @@ void work_together(comm::Communicator& ranks, const std::string& what) {
     std::vector<std::int64_t> ends;
     for (int r = 0; r < ranks.size(); ++r) ends.push_back(8 * (r + 1) / ranks.size());
     comm::check_tree_sum(ranks, ends, 5000);
+    if (ranks.size() % 4 == 0) {
+      const Mesh mesh{{{"data", 2}, {"tensor", ranks.size() / 2}}};
+      comm::check_groups(ranks, mesh, 5000);
+    }
     return;
   }
+  if (what.starts_with("groups")) {
+    const Mesh mesh{{{"data", 2}, {"tensor", 2}}};
+    for (const MeshAxis& axis : mesh.axes) ranks.split(mesh, axis.name);
+  }
   ranks.any_of(0);
-  if (what == "agree-die") raise(SIGKILL);
-  if (what == "agree-stop") raise(SIGSTOP);
+  if (what.ends_with("-die")) raise(SIGKILL);
+  if (what.ends_with("-stop")) raise(SIGSTOP);
 }
 
 void run(const std::string& backend, const std::string& what) {
   const Place place = find_place();
-  if (what != "collectives" && !what.starts_with("agree")) {
+  if (what != "collectives" && !what.starts_with("agree") && !what.starts_with("groups")) {
     const auto transport = net::make_transport(backend, {.rank = place.rank, .size = place.size},
                                                *place.store, Deadline::in(kSeconds));
     return send_messages(*transport, what);

@@ -55,7 +55,8 @@ const Greeting& Channel::meet(int from) {
   Greeting& in = peer.in;
   if (std::exchange(peer.is_met, true)) return in;
   wait(transport_.receive(from, std::as_writable_bytes(std::span(&in, 1))));
-  const std::string why = disagreement(rank(), call_, from, in.call);
+  const std::string why =
+      disagreement(transport_.in_job(rank()), call_, transport_.in_job(from), in.call);
   if (!why.empty()) throw Disagreement(why);
   if (in.node_count > Greeting::kMostNodes) throw Disagreement("a greeting makes no sense");
   return in;

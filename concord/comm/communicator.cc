@@ -1,5 +1,6 @@
 #include "concord/comm/communicator.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "concord/base/clock.h"
@@ -19,12 +20,55 @@ void add_floats(std::byte* a, const std::byte* b, std::size_t bytes) {
 Communicator::~Communicator() { CONCORD_CHECK(!worker_.joinable(), "a backend has not stopped"); }
 
 void Communicator::stop() {
+  splits_.clear();
   if (!worker_.joinable()) return;
   if (done_ < started_) abort(fmt::format("rank {} has left", rank_));
   stopping_ = true;
   started_.fetch_add(1);  // something to wake for
   started_.notify_one();
   worker_.join();
+}
+
+void Communicator::set_step(std::int64_t step) {
+  step_ = step;
+  for (const Split& split : splits_) {
+    if (split.own) split.own->set_step(step);
+  }
+}
+
+Communicator& Communicator::split(const Mesh& mesh, std::string_view axis) {
+  if (mesh.ranks() != size_) {
+    fail("mesh {} has {} ranks, and there are {}", to_string(mesh), mesh.ranks(), size_);
+  }
+  const auto found = std::ranges::find(splits_, axis, &Split::axis);
+  if (found != splits_.end()) {
+    if (found->mesh != mesh) {
+      fail("mesh {} is split along {}, which was split in mesh {}: expected one mesh",
+           to_string(mesh), axis, to_string(found->mesh));
+    }
+    return found->own ? *found->own : *this;
+  }
+  const std::string of_first = broadcast(to_string(mesh));
+  if (of_first != to_string(mesh)) {
+    fail("rank {} has mesh {}, and rank 0 has mesh {}", rank_, to_string(mesh), of_first);
+  }
+  Split made{std::string(axis), mesh, nullptr};
+  if (mesh.extent(axis) == 1 && size_ > 1) {
+    made.own = std::make_unique<Alone>();
+  } else if (mesh.extent(axis) < size_) {
+    GroupOptions options{.group = {made.axis, mesh.ranks_along(rank_, axis)},
+                         .rank = mesh.coordinate(rank_, axis)};
+    for (int r = 0; r < size_; ++r) options.groups.push_back(mesh.ranks_along(r, axis).front());
+    try {
+      made.own = make_group(options);
+    } catch (const Error& error) {
+      abort(error.what());
+      throw;
+    }
+  }
+  if (made.own) made.own->set_step(step_);
+  splits_.push_back(std::move(made));
+  return splits_.back().own ? *splits_.back().own : *this;
 }
 
 Ticket Communicator::enqueue(const Operation& operation) {
@@ -119,21 +163,49 @@ std::string Communicator::broadcast(const std::string& value) {
 }
 
 Communicator::Usage Communicator::usage() const {
+  Usage sum;
+  for (const Split& split : splits_) {
+    if (!split.own) continue;
+    const Usage usage = split.own->usage();
+    sum.busy += usage.busy;
+    sum.waited += usage.waited;
+  }
   const std::lock_guard lock(executing_);
-  return usage_;
+  return {sum.busy + usage_.busy, sum.waited + usage_.waited};
+}
+
+std::size_t Communicator::bytes() const {
+  std::size_t bytes = shared_bytes_ + own_bytes();
+  for (const Split& split : splits_) {
+    if (split.own) bytes += split.own->bytes();
+  }
+  return bytes;
 }
 
 std::vector<Record> Communicator::flight_record() const {
-  const std::lock_guard lock(executing_);
   std::vector<Record> records;
+  for (const Split& split : splits_) {
+    if (!split.own) continue;
+    for (Record& record : split.own->flight_record()) {
+      record.axis = Label(split.axis);
+      records.push_back(record);
+    }
+  }
+  const std::lock_guard lock(executing_);
   const Ticket last = started_.load();
   for (Ticket t = last > kRemembered ? last - kRemembered + 1 : 1; t <= last; ++t) {
     records.push_back(records_[t % kRemembered]);
   }
+  if (!splits_.empty()) std::ranges::stable_sort(records, {}, &Record::started);
   return records;
 }
 
 std::byte* Alone::make_shared(std::size_t bytes) { return buffers_.emplace_back(bytes).data(); }
+
+std::unique_ptr<Communicator> Alone::make_group(const GroupOptions&) {
+  CONCORD_CHECK(false, "one rank has no groups");
+  return nullptr;
+}
 
 Result Alone::execute(const Record& record, bool) {
   const Operation& op = record.operation;

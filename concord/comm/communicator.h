@@ -11,6 +11,10 @@
 // (abort). Any other Error is of this rank alone, which then calls abort(). After either a
 // communicator is of no use.
 //
+// split() gives the communicators of groups of the ranks, those along an axis of the mesh, which
+// are this one's. Ranks have other numbers there; what people are told has those of the job. What
+// goes wrong in one of them ends all: the job's communicator and those of all its groups.
+//
 // How it works: an operation is a blocking function that a backend supplies (execute()), and in
 // front of it is a queue. A thread of the communicator's own takes from it what was started;
 // whoever waits for an operation that nobody has begun does it himself. The queue keeps what is
@@ -34,6 +38,8 @@
 
 #include "concord/base/error.h"
 #include "concord/comm/operation.h"
+#include "concord/graph/mesh.h"
+#include "concord/net/axis_group.h"
 #include "concord/tensor/buffer.h"
 
 namespace concord::comm {
@@ -55,6 +61,7 @@ struct Result {
 // An operation in the flight recorder. Times are now_seconds(); 0 where it has not come so far.
 struct Record {
   Operation operation;
+  Label axis;  // of a group
   std::int64_t step = 0;
   double started = 0, began = 0, ended = 0;
   Result result;
@@ -71,7 +78,13 @@ class Communicator {
   bool is_first() const { return rank_ == 0; }
 
   // Named in errors from here on.
-  void set_step(std::int64_t step) { step_ = step; }
+  void set_step(std::int64_t step);
+
+  // Collective: the ranks that differ from this one along the axis alone, in the order of their
+  // coordinates; an axis that is not in the mesh has extent 1. Made by the first call for an axis,
+  // and this communicator's own. Throws Error where the mesh is not of these ranks, the same on all
+  // of them and in all calls, and what join() throws.
+  Communicator& split(const Mesh& mesh, std::string_view axis);
 
   // Collective. Memory of this rank, zero-initialised, that other ranks read fast; parts of a tree
   // sum must lie in some. `bytes` may differ from rank to rank. It lives as long as the
@@ -97,16 +110,17 @@ class Communicator {
   // The calls that the other ranks are in, or make next, end in a RankError that says this.
   virtual void abort(std::string_view reason) = 0;
 
-  // Seconds spent since the communicator was made.
+  // Seconds spent since the communicator was made, in its groups too.
   struct Usage {
     double busy = 0;    // in operations, from a rank's coming to them to their end
     double waited = 0;  // of that, while its own thread waited
   };
   Usage usage() const;
   // Of memory that this rank has for what it tells others: what was shared and what is the
-  // backend's own, which grows with the first operations. common() is not counted.
-  std::size_t bytes() const { return shared_bytes_ + own_bytes(); }
-  // The last operations, oldest first: what has ended or begun, and what waits.
+  // backend's own, which grows with the first operations, in groups too. common() is not counted.
+  std::size_t bytes() const;
+  // The last operations, its own and those of its groups, oldest first: what has ended or begun,
+  // and what waits.
   std::vector<Record> flight_record() const;
 
  protected:
@@ -118,13 +132,27 @@ class Communicator {
   virtual std::byte* make_shared(std::size_t bytes) = 0;
   virtual std::byte* make_common(std::size_t bytes);
   virtual std::size_t own_bytes() const { return 0; }
-  // Ends the thread; for the destructor of a backend, after which execute() is gone.
+  // The communicator of a group of which this rank is `rank`. All ranks call it, each for its own
+  // group; `groups`: by rank of the job, the first rank of its group along that axis.
+  struct GroupOptions {
+    net::AxisGroup group;
+    int rank = 0;
+    std::vector<int> groups;
+  };
+  virtual std::unique_ptr<Communicator> make_group(const GroupOptions& options) = 0;
+  // Ends groups and the thread; for the destructor of a backend, after which execute() is gone.
   void stop();
 
   std::int64_t step() const { return step_; }
 
  private:
   static constexpr std::size_t kRemembered = 256;  // operations
+
+  struct Split {
+    std::string axis;
+    Mesh mesh;
+    std::unique_ptr<Communicator> own;  // null: it is this one
+  };
 
   Record& record_of(Ticket ticket) { return records_[ticket % kRemembered]; }
   Ticket enqueue(const Operation& operation);
@@ -133,6 +161,7 @@ class Communicator {
 
   int rank_, size_;
   std::int64_t step_ = 0;
+  std::vector<Split> splits_;
   std::size_t shared_bytes_ = 0;
   std::array<Record, kRemembered> records_;
   std::atomic<Ticket> started_ = 0, done_ = 0;
@@ -153,6 +182,7 @@ class Alone final : public Communicator {
  private:
   Result execute(const Record& record, bool patient) override;
   std::byte* make_shared(std::size_t bytes) override;
+  std::unique_ptr<Communicator> make_group(const GroupOptions& options) override;
 
   std::vector<Buffer> buffers_;
   std::vector<Subtree> nodes_;

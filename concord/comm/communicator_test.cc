@@ -10,6 +10,7 @@
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
+#include "concord/comm/flight_record.h"
 #include "concord/comm/shared_memory_communicator.h"
 #include "concord/comm/test_communicators.h"
 #include "concord/comm/transport_communicator.h"
@@ -135,6 +136,23 @@ TEST_P(Sums, CollectivesOfAnySizeInAnyMemory) {
       }
     });
     EXPECT_THAT(outcomes, Each("")) << size << " ranks";
+  }
+}
+
+TEST_P(Sums, GroupsAlongAnAxisDoWhatAJobDoes) {
+  for (const int size : {4, 8}) {
+    if (!can_be(size)) continue;
+    const Mesh mesh{{{"data", 2}, {"tensor", size / 2}}};
+    const auto outcomes = run_ranks(GetParam(), size, [&](Communicator& ranks) {
+      for (const std::size_t count : {1, 5000}) check_groups(ranks, mesh, count);
+    });
+    // One host, or one rank of each.
+    const bool is_refused = GetParam().algorithm == "hierarchical";
+    if (is_refused) {
+      EXPECT_THAT(outcomes, Each(HasSubstr("algorithm hierarchical is for")));
+    } else {
+      EXPECT_THAT(outcomes, Each(""));
+    }
   }
 }
 
@@ -328,6 +346,97 @@ TEST_P(Ranks, AbortEndsTheOthersWithItsReason) {
               testing::ElementsAre("rank 2: the data is gone", "rank 2: the data is gone", ""));
 }
 
+const Mesh kSquare{{{"data", 2}, {"tensor", 2}}};
+
+TEST_P(Ranks, AnAxisOfAllIsTheJobAndOneOfNoneIsARankAlone) {
+  const auto outcomes = run_ranks(4, [](Communicator& ranks) {
+    const Mesh mesh{{{"data", 1}, {"tensor", 4}}};
+    EXPECT_EQ(&ranks.split(mesh, "tensor"), &ranks);
+    EXPECT_EQ(ranks.split(mesh, "data").size(), 1);
+    EXPECT_EQ(ranks.split(mesh, "pipe").size(), 1);
+    EXPECT_EQ(ranks.split(mesh, "pipe").any_of(5), 5u);
+    EXPECT_THAT(
+        [&] {
+          ranks.split({{{"tensor", 2}}}, "tensor");
+        },
+        testing::ThrowsMessage<Error>(HasSubstr("mesh {tensor: 2} has 2 ranks, and there are 4")));
+    EXPECT_THAT(
+        [&] {
+          ranks.split({{{"tensor", 4}}}, "tensor");
+        },
+        testing::ThrowsMessage<Error>(HasSubstr("expected one mesh")));
+  });
+  EXPECT_THAT(outcomes, Each(""));
+}
+
+TEST_P(Ranks, RanksOfDifferentMeshesAreNamed) {
+  const auto outcomes = run_ranks(2, [](Communicator& ranks) {
+    const Mesh mesh = ranks.is_first() ? Mesh{{{"data", 2}}} : Mesh{{{"tensor", 2}}};
+    ranks.split(mesh, "data");
+  });
+  EXPECT_EQ(outcomes[1], "rank 1 has mesh {tensor: 2}, and rank 0 has mesh {data: 2}");
+}
+
+TEST_P(Ranks, WhatAGroupDoesIsCountedAndRememberedWithItsAxis) {
+  const auto outcomes = run_ranks(4, [](Communicator& ranks) {
+    ranks.set_step(7);
+    Communicator& group = ranks.split(kSquare, "tensor");
+    const std::size_t before = ranks.bytes();
+    group.share(10'000);
+    EXPECT_EQ(ranks.bytes(), before + 10'000);
+    ranks.set_step(8);
+    std::vector<float> values(100);
+    group.run(all_reduce(values, values, "ones"));
+    const Record last = ranks.flight_record().back();
+    EXPECT_EQ(last.step, 8);
+    EXPECT_EQ(last.operation.label.text(), "ones");
+    EXPECT_EQ(last.axis.text(), "tensor");
+    EXPECT_THAT(described({last}, now_seconds())[0],
+                HasSubstr("step 8: all-reduce of ones along tensor, 400 bytes"));
+  });
+  EXPECT_THAT(outcomes, Each(""));
+}
+
+TEST_P(Ranks, AbortEndsGroupsToo) {
+  const auto outcomes = run_ranks(4, [](Communicator& ranks) {
+    Communicator &data = ranks.split(kSquare, "data"), &tensor = ranks.split(kSquare, "tensor");
+    if (ranks.rank() == 3) return tensor.abort("rank 3: the data is gone");
+    (ranks.rank() == 2 ? tensor : data).any_of(0);
+    tensor.any_of(0);
+  });
+  const std::string line = "rank 3: the data is gone";
+  EXPECT_THAT(outcomes, testing::ElementsAre(line, line, line, ""));
+}
+
+// In the group of 0 and 1 two call different things, and 2 and 3 wait for them in others.
+TEST_P(Ranks, WhatGoesWrongInAGroupEndsAllByOneLine) {
+  const auto outcomes = run_ranks(4, [](Communicator& ranks) {
+    Communicator &data = ranks.split(kSquare, "data"), &tensor = ranks.split(kSquare, "tensor");
+    ranks.set_step(3);
+    if (ranks.rank() == 0) tensor.any_of(0);
+    if (ranks.rank() == 1) tensor.barrier();
+    if (ranks.rank() == 2) data.any_of(0);
+    if (ranks.rank() == 3) ranks.barrier();
+  });
+  EXPECT_THAT(outcomes[0], HasSubstr("calls the agreement of step 3 along tensor"));
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 1 calls the barrier of step 3 along tensor"));
+  EXPECT_THAT(outcomes, Each(outcomes[0]));
+}
+
+TEST_P(Ranks, AGroupThatFailsEndsTheJob) {
+  const auto outcomes = run_ranks(4, [](Communicator& ranks) {
+    Communicator& tensor = ranks.split(kSquare, "tensor");
+    if (ranks.rank() < 2) {
+      try {
+        ranks.rank() == 0 ? tensor.barrier() : void(tensor.any_of(0));
+      } catch (const RankError&) {
+      }
+    }
+    ranks.barrier();
+  });
+  EXPECT_THAT(outcomes, Each(AllOf(HasSubstr("along tensor"), HasSubstr("while rank"))));
+}
+
 // Ranks that are processes of their own; the first are threads of this one.
 class Processes : public Ranks {
  protected:
@@ -391,6 +500,39 @@ TEST_P(Processes, OneThatIsStoppedIsNamedByTheDeadline) {
   EXPECT_EQ(outcomes[1], outcomes[0]);
 }
 
+// Rank 3 does not come to rank 2, for which rank 0 waits in another group, and rank 1 for that one.
+void meet_in_groups(Communicator& ranks) {
+  Communicator &data = ranks.split(kSquare, "data"), &tensor = ranks.split(kSquare, "tensor");
+  ranks.any_of(0);
+  ranks.set_step(5);
+  std::vector<float> values(1 << 18);
+  const auto sum = all_reduce(values, values, "fc.weight");
+  if (ranks.rank() == 2) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));  // so that others give up first
+    tensor.run(sum);
+  }
+  if (ranks.rank() == 0) data.run(sum);
+  tensor.run(sum);
+}
+
+TEST_P(Processes, OneThatIsKilledIsNamedWhereOthersWaitInOtherGroups) {
+  const double start = now_seconds();
+  const auto outcomes = run(4, "groups-die", 20, meet_in_groups);
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 3 (process "));
+  EXPECT_THAT(outcomes[0], HasSubstr(") has ended before the all-reduce of fc.weight of step 5 "
+                                     "along tensor"));
+  EXPECT_THAT(outcomes, Each(outcomes[0]));
+  EXPECT_LT(now_seconds() - start, 10);
+}
+
+TEST_P(Processes, OneThatIsStoppedIsNamedWhereOthersWaitInOtherGroups) {
+  const auto outcomes = run(4, "groups-stop", 1, meet_in_groups);
+  EXPECT_THAT(outcomes[0], HasSubstr("rank 3 (process "));
+  EXPECT_THAT(outcomes[0], HasSubstr("did not come to "));
+  EXPECT_THAT(outcomes[0], HasSubstr("within 1 s"));
+  EXPECT_THAT(outcomes, Each(outcomes[0]));
+}
+
 TEST_P(Processes, OneThatEndsAfterItsLastCallTroublesNobody) {
   for (int round = 0; round < 5; ++round) {
     const auto outcomes = run(3, "agree", 20, [](Communicator& ranks) { ranks.any_of(0); });
@@ -400,7 +542,7 @@ TEST_P(Processes, OneThatEndsAfterItsLastCallTroublesNobody) {
 
 TEST(Communicator, RanksUnderMpirunAddUpByMpi) {
   if (std::string(CONCORD_MPIRUN).empty()) GTEST_SKIP() << "MPI was not there to build with";
-  for (const int size : {2, 3, 8}) {
+  for (const int size : {2, 3, 4, 8}) {
     const net::Outcome outcome = net::run_under_mpirun(size, "mpi", "collectives");
     EXPECT_EQ(outcome.code, 0) << size << ": " << outcome.said;
   }

@@ -24,8 +24,10 @@ std::vector<std::string> described(const std::vector<Record>& records, double no
   const std::size_t first = records.size() - std::min(records.size(), kMostLines);
   for (std::size_t i = first; i < records.size(); ++i) {
     const Operation& op = records[i].operation;
-    lines.push_back(fmt::format("step {}: {}, {} bytes; {}", records[i].step,
-                                name_of(op.kind, op.label), op.bytes, progress(records[i], now)));
+    const std::string_view axis = records[i].axis.text();
+    lines.push_back(fmt::format("step {}: {}{}{}, {} bytes; {}", records[i].step,
+                                name_of(op.kind, op.label), axis.empty() ? "" : " along ", axis,
+                                op.bytes, progress(records[i], now)));
   }
   return lines;
 }

@@ -10,16 +10,22 @@
 //
 // Beside that one rank can write *letters* to another, which no third one takes notice of.
 //
+// Groups of the ranks have meetings of their own, which end with that of the job: who gives up
+// anywhere says so there. There it also says for whom it waits in vain, in any of them, so that one
+// who waits for it can tell who keeps it.
+//
 // Used by one thread at a time, but for abort().
 #pragma once
 
 #include <array>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "concord/base/deadline.h"
 #include "concord/comm/operation.h"
+#include "concord/net/axis_group.h"
 #include "concord/net/futex.h"
 #include "concord/net/neighbour.h"
 #include "concord/net/shared_memory.h"
@@ -62,6 +68,10 @@ class Meeting {
 
   // Throws Error where another process says that it is this rank.
   Meeting(int rank, int size, net::SharedMemory memory, double timeout_seconds);
+  // Of a group of the ranks of `job`, which outlives it.
+  Meeting(int rank, const net::AxisGroup& group, net::SharedMemory memory, double timeout_seconds,
+          Meeting& job);
+  ~Meeting();
 
   // The message for the next operation, to be filled before enter(), and this rank's stage in it.
   Message& next_message();
@@ -95,10 +105,18 @@ class Meeting {
  private:
   using Counter = net::SharedCounter;
 
+  static constexpr std::size_t kMostMeetings = 8;  // of a rank
+  // Of a rank that has slept and waits on.
+  struct Waiting {
+    Counter for_rank;  // its number in the job, and 1; 0: it does not wait
+    Counter looks;     // counts how often it has looked again
+  };
+
   struct alignas(128) Rank {
     Counter arrived, left;
     Counter sleepers;  // who wait for one of the two
     net::Neighbour self;
+    std::array<Waiting, kMostMeetings> waiting;  // by number of the meeting; of a job's meeting
     std::array<Message, 2> messages;
     alignas(64) std::array<std::array<std::byte, kStage>, 2> stages;
     std::array<std::array<std::byte, kEnvelope>, 2> envelopes;
@@ -110,30 +128,53 @@ class Meeting {
   };
   struct Control {
     Counter abort_begun, aborted;
-    std::uint32_t aborted_ticket;  // the first operation that comes to nothing
+    std::uint32_t aborted_ticket;  // the first operation that comes to nothing,
+    std::uint32_t aborted_by_own;  // where it is one of these ranks that has aborted
     std::array<char, 1024> abort_reason;
     std::array<Rank, kMostRanks> ranks;  // of which the first `size` are there; then the mailboxes
   };
+
+  Meeting(int rank, int size, const net::AxisGroup& group, net::SharedMemory memory,
+          double timeout_seconds, Meeting* job);
 
   Control& control() const { return *reinterpret_cast<Control*>(memory_.data()); }
   Rank& rank(int r) const { return control().ranks[static_cast<std::size_t>(r)]; }
   std::byte* stage(int r, std::uint32_t ticket) { return rank(r).stages[ticket % 2].data(); }
   Mailbox& mailbox(int from, int to) const;
+  int in_job(int r) const { return group_.in_job(r); }
+  Meeting& job() { return job_ == nullptr ? *this : *job_; }
+  const Meeting& job() const { return job_ == nullptr ? *this : *job_; }
+  Waiting& waiting_of(int rank_of_job, std::size_t meeting) {
+    return job().rank(rank_of_job).waiting[meeting];
+  }
+  bool is_aborted() const { return job().control().aborted.load(std::memory_order_acquire) != 0; }
   void wait_for_all(Counter Rank::*counter, bool patient);
   void look_for_trouble(int missing, Counter Rank::*counter, const Deadline& deadline);
   void wait_for_mail(const Counter& counter, std::uint32_t value, Mailbox& box, int other,
                      const Call& call, bool patient);
-  // check() looks for a reason to give up, trouble() for another once this has slept.
+  // For rank `other`. check() looks for a reason to give up, trouble() for another once this has
+  // slept.
   template <typename Check, typename Trouble>
-  void wait_until(const Counter& counter, std::uint32_t value, Counter& sleepers, bool patient,
-                  Check check, Trouble trouble);
+  void wait_until(const Counter& counter, std::uint32_t value, Counter& sleepers, int other,
+                  bool patient, Check check, Trouble trouble);
   [[noreturn]] void give_up_ended(int other, const std::string& what);
   [[noreturn]] void give_up_late(int other, std::string_view verb, const std::string& what);
+  // Who keeps a rank, which itself waits for somebody, and so on; all by their numbers in the job.
+  // `last_kept`: the last on the way, -1 where it is this rank itself.
+  int who_keeps(int rank_of_job, int& last_kept);
+  std::string name_of(int rank_of_job) const;
   void check_same_operation();
   void check_entered() const;
+  void check_awaited() const;
   [[noreturn]] void give_up(const std::string& reason);
 
   int rank_, size_;
+  net::AxisGroup group_;
+  Meeting* job_;             // null: this is it
+  std::size_t number_ = 0;   // of the rank's meetings
+  std::mutex groups_mutex_;  // of a job: abort() comes from any thread
+  std::vector<Meeting*> groups_;
+  std::size_t groups_made_ = 0;
   double timeout_seconds_;
   net::SharedMemory memory_;
   net::Glances::Manner manner_ = net::Glances::Manner::kSleep;

@@ -83,16 +83,19 @@ void check_operation(const Operation& op, int rank, int size) {
   }
 }
 
-Call call_of(const Operation& operation, std::int64_t step) {
+Call call_of(const Operation& operation, std::int64_t step, const Label& axis) {
   return {.kind = operation.kind,
           .peer = operation.peer,
           .step = step,
           .bytes = operation.bytes,
-          .label = operation.label};
+          .label = operation.label,
+          .axis = axis};
 }
 
 std::string described(const Call& call) {
-  return fmt::format("the {} of step {}", name_of(call.kind, call.label), call.step);
+  const std::string_view axis = call.axis.text();
+  return fmt::format("the {} of step {}{}{}", name_of(call.kind, call.label), call.step,
+                     axis.empty() ? "" : " along ", axis);
 }
 
 std::string disagreement(int rank, const Call& call, int other_rank, const Call& other) {

@@ -80,9 +80,10 @@ struct Call {
   std::int64_t step;
   std::uint64_t bytes;
   Label label;
+  Label axis;  // of the mesh, along which they are ranks; empty: all of the job
 };
-Call call_of(const Operation& operation, std::int64_t step);
-// "the sum of fc.weight of step 12"
+Call call_of(const Operation& operation, std::int64_t step, const Label& axis = {});
+// "the sum of fc.weight of step 12", "the barrier of step 3 along tensor"
 std::string described(const Call& call);
 // What two ranks have to agree on and do not; "" where they do.
 std::string disagreement(int rank, const Call& call, int other_rank, const Call& other);

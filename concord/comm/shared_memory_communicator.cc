@@ -20,11 +20,41 @@ std::int64_t floats_in(std::size_t bytes) {
   return static_cast<std::int64_t>(bytes / sizeof(float));
 }
 
+// What the ranks meet in: the first makes it, and says in the store where it is.
+net::SharedMemory open_meeting(const SharedMemoryOptions& options, net::StoreClient& store,
+                               const net::AxisGroup& group = {}) {
+  const std::string key = group.key() + "shared memory";
+  const Deadline deadline = Deadline::in(options.timeout_seconds);
+  if (options.rank == 0) {
+    net::SharedMemory created(Meeting::bytes(options.size));
+    store.set(key, created.locator(), deadline);
+    return created;
+  }
+  net::SharedMemory opened = net::SharedMemory::open(store.get(key, deadline));
+  if (opened.bytes() != Meeting::bytes(options.size)) {
+    fail("rank {} believes in {} ranks, and rank {} in another number", group.in_job(options.rank),
+         options.size, group.in_job(0));
+  }
+  return opened;
+}
+
 class SharedMemoryCommunicator final : public Communicator {
  public:
-  SharedMemoryCommunicator(const SharedMemoryOptions& options, net::SharedMemory memory)
+  SharedMemoryCommunicator(const SharedMemoryOptions& options, net::StoreClient& store,
+                           net::SharedMemory memory)
       : Communicator(options.rank, options.size),
+        options_(options),
+        store_(store),
         meeting_(options.rank, options.size, std::move(memory), options.timeout_seconds) {}
+  // Of a group of another's ranks.
+  SharedMemoryCommunicator(const SharedMemoryOptions& options, net::StoreClient& store,
+                           const net::AxisGroup& group, net::SharedMemory memory,
+                           SharedMemoryCommunicator& job)
+      : Communicator(options.rank, options.size),
+        options_(options),
+        store_(store),
+        axis_(group.axis),
+        meeting_(options.rank, group, std::move(memory), options.timeout_seconds, job.meeting_) {}
   ~SharedMemoryCommunicator() override { stop(); }
 
   void abort(std::string_view reason) override { meeting_.abort(reason); }
@@ -70,6 +100,18 @@ class SharedMemoryCommunicator final : public Communicator {
 
   std::size_t own_bytes() const override {
     return Meeting::bytes(size()) / static_cast<std::size_t>(size());
+  }
+
+  std::unique_ptr<Communicator> make_group(const GroupOptions& made) override {
+    const SharedMemoryOptions options{made.rank, static_cast<int>(made.group.members.size()),
+                                      options_.timeout_seconds};
+    try {
+      return std::make_unique<SharedMemoryCommunicator>(
+          options, store_, made.group, open_meeting(options, store_, made.group), *this);
+    } catch (const Error&) {
+      meeting_.check_aborted();  // who made it may have left in an error
+      throw;
+    }
   }
 
   std::byte* make_common(std::size_t bytes) override {
@@ -231,7 +273,7 @@ class SharedMemoryCommunicator final : public Communicator {
   // The receiver reads the message where it lies, if it can be read there, else piece by piece from
   // envelopes. Done when the receiver has it.
   void send(const Operation& op) {
-    const Letter letter{call_of(op, step_of_operation_), place_of(op.in)};
+    const Letter letter{call_of(op, step_of_operation_, axis_), place_of(op.in)};
     const bool in_pieces = letter.place.region == Place::kNowhere;
     std::size_t begin = 0;
     do {
@@ -247,7 +289,7 @@ class SharedMemoryCommunicator final : public Communicator {
   }
 
   void receive(const Operation& op) {
-    Call expected = call_of(op, step_of_operation_);
+    Call expected = call_of(op, step_of_operation_, axis_);
     expected.kind = Kind::kSend;
     expected.peer = rank();
     std::size_t begin = 0;
@@ -264,7 +306,7 @@ class SharedMemoryCommunicator final : public Communicator {
 
   void enter(const Operation& op) {
     Message& message = meeting_.next_message();
-    message.call = call_of(op, step_of_operation_);
+    message.call = call_of(op, step_of_operation_, axis_);
     message.flags = op.flags;
     message.in = place_of(op.in);
     message.out = place_of(op.out);
@@ -295,6 +337,9 @@ class SharedMemoryCommunicator final : public Communicator {
   }
   Share own_share() const { return {rank(), size()}; }
 
+  const SharedMemoryOptions options_;
+  net::StoreClient& store_;
+  const Label axis_;
   Meeting meeting_;
   std::vector<Region> regions_;  // in order of share()
   std::int64_t step_of_operation_ = 0;
@@ -315,22 +360,7 @@ std::unique_ptr<Communicator> join_by_shared_memory(const SharedMemoryOptions& o
     fail("rank {} of {}: expected a rank from 0 on, of 1 to {}", options.rank, options.size,
          Meeting::kMostRanks);
   }
-  constexpr std::string_view kKey = "shared memory";
-  const Deadline deadline = Deadline::in(options.timeout_seconds);
-  const auto memory = [&] {
-    if (options.rank > 0) {
-      net::SharedMemory opened = net::SharedMemory::open(store.get(kKey, deadline));
-      if (opened.bytes() != Meeting::bytes(options.size)) {
-        fail("rank {} believes in {} ranks, and rank 0 in another number", options.rank,
-             options.size);
-      }
-      return opened;
-    }
-    net::SharedMemory created(Meeting::bytes(options.size));
-    store.set(kKey, created.locator(), deadline);
-    return created;
-  };
-  return std::make_unique<SharedMemoryCommunicator>(options, memory());
+  return std::make_unique<SharedMemoryCommunicator>(options, store, open_meeting(options, store));
 }
 
 }  // namespace concord::comm

@@ -136,4 +136,34 @@ inline void check_collectives(Communicator& ranks, std::size_t count, bool share
   if (ranks.any_of(1u << rank) != (1u << size) - 1) fail("an agreement has other bits");
 }
 
+// All ranks and, along each axis of a mesh of them, the groups, one after another and at once.
+inline void check_groups(Communicator& ranks, const Mesh& mesh, std::size_t count) {
+  for (const MeshAxis& axis : mesh.axes) {
+    Communicator& group = ranks.split(mesh, axis.name);
+    if (&ranks.split(mesh, axis.name) != &group) fail("a second split makes another group");
+    if (group.size() != axis.extent || group.rank() != mesh.coordinate(ranks.rank(), axis.name)) {
+      fail("rank {} of {} along {}", group.rank(), group.size(), axis.name);
+    }
+    check_collectives(group, count, /*shared=*/false);
+    check_collectives(group, count, /*shared=*/true);
+    std::vector<int> members(static_cast<std::size_t>(group.size()));
+    const int own = ranks.rank();
+    group.run(
+        all_gather(std::as_bytes(std::span(&own, 1)), std::as_writable_bytes(std::span(members))));
+    if (members != mesh.ranks_along(own, axis.name)) fail("a group has other ranks");
+  }
+  for (int round = 0; round < 20; ++round) {
+    std::vector<float> of_all = test_numbers(ranks.rank(), count);
+    const Ticket sum = ranks.start(all_reduce(of_all, of_all, "numbers of all"));
+    for (const MeshAxis& axis : mesh.axes) {
+      Communicator& group = ranks.split(mesh, axis.name);
+      std::vector<float> values = test_numbers(group.rank(), count);
+      group.run(all_reduce(values, values, "numbers"));
+      expect_equal(values, test_sum(0, group.size(), count), "a sum along an axis");
+    }
+    ranks.wait(sum);
+    expect_equal(of_all, test_sum(0, ranks.size(), count), "a sum beside others");
+  }
+}
+
 }  // namespace concord::comm

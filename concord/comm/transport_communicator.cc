@@ -1,6 +1,7 @@
 #include "concord/comm/transport_communicator.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "concord/base/deadline.h"
 #include "concord/comm/channel.h"
@@ -13,44 +14,116 @@ namespace {
 
 using Kind = Operation::Kind;
 
+// The transports of a rank, its job's and those of its groups, and what has become of the job.
+class Ways {
+ public:
+  void add(net::Transport& transport) {
+    const std::lock_guard lock(mutex_);
+    transports_.push_back(&transport);
+    if (!line_.empty()) transport.interrupt(line_);
+  }
+  void remove(net::Transport& transport) {
+    const std::lock_guard lock(mutex_);
+    std::erase(transports_, &transport);
+  }
+  void interrupt(const std::string& line) {
+    const std::lock_guard lock(mutex_);
+    line_ = line;
+    for (net::Transport* const transport : transports_) transport->interrupt(line);
+  }
+
+  std::unique_ptr<Verdict> verdict;  // its thread uses the transports
+
+ private:
+  std::mutex mutex_;
+  std::string line_;
+  std::vector<net::Transport*> transports_;
+};
+
 class TransportCommunicator final : public Communicator {
  public:
-  TransportCommunicator(const TransportOptions& options, net::StoreClient& store, Deadline deadline)
+  // Of a job, where `job` is null; else of a group.
+  TransportCommunicator(const TransportOptions& options, net::StoreClient& store, Deadline deadline,
+                        const net::AxisGroup& group = {}, Ways* job = nullptr, int circle = 0)
       : Communicator(options.rank, options.topology.size),
-        algorithm_(options.algorithm),
-        timeout_seconds_(options.timeout_seconds),
-        transport_(net::make_transport(options.topology.transport, {.rank = rank(), .size = size()},
-                                       store, deadline)),
+        options_(options),
+        store_(store),
+        axis_(group.axis),
+        circle_(circle),
+        transport_(net::make_transport(options.topology.transport,
+                                       {.rank = rank(), .size = size(), .group = group}, store,
+                                       deadline)),
         channel_(*transport_, options.timeout_seconds),
         reduction_(channel_, options.topology, options.any_order),
-        verdict_(rank(), size(), store, deadline,
-                 [this](const std::string& line) { transport_->interrupt(line); }) {}
-  ~TransportCommunicator() override { stop(); }
+        ways_(job == nullptr ? own_ways_ : *job) {
+    ways_.add(*transport_);
+    if (job == nullptr) {
+      ways_.verdict =
+          std::make_unique<Verdict>(rank(), size(), store, deadline,
+                                    [this](const std::string& line) { own_ways_.interrupt(line); });
+    }
+  }
+  ~TransportCommunicator() override {
+    stop();
+    ways_.remove(*transport_);
+    own_ways_.verdict.reset();
+  }
 
   void abort(std::string_view reason) override {
-    transport_->interrupt(verdict_.pronounce(std::string(reason)));
+    ways_.interrupt(ways_.verdict->pronounce(std::string(reason)));
   }
 
  private:
   Result execute(const Record& record, bool patient) override {
     const Operation& op = record.operation;
-    Call call = call_of(op, record.step);
+    Call call = call_of(op, record.step, axis_);
+    const bool is_message = op.kind == Kind::kSend || op.kind == Kind::kReceive;
     // Both ends of a message say the same of it.
-    if (op.kind == Kind::kReceive) call = {Kind::kSend, rank(), record.step, op.bytes, op.label};
-    if (op.kind != Kind::kSend && op.kind != Kind::kReceive) verdict_.enter(++entered_, call);
+    if (op.kind == Kind::kReceive) {
+      call.kind = Kind::kSend;
+      call.peer = rank();
+    }
+    Verdict& verdict = *ways_.verdict;
+    if (is_message) {
+      verdict.enter_message(circle_, transport_->in_job(op.peer), call);
+    } else {
+      verdict.enter(circle_, ++entered_, call);
+    }
     channel_.begin(call, patient);
     std::string line;
     try {
-      return perform(op);
+      const Result result = perform(op);
+      verdict.leave(circle_);
+      return result;
     } catch (const net::PeerError& error) {
-      line = verdict_.of_peer(error, timeout_seconds_);
+      line = verdict.of_peer(circle_, error, options_.timeout_seconds);
     } catch (const Disagreement& error) {
-      line = verdict_.pronounce(error.what());
+      line = verdict.pronounce(error.what());
     } catch (const Error& error) {
-      line = verdict_.of_misunderstanding(error.what());
+      line = verdict.of_misunderstanding(circle_, error.what());
     }
+    ways_.interrupt(line);
     transport_->close();
     throw RankError(line);
+  }
+
+  std::unique_ptr<Communicator> make_group(const GroupOptions& group) override {
+    TransportOptions options = options_;
+    options.rank = group.rank;
+    options.topology.size = static_cast<int>(group.group.members.size());
+    options.topology.hosts.clear();
+    for (const int r : group.group.members) {
+      if (options_.topology.hosts.empty()) break;
+      options.topology.hosts.push_back(options_.topology.hosts[static_cast<std::size_t>(r)]);
+    }
+    check_algorithm(options.algorithm, options.topology, options.any_order);
+    const int circle = ways_.verdict->add_circle(group.groups);
+    try {
+      return std::make_unique<TransportCommunicator>(
+          options, store_, Deadline::in(options.timeout_seconds), group.group, &ways_, circle);
+    } catch (const net::PeerError& error) {
+      throw RankError(ways_.verdict->pronounce(error.what()));
+    }
   }
 
   std::byte* make_shared(std::size_t bytes) override { return buffers_.emplace_back(bytes).data(); }
@@ -63,12 +136,12 @@ class TransportCommunicator final : public Communicator {
       case Kind::kAgreement:
         return {.flags = disseminate(op.flags)};
       case Kind::kTreeSum:
-        reduction_.sum(algorithm_, op.parts, op.offset, op.bytes, op.out);
+        reduction_.sum(options_.algorithm, op.parts, op.offset, op.bytes, op.out);
         return {.sum = op.out};
       case Kind::kAllReduce: {
         if (op.in != op.out) std::copy_n(op.in, op.bytes, op.out);
         const Part own{{0, rank()}, op.out};
-        reduction_.sum(algorithm_, {&own, 1}, 0, op.bytes, op.out);
+        reduction_.sum(options_.algorithm, {&own, 1}, 0, op.bytes, op.out);
         return {};
       }
       case Kind::kReduceScatter:
@@ -151,14 +224,17 @@ class TransportCommunicator final : public Communicator {
     channel_.wait_all();
   }
 
-  Algorithm algorithm_;
-  double timeout_seconds_;
+  TransportOptions options_;
+  net::StoreClient& store_;
+  Label axis_;
+  int circle_;  // of the verdict
   std::unique_ptr<net::Transport> transport_;
   Channel channel_;
   Reduction reduction_;
   std::uint64_t entered_ = 0;  // operations in which all take part
   std::vector<Buffer> buffers_;
-  Verdict verdict_;  // its thread uses the transport
+  Ways own_ways_;  // of a job
+  Ways& ways_;     // of the job
 };
 
 }  // namespace

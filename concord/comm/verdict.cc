@@ -29,7 +29,11 @@ std::string this_process() { return fmt::format("process {} on {}", getpid(), ho
 
 Verdict::Verdict(int rank, int size, net::StoreClient& store, Deadline deadline,
                  std::function<void(const std::string&)> heard)
-    : rank_(rank), size_(size), store_(store), heard_(std::move(heard)) {
+    : rank_(rank),
+      size_(size),
+      store_(store),
+      heard_(std::move(heard)),
+      circles_{std::vector<int>(static_cast<std::size_t>(size), 0)} {
   net::Rendezvous rendezvous("verdict", rank, store, deadline);
   prefix_ = rendezvous.name();
   rendezvous.announce(this_process());
@@ -50,9 +54,31 @@ std::string Verdict::key(std::string_view what) const {
   return fmt::format("{} {}", prefix_, what);
 }
 
-void Verdict::enter(std::uint64_t number, const Call& call) {
+int Verdict::add_circle(std::vector<int> groups) {
   const std::lock_guard lock(mutex_);
-  whereabouts_ = {number, call};
+  CONCORD_CHECK(circles_.size() < kMostCircles, "{} axes", circles_.size());
+  circles_.push_back(std::move(groups));
+  return static_cast<int>(circles_.size()) - 1;
+}
+
+void Verdict::enter(int circle, std::uint64_t number, const Call& call) {
+  const std::lock_guard lock(mutex_);
+  whereabouts_[static_cast<std::size_t>(circle)] = {number, ++entered_, true, call, -1, {}};
+}
+
+void Verdict::enter_message(int circle, int peer, const Call& call) {
+  const std::lock_guard lock(mutex_);
+  Place& place = whereabouts_[static_cast<std::size_t>(circle)];
+  place.time = ++entered_;
+  place.peer = peer;
+  place.message = call;
+}
+
+void Verdict::leave(int circle) {
+  const std::lock_guard lock(mutex_);
+  Place& place = whereabouts_[static_cast<std::size_t>(circle)];
+  place.is_inside = false;
+  place.peer = -1;
 }
 
 Verdict::Whereabouts Verdict::whereabouts() const {
@@ -143,18 +169,18 @@ std::string Verdict::pronounce(const std::string& line) {
   return counts;
 }
 
-std::string Verdict::of_peer(const net::PeerError& error, double seconds) {
+std::string Verdict::of_peer(int circle, const net::PeerError& error, double seconds) {
   if (const auto earlier = known()) return *earlier;
-  if (error.kind() == net::PeerError::Kind::kEnded) return pronounce(of_lost(error.rank()));
+  if (error.kind() == net::PeerError::Kind::kEnded) return pronounce(of_lost(circle, error.rank()));
   std::string line =
-      fmt::format("{}, in {}, between {} and {}", error.what(), described(whereabouts().last),
+      fmt::format("{}, in {}, between {} and {}", error.what(), described(place(circle).current()),
                   name_of_rank(rank_), name_of_rank(error.rank()));
   try {
     const Roll roll = call_roll();
-    const std::string better = behind_or_silent(roll, error.rank(), seconds);
+    const std::string better = behind_or_silent(roll, circle, error.rank(), seconds);
     if (!better.empty()) {
       line = better;
-    } else if (const std::string other = disagreement_in(roll); !other.empty()) {
+    } else if (const std::string other = disagreement_in(roll, circle); !other.empty()) {
       line = other;
     }
   } catch (const Error& store) {
@@ -164,8 +190,8 @@ std::string Verdict::of_peer(const net::PeerError& error, double seconds) {
 }
 
 // Whoever still answers has not ended: what has is the connection.
-std::string Verdict::of_lost(int other) {
-  const std::string operation = described(whereabouts().last);
+std::string Verdict::of_lost(int circle, int other) {
+  const std::string operation = described(place(circle).current());
   try {
     if (call_roll(std::span(&other, 1), kLifeSeconds)[static_cast<std::size_t>(other)]) {
       return fmt::format("the connection of {} with {} has broken in {}", name_of_rank(rank_),
@@ -176,46 +202,82 @@ std::string Verdict::of_lost(int other) {
   return fmt::format("{} has ended before {}", name_of_rank(other), operation);
 }
 
-std::string Verdict::of_misunderstanding(const std::string& line) {
+std::string Verdict::of_misunderstanding(int circle, const std::string& line) {
   if (const auto earlier = known()) return *earlier;
   try {
-    const std::string other = disagreement_in(call_roll());
+    const std::string other = disagreement_in(call_roll(), circle);
     if (!other.empty()) return pronounce(other);
   } catch (const Error&) {
   }
-  return pronounce(
-      fmt::format("{}, in {}, says {}", line, described(whereabouts().last), name_of_rank(rank_)));
+  return pronounce(fmt::format("{}, in {}, says {}", line, described(place(circle).current()),
+                               name_of_rank(rank_)));
 }
 
-std::string Verdict::behind_or_silent(const Roll& roll, int awaited, double seconds) const {
-  const Whereabouts own = whereabouts();
-  const auto did_not_come = [&](int r) {
-    return fmt::format("{} did not come to {} within {:g} s", name_of_rank(r), described(own.last),
-                       seconds);
+int Verdict::missing_in(const Roll& roll, int circle, int r) const {
+  const auto c = static_cast<std::size_t>(circle);
+  const std::vector<int>& groups = circles_[c];
+  const auto place_of = [&](int other) -> const Place& {
+    return (*roll[static_cast<std::size_t>(other)])[c];
   };
-  const auto is_silent = [&](int r) { return !roll[static_cast<std::size_t>(r)]; };
-  if (is_silent(awaited)) {
-    return did_not_come(awaited) + "; it does not answer";
+  if (place_of(r).peer >= 0) return place_of(r).peer;
+  int missing = -1;
+  for (int other = 0; other < size_; ++other) {
+    if (groups[static_cast<std::size_t>(other)] != groups[static_cast<std::size_t>(r)]) continue;
+    if (!roll[static_cast<std::size_t>(other)]) return other;
+    const Place& place = place_of(other);
+    if (place.number < place_of(missing < 0 ? r : missing).number) missing = other;
   }
-  int last = rank_;
-  for (int r = 0; r < size_; ++r) {
-    if (is_silent(r)) return did_not_come(r) + "; it does not answer";
-    if (roll[static_cast<std::size_t>(r)]->number < roll[static_cast<std::size_t>(last)]->number) {
-      last = r;
-    }
-  }
-  if (last == rank_) return "";
-  const Whereabouts& where = *roll[static_cast<std::size_t>(last)];
-  return fmt::format("{}; it was last seen in {}", did_not_come(last),
-                     where.number == 0 ? "nothing" : described(where.last));
+  return missing;
 }
 
-std::string Verdict::disagreement_in(const Roll& roll) const {
-  const Whereabouts own = whereabouts();
+// From one who waits to whom it waits for, and so on.
+std::string Verdict::behind_or_silent(const Roll& roll, int circle, int awaited,
+                                      double seconds) const {
+  const auto is_silent = [&](int r) { return !roll[static_cast<std::size_t>(r)]; };
+  const auto place_of = [&](int r, int c) -> const Place& {
+    return (*roll[static_cast<std::size_t>(r)])[static_cast<std::size_t>(c)];
+  };
+  const auto circles = static_cast<int>(circles_.size());
+  int culprit = is_silent(awaited) ? awaited : missing_in(roll, circle, rank_);
+  std::string operation = described(place_of(rank_, circle).current());
+  std::vector<bool> seen(static_cast<std::size_t>(size_), false);
+  while (culprit >= 0 && !is_silent(culprit) && !seen[static_cast<std::size_t>(culprit)]) {
+    seen[static_cast<std::size_t>(culprit)] = true;
+    int next = -1;
+    for (int c = 0; c < circles && next < 0; ++c) {
+      const Place& place = place_of(culprit, c);
+      if (!place.is_inside && place.peer < 0) continue;
+      next = missing_in(roll, c, culprit);
+      if (next >= 0) operation = described(place.current());
+    }
+    if (next < 0) break;
+    culprit = next;
+  }
+  const auto did_not_come = [&](int r) {
+    return fmt::format("{} did not come to {} within {:g} s", name_of_rank(r), operation, seconds);
+  };
+  for (int r = 0; r < size_ && (culprit < 0 || !is_silent(culprit)); ++r) {
+    if (is_silent(r)) culprit = r;
+  }
+  if (culprit < 0) return "";
+  if (is_silent(culprit)) return did_not_come(culprit) + "; it does not answer";
+  const Whereabouts& where = *roll[static_cast<std::size_t>(culprit)];
+  const Place& last = *std::ranges::max_element(where, {}, &Place::time);
+  return fmt::format("{}; it was last seen in {}", did_not_come(culprit),
+                     last.time == 0 ? "nothing" : described(last.current()));
+}
+
+std::string Verdict::disagreement_in(const Roll& roll, int circle) const {
+  const auto c = static_cast<std::size_t>(circle);
+  const Place own = place(circle);
+  const std::vector<int>& groups = circles_[c];
   for (int r = 0; r < size_; ++r) {
     const std::optional<Whereabouts>& other = roll[static_cast<std::size_t>(r)];
-    if (!other || other->number != own.number) continue;
-    std::string line = disagreement(rank_, own.last, r, other->last);
+    if (!other || groups[static_cast<std::size_t>(r)] != groups[static_cast<std::size_t>(rank_)] ||
+        (*other)[c].number != own.number) {
+      continue;
+    }
+    std::string line = disagreement(rank_, own.last, r, (*other)[c].last);
     if (!line.empty()) return line;
   }
   return "";

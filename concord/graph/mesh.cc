@@ -26,6 +26,15 @@ int Mesh::coordinate(int rank, std::string_view axis) const {
   return 0;
 }
 
+std::vector<int> Mesh::ranks_along(int rank, std::string_view axis) const {
+  int stride = 1;  // of ranks between neighbours
+  for (auto a = axes.rbegin(); a != axes.rend() && a->name != axis; ++a) stride *= a->extent;
+  std::vector<int> ranks;
+  const int first = rank - coordinate(rank, axis) * stride;
+  for (int i = 0; i < extent(axis); ++i) ranks.push_back(first + i * stride);
+  return ranks;
+}
+
 std::string to_string(const Mesh& mesh) {
   std::string text;
   for (const MeshAxis& axis : mesh.axes) {

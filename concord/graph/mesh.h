@@ -22,6 +22,10 @@ struct Mesh {
   int extent(std::string_view axis) const;
   // The rank's place along the axis; 0 where there is none.
   int coordinate(int rank, std::string_view axis) const;
+  // The ranks that differ from this one along the axis alone, in the order of their coordinates.
+  std::vector<int> ranks_along(int rank, std::string_view axis) const;
+
+  friend bool operator==(const Mesh&, const Mesh&) = default;
 };
 
 // "{data: 4, tensor: 2}"

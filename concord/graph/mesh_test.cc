@@ -16,5 +16,13 @@ TEST(Mesh, TheLastAxisRunsFastest) {
   EXPECT_EQ(Mesh().ranks(), 1);
 }
 
+TEST(Mesh, RanksAlongAnAxisDifferInItAlone) {
+  const Mesh mesh{{{"data", 2}, {"pipe", 3}, {"tensor", 2}}};
+  EXPECT_EQ(mesh.ranks_along(7, "data"), (std::vector<int>{1, 7}));
+  EXPECT_EQ(mesh.ranks_along(7, "pipe"), (std::vector<int>{7, 9, 11}));
+  EXPECT_EQ(mesh.ranks_along(7, "tensor"), (std::vector<int>{6, 7}));
+  EXPECT_EQ(mesh.ranks_along(7, "expert"), (std::vector<int>{7}));
+}
+
 }  // namespace
 }  // namespace concord

@@ -118,14 +118,14 @@ static_assert(gloo::transport::Address::kMaxByteSize < 256);
 class GlooTransport final : public Transport {
  public:
   GlooTransport(const TransportOptions& options, StoreClient& store, Deadline deadline)
-      : Transport(options.rank, options.size), parcels_(kMostRequests), peers_(count_of_peers()) {
+      : Transport(options), parcels_(kMostRequests), peers_(count_of_peers()) {
     if (size() == 1) return;
     // Throws Error where the machine has no such address.
     const Socket probe =
         listen_on({options.address.empty() ? store.own_address() : options.address, 0});
     start(local_endpoint(probe).host, deadline);
     try {
-      Rendezvous rendezvous(name(), rank(), store, deadline);
+      Rendezvous rendezvous(name(), rank(), store, deadline, group());
       connect(rendezvous, deadline);
     } catch (...) {
       end_ticker();
@@ -199,7 +199,7 @@ class GlooTransport final : public Transport {
       const std::string text = rendezvous.of(r);
       std::string_view rest = text;
       Invitation& invitation = given[static_cast<std::size_t>(r)];
-      for (int i = 0; i <= rank(); ++i) invitation = Invitation::take_from(rest, r);
+      for (int i = 0; i <= rank(); ++i) invitation = Invitation::take_from(rest, in_job(r));
       connect_to(r, invitation);
     }
     for (int r = 0; r < size(); ++r) {
@@ -210,7 +210,7 @@ class GlooTransport final : public Transport {
       wait(sent, deadline);
       if (said != own[static_cast<std::size_t>(r)].password) {
         fail("what connected to rank {} in the place of rank {} does not belong to this job",
-             rank(), r);
+             in_job(rank()), in_job(r));
       }
     }
   }
@@ -221,9 +221,9 @@ class GlooTransport final : public Transport {
       peer(r).canary = new_buffer();
       peer(r).canary->recv(r, kCanary, 0, 0);
     } catch (const std::exception& error) {
-      throw PeerError(
-          r, PeerError::Kind::kEnded,
-          fmt::format("rank {} could not be connected with rank {}: {}", rank(), r, reason(error)));
+      throw PeerError(in_job(r), PeerError::Kind::kEnded,
+                      fmt::format("rank {} could not be connected with rank {}: {}", in_job(rank()),
+                                  in_job(r), reason(error)));
     }
   }
 

@@ -74,11 +74,15 @@ const MpiFunctions& load_mpi() {
 class MpiTransport final : public Transport {
  public:
   MpiTransport(const TransportOptions& options, StoreClient& store, Deadline deadline)
-      : Transport(options.rank, options.size), mpi_(load_mpi()) {
+      : Transport(options), mpi_(load_mpi()) {
     // MPI would wait for ever for a rank that does not come.
-    Rendezvous rendezvous(name(), rank(), store, deadline);
+    Rendezvous rendezvous(name(), rank(), store, deadline, group());
     rendezvous.announce("here");
     for (int r = 0; r < size(); ++r) rendezvous.of(r);
+    if (!group().members.empty()) {
+      join_group();
+      return;
+    }
     static std::atomic<bool> was_started = false;
     if (was_started.exchange(true)) fail("MPI can be started only once in a process");
     int mpi_rank = 0, mpi_size = 1;
@@ -106,11 +110,21 @@ class MpiTransport final : public Transport {
   std::string_view name() const override { return "mpi"; }
 
  private:
+  // Of the ranks of the job's transport, which ends it too. Groups that have no rank in common are
+  // made at one time.
+  void join_group() {
+    const std::vector<int>& ranks = group().members;
+    if (const char* const why = mpi_.group(ranks.data(), size(), ranks.front(), &number_)) {
+      fail("MPI could not put ranks {} together: {}", fmt::join(ranks, ", "), why);
+    }
+  }
+
   void begin(std::uint32_t slot) override {
     const Operation& asked = operation(slot);
     const int number = static_cast<int>(slot);
-    check(slot, asked.is_send ? mpi_.send(number, asked.peer, asked.source, asked.bytes)
-                              : mpi_.receive(number, asked.peer, asked.target, asked.bytes));
+    check(slot, asked.is_send
+                    ? mpi_.send(number_, number, asked.peer, asked.source, asked.bytes)
+                    : mpi_.receive(number_, number, asked.peer, asked.target, asked.bytes));
   }
 
   void finish(std::uint32_t slot, const Deadline& deadline, bool patient) override {
@@ -118,7 +132,7 @@ class MpiTransport final : public Transport {
     std::size_t bytes = 0;
     bool is_done = false;
     for (int tries = 0;; ++tries) {
-      check(slot, mpi_.test(static_cast<int>(slot), &is_done, &bytes));
+      check(slot, mpi_.test(number_, static_cast<int>(slot), &is_done, &bytes));
       if (is_done) break;
       check_interrupted();
       check_deadline(slot, deadline);
@@ -142,7 +156,8 @@ class MpiTransport final : public Transport {
 
   void wake() override {}  // a wait looks again by itself
   void stop() noexcept override {
-    for (std::uint32_t slot = 0; slot < kMostRequests; ++slot) mpi_.cancel(static_cast<int>(slot));
+    for (std::uint32_t slot = 0; slot < kMostRequests; ++slot)
+      mpi_.cancel(number_, static_cast<int>(slot));
   }
 
   // Without all others MPI_Finalize would not return.
@@ -150,11 +165,11 @@ class MpiTransport final : public Transport {
     constexpr double kSeconds = 60;
     constexpr int kBarrier = kMostRequests;
     const Deadline deadline = Deadline::in(kSeconds);
-    const char* why = mpi_.barrier(kBarrier);
+    const char* why = mpi_.barrier(number_, kBarrier);
     bool is_done = false;
     std::size_t bytes = 0;
     for (int tries = 0; why == nullptr && !is_done && !deadline.has_passed(); ++tries) {
-      why = mpi_.test(kBarrier, &is_done, &bytes);
+      why = mpi_.test(number_, kBarrier, &is_done, &bytes);
       pause(tries);
     }
     if (is_done) why = mpi_.end();
@@ -163,6 +178,7 @@ class MpiTransport final : public Transport {
   }
 
   const MpiFunctions& mpi_;
+  int number_ = 0;  // of the group, as MPI's functions know it
   bool is_started_ = false;
 };
 

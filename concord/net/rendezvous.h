@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "concord/base/deadline.h"
+#include "concord/net/axis_group.h"
 #include "concord/net/store.h"
 
 namespace concord::net {
@@ -13,7 +14,9 @@ namespace concord::net {
 class Rendezvous {
  public:
   // Collective in so far as every rank has as many of one name, in the same order.
-  Rendezvous(std::string_view name, int rank, StoreClient& store, Deadline deadline);
+  // `rank`: in `group`, whose ranks alone take part.
+  Rendezvous(std::string_view name, int rank, StoreClient& store, Deadline deadline,
+             const AxisGroup& group = {});
 
   // Of this one, for other keys in the store: no other has it.
   std::string name() const;
@@ -25,6 +28,7 @@ class Rendezvous {
  private:
   std::string key(int rank) const;
 
+  AxisGroup group_;
   std::string name_;
   int rank_;
   StoreClient& store_;

@@ -77,15 +77,13 @@ class RingView {
 class SharedMemoryTransport final : public Transport {
  public:
   SharedMemoryTransport(const TransportOptions& options, StoreClient& store, Deadline deadline)
-      : Transport(options.rank, options.size),
-        ring_bytes_(ring_bytes(options.size)),
-        states_(kMostRequests) {
+      : Transport(options), ring_bytes_(ring_bytes(options.size)), states_(kMostRequests) {
     if (size() > kMostRanks) {
       fail("{} ranks on one machine: expected at most {}", size(), kMostRanks);
     }
-    Rendezvous rendezvous(name(), rank(), store, deadline);
+    Rendezvous rendezvous(name(), rank(), store, deadline, group());
     SharedMemory own(inbox_bytes());
-    reinterpret_cast<Inbox*>(own.data())->owner.introduce(rank());
+    reinterpret_cast<Inbox*>(own.data())->owner.introduce(in_job(rank()));
     rendezvous.announce(own.locator());
     for (int r = 0; r < rank(); ++r) memory_.push_back(open(r, rendezvous));
     memory_.push_back(std::move(own));
@@ -124,7 +122,8 @@ class SharedMemoryTransport final : public Transport {
   SharedMemory open(int r, Rendezvous& rendezvous) const {
     SharedMemory opened = SharedMemory::open(rendezvous.of(r));
     if (opened.bytes() != inbox_bytes()) {
-      fail("rank {} believes in {} ranks, and rank {} in another number", rank(), size(), r);
+      fail("rank {} believes in {} ranks, and rank {} in another number", in_job(rank()), size(),
+           in_job(r));
     }
     return opened;
   }
@@ -151,14 +150,14 @@ class SharedMemoryTransport final : public Transport {
       SharedCounter& is_open = peer(r).in.ring.ring().is_open;
       while (is_open.load() == 0) {
         if (peer(r).watch.has_ended() && is_open.load() == 0) {
-          throw PeerError(r, PeerError::Kind::kEnded,
-                          fmt::format("rank {} (process {}) has ended before all ranks had met", r,
-                                      peer(r).watch.process()));
+          throw PeerError(in_job(r), PeerError::Kind::kEnded,
+                          fmt::format("rank {} (process {}) has ended before all ranks had met",
+                                      in_job(r), peer(r).watch.process()));
         }
         if (deadline.has_passed()) {
-          throw PeerError(
-              r, PeerError::Kind::kLate,
-              fmt::format("rank {} did not come within {:.3g} s", r, deadline.seconds_given()));
+          throw PeerError(in_job(r), PeerError::Kind::kLate,
+                          fmt::format("rank {} did not come within {:.3g} s", in_job(r),
+                                      deadline.seconds_given()));
         }
         sleep_on(is_open, 0, kLookAgain);
       }

@@ -11,7 +11,8 @@
 
 namespace concord::net {
 
-Transport::Transport(int rank, int size) : rank_(rank), size_(size), entries_(kMostRequests) {
+Transport::Transport(const TransportOptions& options)
+    : rank_(options.rank), size_(options.size), group_(options.group), entries_(kMostRequests) {
   for (std::uint32_t slot = kMostRequests; slot-- > 0;) free_.push_back(slot);
 }
 
@@ -85,24 +86,26 @@ void Transport::close() noexcept {
 
 void Transport::fail_by_size(std::uint32_t slot, std::size_t sent) const {
   const Operation& asked = operation(slot);
-  fail("rank {} sent {} bytes where rank {} expects {}", asked.peer, sent, rank_, asked.bytes);
+  fail("rank {} sent {} bytes where rank {} expects {}", in_job(asked.peer), sent, in_job(rank_),
+       asked.bytes);
 }
 
 void Transport::fail_by_peer(std::uint32_t slot, std::string_view what) const {
   const Operation& asked = operation(slot);
-  throw PeerError(asked.peer, PeerError::Kind::kEnded,
-                  fmt::format("rank {} {} before it {} {} bytes {} rank {}", asked.peer, what,
-                              asked.is_send ? "took" : "sent", asked.bytes,
-                              asked.is_send ? "from" : "to", rank_));
+  throw PeerError(in_job(asked.peer), PeerError::Kind::kEnded,
+                  fmt::format("rank {} {} before it {} {} bytes {} rank {}", in_job(asked.peer),
+                              what, asked.is_send ? "took" : "sent", asked.bytes,
+                              asked.is_send ? "from" : "to", in_job(rank_)));
 }
 
 void Transport::check_deadline(std::uint32_t slot, const Deadline& deadline) const {
   if (!deadline.has_passed()) return;
   const Operation& asked = operation(slot);
-  throw PeerError(asked.peer, PeerError::Kind::kLate,
-                  fmt::format("rank {} did not {} {} bytes {} rank {} within {:.3g} s", asked.peer,
-                              asked.is_send ? "take" : "send", asked.bytes,
-                              asked.is_send ? "from" : "to", rank_, deadline.seconds_given()));
+  throw PeerError(
+      in_job(asked.peer), PeerError::Kind::kLate,
+      fmt::format("rank {} did not {} {} bytes {} rank {} within {:.3g} s", in_job(asked.peer),
+                  asked.is_send ? "take" : "send", asked.bytes, asked.is_send ? "from" : "to",
+                  in_job(rank_), deadline.seconds_given()));
 }
 
 std::unique_ptr<Transport> make_transport(std::string_view name, const TransportOptions& options,

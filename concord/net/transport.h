@@ -33,6 +33,7 @@
 
 #include "concord/base/deadline.h"
 #include "concord/base/error.h"
+#include "concord/net/axis_group.h"
 #include "concord/net/store.h"
 
 namespace concord::net {
@@ -43,7 +44,7 @@ class PeerError : public Error {
 
   PeerError(int rank, Kind kind, const std::string& message)
       : Error(message), rank_(rank), kind_(kind) {}
-  // The rank at fault.
+  // The rank at fault, by its number in the job.
   int rank() const { return rank_; }
   Kind kind() const { return kind_; }
 
@@ -57,6 +58,16 @@ struct Request {
   std::uint32_t slot = 0, serial = 0;
 };
 
+struct TransportOptions {
+  int rank = 0;
+  int size = 1;
+  // The address of this machine at which others reach this rank, for gloo; "": the one by which
+  // this rank reaches the store.
+  std::string address;
+  // Whose ranks these are, where they are not all of the job.
+  AxisGroup group = {};
+};
+
 class Transport {
  public:
   static constexpr std::uint32_t kMostRequests = 1024;  // at a time
@@ -68,6 +79,8 @@ class Transport {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  // What people call one of its ranks.
+  int in_job(int rank) const { return group_.in_job(rank); }
   virtual std::string_view name() const = 0;
 
   // Neither waits. The other rank is not this one. Throws Error for a rank that there is not, a
@@ -94,7 +107,9 @@ class Transport {
     std::size_t bytes = 0;
   };
 
-  Transport(int rank, int size);
+  explicit Transport(const TransportOptions& options);
+
+  const AxisGroup& group() const { return group_; }
 
   // What a transport supplies. begin() starts what operation(slot) asks for; finish() waits for it,
   // and looks at check_interrupted() again whenever wake() was called, which may be at any time and
@@ -126,20 +141,13 @@ class Transport {
   [[noreturn]] void end_by_current_error();
 
   int rank_, size_;
+  AxisGroup group_;
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> free_;  // slots
   std::exception_ptr failure_;
   std::mutex interrupting_;
   std::string reason_;
   std::atomic<bool> interrupted_ = false;
-};
-
-struct TransportOptions {
-  int rank = 0;
-  int size = 1;
-  // The address of this machine at which others reach this rank, for gloo; "": the one by which
-  // this rank reaches the store.
-  std::string address;
 };
 
 // "shm": memory that the ranks of one machine share. "gloo": TCP. "mpi": whatever MPI chooses;

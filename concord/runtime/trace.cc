@@ -28,8 +28,9 @@ void Trace::add_operations(const comm::Communicator& ranks) {
     if (record.ended == 0 || record.started <= last_start_) continue;
     last_start_ = record.started;
     const comm::Operation& operation = record.operation;
-    add(Lane::kCommunication, name_of(operation.kind), operation.label.text(), record.began,
-        record.ended);
+    std::string name(name_of(operation.kind));
+    if (!record.axis.text().empty()) name += fmt::format(" ({})", record.axis.text());
+    add(Lane::kCommunication, name, operation.label.text(), record.began, record.ended);
   }
 }
 
