@@ -58,7 +58,7 @@ Communicator& Communicator::split(const Mesh& mesh, std::string_view axis) {
   } else if (mesh.extent(axis) < size_) {
     GroupOptions options{.group = {made.axis, mesh.ranks_along(rank_, axis)},
                          .rank = mesh.coordinate(rank_, axis)};
-    for (int r = 0; r < size_; ++r) options.groups.push_back(mesh.ranks_along(r, axis).front());
+    for (int r = 0; r < size_; ++r) options.groups.push_back(mesh.first_along(r, axis));
     try {
       made.own = make_group(options);
     } catch (const Error& error) {

@@ -35,7 +35,7 @@ ValueId GraphBuilder::state(std::string_view name, TensorType type, State::Role 
     fail("there are two states named \"{}\"; give each layer a name of its own", full);
   }
   const ValueId id = add_value(std::move(type), std::move(full), kNoNode);
-  graph_.states.push_back({id, kNoValue, role, initializer, decay});
+  graph_.states.push_back({id, kNoValue, role, initializer, decay, {}});
   return id;
 }
 

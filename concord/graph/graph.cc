@@ -4,6 +4,12 @@
 
 namespace concord {
 
+Shape whole_shape(const Shape& part, const std::vector<Cut>& cuts) {
+  Shape shape = part;
+  for (const Cut& cut : cuts) shape = whole_shape(shape, cut.split, cut.ranks);
+  return shape;
+}
+
 ValueId Graph::find_input(std::string_view name) const {
   for (const Input& input : inputs) {
     if (value(input.value).name == name) return input.value;

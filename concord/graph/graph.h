@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "concord/graph/attributes.h"
+#include "concord/graph/placement.h"
 #include "concord/tensor/buffer.h"
 #include "concord/tensor/layout.h"
 
@@ -66,13 +67,26 @@ struct Initializer {
   double value = 0;  // the constant, half the width of the uniform interval, or the deviation
 };
 
+// How a rank's part of a tensor was cut out of the whole: one of them for each axis that splits it,
+// in the order in which they were made.
+struct Cut {
+  Placement split;
+  int ranks = 1;
+  int index = 0;
+  friend bool operator==(const Cut&, const Cut&) = default;
+};
+
+// The shape of the tensor of which these cuts leave one of this shape.
+Shape whole_shape(const Shape& part, const std::vector<Cut>& cuts);
+
 struct State {
   enum class Role { kParameter, kStatistic, kOptimizer, kCache };
   ValueId value = kNoValue;
   ValueId next = kNoValue;  // kNoValue: the step leaves it as it is
   Role role = Role::kParameter;
   Initializer initializer;
-  bool decay = true;  // parameters: whether weight decay applies (not to norms and biases)
+  bool decay = true;           // parameters: whether weight decay applies (not to norms and biases)
+  std::vector<Cut> cuts = {};  // none: the rank has all of it
 };
 
 struct Output {

@@ -17,21 +17,34 @@ int Mesh::extent(std::string_view axis) const {
   return found == axes.end() ? 1 : found->extent;
 }
 
-int Mesh::coordinate(int rank, std::string_view axis) const {
-  int stride = 1;  // of ranks between neighbours
-  for (auto a = axes.rbegin(); a != axes.rend(); ++a) {
-    if (a->name == axis) return rank / stride % a->extent;
+namespace {
+
+// Ranks between neighbours along an axis; 0 where there is none.
+int stride_of(const Mesh& mesh, std::string_view axis) {
+  int stride = 1;
+  for (auto a = mesh.axes.rbegin(); a != mesh.axes.rend(); ++a) {
+    if (a->name == axis) return stride;
     stride *= a->extent;
   }
   return 0;
 }
 
+}  // namespace
+
+int Mesh::coordinate(int rank, std::string_view axis) const {
+  const int stride = stride_of(*this, axis);
+  return stride == 0 ? 0 : rank / stride % extent(axis);
+}
+
+int Mesh::first_along(int rank, std::string_view axis) const {
+  return rank - coordinate(rank, axis) * stride_of(*this, axis);
+}
+
 std::vector<int> Mesh::ranks_along(int rank, std::string_view axis) const {
-  int stride = 1;  // of ranks between neighbours
-  for (auto a = axes.rbegin(); a != axes.rend() && a->name != axis; ++a) stride *= a->extent;
   std::vector<int> ranks;
-  const int first = rank - coordinate(rank, axis) * stride;
-  for (int i = 0; i < extent(axis); ++i) ranks.push_back(first + i * stride);
+  for (int i = 0; i < extent(axis); ++i) {
+    ranks.push_back(first_along(rank, axis) + i * stride_of(*this, axis));
+  }
   return ranks;
 }
 

@@ -22,6 +22,8 @@ struct Mesh {
   int extent(std::string_view axis) const;
   // The rank's place along the axis; 0 where there is none.
   int coordinate(int rank, std::string_view axis) const;
+  // The rank that has 0 there, and all other coordinates of this one.
+  int first_along(int rank, std::string_view axis) const;
   // The ranks that differ from this one along the axis alone, in the order of their coordinates.
   std::vector<int> ranks_along(int rank, std::string_view axis) const;
 

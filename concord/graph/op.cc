@@ -29,11 +29,11 @@ const Op& find_op(std::string_view name) {
 
 std::vector<std::vector<std::int64_t>> PlacementContext::sections(std::size_t operand,
                                                                   int dim) const {
-  return sections({{operand, dim}});
+  return sections(std::vector<std::pair<std::size_t, int>>{{operand, dim}});
 }
 
 std::vector<std::vector<std::int64_t>> PlacementContext::sections(
-    std::initializer_list<std::pair<std::size_t, int>> operands) const {
+    const std::vector<std::pair<std::size_t, int>>& operands) const {
   std::vector<std::vector<std::int64_t>> found = {{1}};
   for (const auto& [operand, dim] : operands) {
     if (operand >= known_splits.size()) continue;

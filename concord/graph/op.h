@@ -78,7 +78,7 @@ struct PlacementContext {
   std::vector<std::vector<std::int64_t>> sections(std::size_t operand, int dim) const;
   // Those of several operands together: pairs of operand and dim that are cut alike.
   std::vector<std::vector<std::int64_t>> sections(
-      std::initializer_list<std::pair<std::size_t, int>> operands) const;
+      const std::vector<std::pair<std::size_t, int>>& operands) const;
   std::size_t of_output(std::size_t o) const { return inputs.size() + o; }
 };
 
@@ -112,6 +112,10 @@ struct Op {
   // The ways to compute it on several ranks, each of which divides what it splits. Null: none but
   // that every rank computes everything.
   std::vector<PlacementSignature> (*signatures)(const PlacementContext& context) = nullptr;
+
+  // Adds the node as several, whose operands can be placed each for itself, and returns its
+  // outputs. Null: it is one already. Of a node that computes many things side by side.
+  std::vector<ValueId> (*separate)(GraphBuilder& builder, const Node& node) = nullptr;
 
   // Adds what one rank computes and returns its outputs. Null: the node itself, of what it holds.
   std::vector<ValueId> (*localize)(LocalContext& context) = nullptr;

@@ -296,10 +296,12 @@ TEST(Step, PartitionedOverRanksComputesTheSameOnEachOfThem) {
   const Bindings bindings = first_bindings(whole, 0.1);
   const auto leaves = Data(options).leaves(4, 0);
   const ref::StepResult expected = ref::evaluate_step(whole, bindings, leaves);
-  const auto ranks = ref::evaluate_ranks(part, bindings,
-                                         {{leaves.begin(), leaves.begin() + 1},
-                                          {leaves.begin() + 1, leaves.begin() + 3},
-                                          {leaves.begin() + 3, leaves.end()}});
+  const std::vector<std::vector<std::vector<Bindings>>> of_ranks = {
+      {leaves.begin(), leaves.begin() + 1},
+      {leaves.begin() + 1, leaves.begin() + 3},
+      {leaves.begin() + 3, leaves.end()}};
+  const auto ranks = ref::evaluate_ranks({{{"data", 3}}}, std::vector<Graph>(3, part),
+                                         std::vector<Bindings>(3, bindings), of_ranks);
   ASSERT_EQ(ranks.size(), 3U);
   for (const ref::StepResult& rank : ranks) {
     EXPECT_NEAR(rank.outputs.at("loss")[0], expected.outputs.at("loss")[0], 1e-12);
@@ -328,7 +330,10 @@ TEST(Step, BatchNormOverLeavesIsThatOfTheWholeBatch) {
     const Graph part = parallel::partition(build_training_step(options), {{{"data", size}}});
     std::vector<std::vector<std::vector<Bindings>>> leaves_of_ranks;
     for (auto& leaf : Data(options).leaves(size, 0)) leaves_of_ranks.push_back({leaf});
-    for (const ref::StepResult& rank : ref::evaluate_ranks(part, bindings, leaves_of_ranks)) {
+    const auto ranks = static_cast<std::size_t>(size);
+    for (const ref::StepResult& rank :
+         ref::evaluate_ranks({{{"data", size}}}, std::vector<Graph>(ranks, part),
+                             std::vector<Bindings>(ranks, bindings), leaves_of_ranks)) {
       EXPECT_NEAR(rank.outputs.at("loss")[0], expected.outputs.at("loss")[0], 1e-12) << size;
       for (const auto& [name, state] : expected.next_states) {
         for (std::size_t i = 0; i < state.data.size(); ++i) {

@@ -1,5 +1,6 @@
 #include "concord/ops/activation.h"
 
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -35,41 +36,56 @@ std::vector<ValueId> gradient_from_input(GradientContext& context) {
 const RegisterOp relu_op{{.name = "relu",
                           .infer = infer_unary,
                           .gradient = gradient_from_output,
-                          .bf16 = follows_bf16()}};
-const RegisterOp relu_backward_op{
-    {.name = "relu_backward", .infer = infer_backward, .bf16 = follows_bf16(2)}};
+                          .bf16 = follows_bf16(),
+                          .signatures = elementwise}};
+const RegisterOp relu_backward_op{{.name = "relu_backward",
+                                   .infer = infer_backward,
+                                   .bf16 = follows_bf16(2),
+                                   .signatures = elementwise}};
 
 // f'(x) = y (1 - y).
 const RegisterOp sigmoid_op{{.name = "sigmoid",
                              .infer = infer_unary,
                              .gradient = gradient_from_output,
-                             .bf16 = follows_bf16()}};
-const RegisterOp sigmoid_backward_op{
-    {.name = "sigmoid_backward", .infer = infer_backward, .bf16 = follows_bf16(2)}};
+                             .bf16 = follows_bf16(),
+                             .signatures = elementwise}};
+const RegisterOp sigmoid_backward_op{{.name = "sigmoid_backward",
+                                      .infer = infer_backward,
+                                      .bf16 = follows_bf16(2),
+                                      .signatures = elementwise}};
 
 // f'(x) = 1 - y^2.
 const RegisterOp tanh_op{{.name = "tanh",
                           .infer = infer_unary,
                           .gradient = gradient_from_output,
-                          .bf16 = follows_bf16()}};
-const RegisterOp tanh_backward_op{
-    {.name = "tanh_backward", .infer = infer_backward, .bf16 = follows_bf16(2)}};
+                          .bf16 = follows_bf16(),
+                          .signatures = elementwise}};
+const RegisterOp tanh_backward_op{{.name = "tanh_backward",
+                                   .infer = infer_backward,
+                                   .bf16 = follows_bf16(2),
+                                   .signatures = elementwise}};
 
 // f'(x) = s (1 + x (1 - s)) with s = sigmoid(x).
 const RegisterOp silu_op{{.name = "silu",
                           .infer = infer_unary,
                           .gradient = gradient_from_input,
-                          .bf16 = follows_bf16()}};
-const RegisterOp silu_backward_op{
-    {.name = "silu_backward", .infer = infer_backward, .bf16 = follows_bf16(2)}};
+                          .bf16 = follows_bf16(),
+                          .signatures = elementwise}};
+const RegisterOp silu_backward_op{{.name = "silu_backward",
+                                   .infer = infer_backward,
+                                   .bf16 = follows_bf16(2),
+                                   .signatures = elementwise}};
 
 // Exact: f'(x) = P(Z <= x) + x * density of Z at x. Attribute "tanh": 1 for the approximation.
 const RegisterOp gelu_op{{.name = "gelu",
                           .infer = infer_unary,
                           .gradient = gradient_from_input,
-                          .bf16 = follows_bf16()}};
-const RegisterOp gelu_backward_op{
-    {.name = "gelu_backward", .infer = infer_backward, .bf16 = follows_bf16(2)}};
+                          .bf16 = follows_bf16(),
+                          .signatures = elementwise}};
+const RegisterOp gelu_backward_op{{.name = "gelu_backward",
+                                   .infer = infer_backward,
+                                   .bf16 = follows_bf16(2),
+                                   .signatures = elementwise}};
 
 }  // namespace
 

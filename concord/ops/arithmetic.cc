@@ -1,5 +1,6 @@
 #include "concord/ops/arithmetic.h"
 
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -14,6 +15,35 @@ std::vector<TensorType> infer_binary(const Node&, std::span<const TensorType> in
   return {{inputs[0].dtype, broadcast(inputs[0].shape, inputs[1].shape)}};
 }
 
+// The product is linear in each factor, while the other is whole.
+Signatures placed_product(const PlacementContext& context) {
+  Signatures signatures = elementwise_linear_in_first(context);
+  signatures.push_back({{Placement::replicate(), Placement::partial()}, {Placement::partial()}});
+  return signatures;
+}
+
+// What is summed away may be split: then each rank has a summand.
+Signatures placed_sum(const PlacementContext& context) {
+  Signatures signatures = {all_partial(context)};
+  const Shape &x = context.input(0), &y = context.output(0);
+  const int stretched = x.rank() - y.rank();
+  for (int d = 0; d < x.rank(); ++d) {
+    const int own = d - stretched;
+    if (own >= 0 && y[own] == x[d]) {
+      add_splits(signatures, context, {{0, d}, {context.of_output(0), own}});
+    } else {
+      add_splits(signatures, context, {{0, d}}, {context.of_output(0)});
+    }
+  }
+  return signatures;
+}
+
+Signatures placed_broadcast(const PlacementContext& context) {
+  Signatures signatures = elementwise(context);
+  signatures.push_back(all_partial(context));
+  return signatures;
+}
+
 // y = a + b: dL/da = dL/dy and dL/db = dL/dy, each summed over the dims it was stretched along.
 const RegisterOp add_op{{
     .name = "add",
@@ -25,6 +55,7 @@ const RegisterOp add_op{{
               sum_to_shape(b, dy, b.shape(context.input(1)))};
     },
     .bf16 = follows_bf16(2),
+    .signatures = elementwise_linear,
 }};
 
 // y = a * b: dL/da = dL/dy * b and dL/db = dL/dy * a.
@@ -38,6 +69,7 @@ const RegisterOp mul_op{{
               sum_to_shape(b, mul(b, dy, context.input(0)), b.shape(context.input(1)))};
     },
     .bf16 = follows_bf16(2),
+    .signatures = placed_product,
 }};
 
 // y = a - b: as add, with the second gradient negated.
@@ -51,6 +83,7 @@ const RegisterOp sub_op{{
               neg(b, sum_to_shape(b, dy, b.shape(context.input(1))))};
     },
     .bf16 = follows_bf16(2),
+    .signatures = elementwise_linear,
 }};
 
 // y = a / b: dL/da = dL/dy / b and dL/db = -dL/dy * y / b.
@@ -65,9 +98,11 @@ const RegisterOp div_op{{
               neg(b, sum_to_shape(b, db, b.shape(context.input(1))))};
     },
     .bf16 = follows_bf16(2),
+    .signatures = elementwise_linear_in_first,
 }};
 
-const RegisterOp equal_op{{.name = "equal", .infer = infer_binary, .bf16 = follows_bf16(2)}};
+const RegisterOp equal_op{
+    {.name = "equal", .infer = infer_binary, .bf16 = follows_bf16(2), .signatures = elementwise}};
 
 std::vector<TensorType> infer_unary(const Node&, std::span<const TensorType> inputs) {
   expect_inputs(inputs, 1);
@@ -82,6 +117,7 @@ const RegisterOp neg_op{{
       return {neg(context.builder, context.output_gradient(0))};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise_linear,
 }};
 
 // y = e^x: dL/dx = dL/dy * y.
@@ -92,6 +128,7 @@ const RegisterOp exp_op{{
       return {mul(context.builder, context.output_gradient(0), context.output(0))};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise,
 }};
 
 // y = ln x: dL/dx = dL/dy / x.
@@ -102,6 +139,7 @@ const RegisterOp log_op{{
       return {div(context.builder, context.output_gradient(0), context.input(0))};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise,
 }};
 
 // y = sqrt x: dL/dx = dL/dy / (2 y).
@@ -113,6 +151,7 @@ const RegisterOp sqrt_op{{
       return {scale(b, div(b, context.output_gradient(0), context.output(0)), 0.5)};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise,
 }};
 
 // y = x^2: dL/dx = 2 x * dL/dy.
@@ -124,6 +163,7 @@ const RegisterOp square_op{{
       return {scale(b, mul(b, context.output_gradient(0), context.input(0)), 2.0)};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise,
 }};
 
 // y = |x|: dL/dx = dL/dy * sign(x), 0 at 0.
@@ -135,6 +175,7 @@ const RegisterOp abs_op{{
           context.builder.node1("abs_backward", {context.output_gradient(0), context.input(0)})};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise,
 }};
 
 const RegisterOp abs_backward_op{{
@@ -145,6 +186,7 @@ const RegisterOp abs_backward_op{{
       return {inputs[0]};
     },
     .bf16 = follows_bf16(2),
+    .signatures = elementwise,
 }};
 
 // dL/dx = dL/dy where y = x, else 0.
@@ -156,6 +198,7 @@ const RegisterOp clamp_op{{
       return {mul(b, context.output_gradient(0), equal(b, context.input(0), context.output(0)))};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise,
 }};
 
 const RegisterOp scale_op{{
@@ -166,6 +209,7 @@ const RegisterOp scale_op{{
                     context.node.attributes.real("factor"))};
     },
     .bf16 = follows_bf16(),
+    .signatures = elementwise_linear,
 }};
 
 // Output: the input's shape summed down to attribute "shape", which broadcasts to it; of bf16 in
@@ -189,6 +233,8 @@ const RegisterOp sum_to_shape_op{{
           return Cost{static_cast<double>(inputs[0].shape.elements())};
         },
     .bf16 = follows_bf16(),
+    .signatures = placed_sum,
+    .localize = localize_shape,
 }};
 
 // Output: the input stretched to attribute "shape", which it broadcasts to.
@@ -207,6 +253,8 @@ const RegisterOp broadcast_to_op{{
       return {sum_to_shape(b, context.output_gradient(0), b.shape(context.input(0)))};
     },
     .bf16 = follows_bf16(),
+    .signatures = placed_broadcast,
+    .localize = localize_shape,
 }};
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "concord/ops/matmul.h"
 
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -74,12 +75,34 @@ Cost cost(const Node& node, std::span<const TensorType> inputs,
   return {2.0 * static_cast<double>(outputs[0].shape.elements() * extents(node, inputs).inner)};
 }
 
+// Y = A B + bias, where the ranks divide the rows of A, the columns of B, what is summed over, or
+// the matrices of a stack (docs/placement.md). Where they divide the sum, each has a summand of Y,
+// and one of them alone adds the bias.
+Signatures signatures(const PlacementContext& context) {
+  const int rank = context.output(0).rank(), row = rank - 2, column = rank - 1;
+  const bool ta = context.node.attributes.integer("transpose_a") != 0;
+  const bool tb = context.node.attributes.integer("transpose_b") != 0;
+  const bool has_bias = context.inputs.size() == 3;
+  const std::size_t y = context.of_output(0);
+  Signatures found;
+  for (int d = 0; d < row; ++d) add_splits(found, context, {{0, d}, {1, d}, {y, d}});
+  add_splits(found, context, {{0, ta ? column : row}, {y, row}});
+  std::vector<std::pair<std::size_t, int>> columns = {{1, tb ? row : column}, {y, column}};
+  if (has_bias) columns.emplace_back(2, 0);
+  add_splits(found, context, columns);
+  std::vector<std::size_t> summands = {y};
+  if (has_bias) summands.push_back(2);
+  add_splits(found, context, {{0, ta ? row : column}, {1, tb ? column : row}}, summands);
+  return found;
+}
+
 const RegisterOp matmul_op{
     {.name = "matmul",
      .infer = infer,
      .gradient = gradient,
      .cost = cost,
-     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b11, .chooses_output = true}}};
+     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b11, .chooses_output = true},
+     .signatures = signatures}};
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 #include "concord/ops/optimizer.h"
 
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -34,9 +35,29 @@ double elements(std::span<const TensorType> types) {
   return sum;
 }
 
+// One node for each parameter.
+template <std::size_t scalars>
+std::vector<ValueId> separate_update(GraphBuilder& builder, const Node& node) {
+  // Every list but that of the gradients comes out again.
+  const std::size_t count = node.inputs.size() - scalars - node.outputs.size();
+  const std::size_t kept = node.outputs.size() / count;
+  std::vector<ValueId> outputs(node.outputs.size());
+  for (std::size_t p = 0; p < count; ++p) {
+    std::vector<ValueId> inputs(node.inputs.begin(), node.inputs.begin() + scalars);
+    for (std::size_t at = scalars + p; at < node.inputs.size(); at += count) {
+      inputs.push_back(node.inputs[at]);
+    }
+    const std::vector<ValueId> next = builder.node(node.op, std::move(inputs), node.attributes);
+    for (std::size_t list = 0; list < kept; ++list) outputs[list * count + p] = next[list];
+  }
+  return outputs;
+}
+
 // The op of an update of `scalars` scalars (the learning rate first) that keeps `memories(node)`
 // lists beside parameters and gradients, at about `flops` for each number it writes.
-template <std::size_t scalars, std::size_t (*memories)(const Node&), int flops>
+// `needs_norms`: over all elements of a parameter, so that a part of it is not enough.
+template <std::size_t scalars, std::size_t (*memories)(const Node&), int flops,
+          bool needs_norms = false>
 Op update_op(const char* name) {
   return {
       .name = name,
@@ -44,7 +65,9 @@ Op update_op(const char* name) {
         return infer_update(inputs, scalars, 2 + memories(node));
       },
       .cost = [](const Node&, std::span<const TensorType>,
-                 std::span<const TensorType> outputs) { return Cost{flops * elements(outputs)}; }};
+                 std::span<const TensorType> outputs) { return Cost{flops * elements(outputs)}; },
+      .signatures = needs_norms ? nullptr : elementwise,
+      .separate = separate_update<scalars>};
 }
 
 std::size_t one_memory(const Node&) { return 1; }
@@ -59,8 +82,8 @@ const RegisterOp adam_update_op{update_op<3, two_memories, 5>("adam_update")};
 const RegisterOp lion_update_op{update_op<2, one_memory, 5>("lion_update")};
 const RegisterOp rmsprop_update_op{update_op<2, squares_and_momenta_if_any, 5>("rmsprop_update")};
 const RegisterOp adagrad_update_op{update_op<2, one_memory, 5>("adagrad_update")};
-const RegisterOp lars_update_op{update_op<2, momenta_if_any, 6>("lars_update")};
-const RegisterOp lamb_update_op{update_op<3, two_memories, 10>("lamb_update")};
+const RegisterOp lars_update_op{update_op<2, momenta_if_any, 6, true>("lars_update")};
+const RegisterOp lamb_update_op{update_op<3, two_memories, 10, true>("lamb_update")};
 
 const RegisterOp sum_of_squares_op{{
     .name = "sum_of_squares",
@@ -73,6 +96,33 @@ const RegisterOp sum_of_squares_op{{
     },
     .cost = [](const Node&, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return Cost{2.0 * elements(inputs)}; },
+    .signatures = [](const PlacementContext& context) -> Signatures {
+      Signatures found;
+      for (int d = 0; d < context.input(0).rank(); ++d) {
+        add_splits(found, context, {{0, d}}, {context.of_output(0)});
+      }
+      return context.inputs.size() == 1 ? found : Signatures();
+    },
+    .separate = [](GraphBuilder& builder, const Node& node) -> std::vector<ValueId> {
+      std::vector<ValueId> squares;
+      for (const ValueId value : node.inputs) squares.push_back(sum_of_squares(builder, {value}));
+      return {builder.node1("add_all", std::move(squares))};
+    },
+}};
+
+// Any number of f64 scalars. Output: their sum, in their order.
+const RegisterOp add_all_op{{
+    .name = "add_all",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      if (inputs.empty()) fail("expected at least one value");
+      for (const TensorType& type : inputs) {
+        if (type != TensorType{DType::kF64, {}}) fail("expected f64[], given {}", to_string(type));
+      }
+      return {inputs[0]};
+    },
+    .signatures = [](const PlacementContext& context) -> Signatures {
+      return {all_partial(context)};
+    },
 }};
 
 const RegisterOp clip_factor_op{{
@@ -96,6 +146,7 @@ const RegisterOp moving_average_op{{
     },
     .cost = [](const Node&, std::span<const TensorType>,
                std::span<const TensorType> outputs) { return Cost{3.0 * elements(outputs)}; },
+    .signatures = elementwise,
 }};
 
 // Adds an update's node. Returns its outputs list by list: the parameters, then the memories.

@@ -1,5 +1,8 @@
 #include "concord/ops/shape_ops.h"
 
+#include <optional>
+
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/step.h"
 
@@ -8,6 +11,68 @@ namespace {
 
 Cost moves_only(const Node&, std::span<const TensorType>, std::span<const TensorType>) {
   return {};
+}
+
+// What a split of `from` is after the reshape; nothing where no dim of `to` is cut in these places.
+// Elements keep their order, so the cuts are those of a row of elements: of `outer` times as many
+// sections as the dim has, where `outer` is the product of the dims before it.
+std::optional<Placement> reshaped(const Shape& from, const Placement& split, const Shape& to) {
+  std::int64_t outer = 1;
+  for (int d = 0; d < split.dim; ++d) outer *= from[d];
+  const bool equal = split.sections.size() == 1;
+  const std::int64_t sections = equal ? outer * split.sections[0] : outer;
+  std::int64_t outer_to = 1;
+  for (int d = 0; d < to.rank(); outer_to *= to[d++]) {
+    if (to[d] == 1 || sections % outer_to != 0 || sections >= outer_to * to[d]) continue;
+    if (!equal) {
+      return sections == outer_to ? std::optional(Placement::split(d, split.sections))
+                                  : std::nullopt;
+    }
+    return Placement::split(d, {sections / outer_to});
+  }
+  return std::nullopt;
+}
+
+Signatures placed_reshape(const PlacementContext& context) {
+  Signatures found = {all_partial(context)};
+  const Shape &x = context.input(0), &y = context.output(0);
+  for (int d = 0; d < x.rank(); ++d) {
+    for (const std::vector<std::int64_t>& sections : context.sections(0, d)) {
+      const Placement split = Placement::split(d, sections);
+      if (const auto to = reshaped(x, split, y)) found.push_back({{split}, {*to}});
+    }
+  }
+  for (int d = 0; d < y.rank(); ++d) {
+    for (const std::vector<std::int64_t>& sections : context.sections(context.of_output(0), d)) {
+      const Placement split = Placement::split(d, sections);
+      if (const auto from = reshaped(y, split, x)) found.push_back({{*from}, {split}});
+    }
+  }
+  return found;
+}
+
+Signatures placed_transpose(const PlacementContext& context) {
+  Signatures found = {all_partial(context)};
+  const std::vector<std::int64_t>& permutation = context.node.attributes.integers("permutation");
+  for (int d = 0; d < context.output(0).rank(); ++d) {
+    const auto from = static_cast<int>(permutation[static_cast<std::size_t>(d)]);
+    add_splits(found, context, {{0, from}, {context.of_output(0), d}});
+  }
+  return found;
+}
+
+// Of ops that put together, or take apart, along attribute "dim": any other dim may be split.
+Signatures placed_along_others(const PlacementContext& context) {
+  Signatures found = {all_partial(context)};
+  for (int d = 0; d < context.output(0).rank(); ++d) {
+    if (d == context.node.attributes.integer("dim")) continue;
+    std::vector<std::pair<std::size_t, int>> all;
+    for (std::size_t o = 0; o < context.inputs.size() + context.outputs.size(); ++o) {
+      all.emplace_back(o, d);
+    }
+    add_splits(found, context, all);
+  }
+  return found;
 }
 
 const RegisterOp reshape_op{{
@@ -30,6 +95,8 @@ const RegisterOp reshape_op{{
     },
     .cost = moves_only,
     .bf16 = follows_bf16(),
+    .signatures = placed_reshape,
+    .localize = localize_shape,
 }};
 
 const RegisterOp transpose_op{{
@@ -62,6 +129,7 @@ const RegisterOp transpose_op{{
     },
     .cost = moves_only,
     .bf16 = follows_bf16(),
+    .signatures = placed_transpose,
 }};
 
 const RegisterOp concat_op{{
@@ -92,6 +160,7 @@ const RegisterOp concat_op{{
     },
     .cost = moves_only,
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = ~0u},
+    .signatures = placed_along_others,
 }};
 
 // Attributes: dim, extents. One output for each extent.
@@ -126,6 +195,7 @@ const RegisterOp split_op{{
     },
     .cost = moves_only,
     .bf16 = follows_bf16(),
+    .signatures = placed_along_others,
 }};
 
 const RegisterOp slice_op{{
@@ -150,6 +220,7 @@ const RegisterOp slice_op{{
     },
     .cost = moves_only,
     .bf16 = follows_bf16(),
+    .signatures = placed_along_others,
 }};
 
 const RegisterOp pad_slice_op{{
@@ -175,6 +246,7 @@ const RegisterOp pad_slice_op{{
     },
     .cost = moves_only,
     .bf16 = follows_bf16(),
+    .signatures = placed_along_others,
 }};
 
 // Inputs x, start. Attributes: dim, extent.
@@ -222,6 +294,7 @@ const RegisterOp cast_op{{
       return {cast(context.builder, context.output_gradient(0), from)};
     },
     .cost = moves_only,
+    .signatures = elementwise,
 }};
 
 // `shape` with its -1, if it has one, worked out.

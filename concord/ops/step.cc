@@ -1,5 +1,6 @@
 #include "concord/ops/step.h"
 
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -12,6 +13,8 @@ const RegisterOp constant_op{{
       return {
           {dtype_named(node.attributes.text("dtype")), Shape(node.attributes.integers("shape"))}};
     },
+    .signatures = elementwise,
+    .localize = localize_shape,
 }};
 
 const RegisterOp leaf_sum_op{{
@@ -21,6 +24,7 @@ const RegisterOp leaf_sum_op{{
       expect_floating(inputs[0], "a value summed over leaves");
       return {inputs[0]};
     },
+    .signatures = elementwise_linear,
 }};
 
 const RegisterOp leaf_total_op{{
@@ -35,6 +39,7 @@ const RegisterOp leaf_total_op{{
     .gradient = [](GradientContext& context) -> std::vector<ValueId> {
       return {leaf_total(context.builder, context.output_gradient(0))};
     },
+    .signatures = elementwise,
 }};
 
 }  // namespace

@@ -22,7 +22,7 @@ std::optional<Placement> placed_outputs(const Node& node, const std::vector<Plac
   if (node.op == "leaf_sum" || node.op == ops::kLeafTotal) {
     return inputs[0] == kOfLeaves ? std::optional(Placement::partial()) : std::nullopt;
   }
-  if (node.op == ops::kAllReduce) {
+  if (ops::is_collective(node.op) && node.attributes.text("axis") == kData) {
     return inputs[0] == Placement::partial() ? std::optional(Placement::replicate()) : std::nullopt;
   }
   if (std::ranges::count(inputs, Placement::partial()) > 0) return std::nullopt;
@@ -61,8 +61,8 @@ class Placements {
 
 class Partitioner {
  public:
-  explicit Partitioner(const Graph& source)
-      : source_(source), rewriter_(source), placements_(rewriter_.graph()) {}
+  Partitioner(const Graph& source, int ranks)
+      : source_(source), ranks_(ranks), rewriter_(source), placements_(rewriter_.graph()) {}
 
   Graph run() {
     for (const Node& node : source_.nodes) {
@@ -85,16 +85,18 @@ class Partitioner {
     const Graph& graph = rewriter_.graph();
     const TensorType type = graph.type(value);
     const Layout layout = graph.value(value).layout;
-    const Node all_reduce{.op = std::string(ops::kAllReduce),
-                          .inputs = {value},
-                          .outputs = {},
-                          .attributes = {{"axis", std::string(kData)}},
-                          .name = graph.node(graph.value(value).producer).name};
+    const Node all_reduce{
+        .op = std::string(ops::kAllReduce),
+        .inputs = {value},
+        .outputs = {},
+        .attributes = {{"axis", std::string(kData)}, {"ranks", std::int64_t{ranks_}}},
+        .name = graph.node(graph.value(value).producer).name};
     rewriter_.map(old_value, rewriter_.add(all_reduce, {{.type = type, .layout = layout}})[0]);
     placements_.add(rewriter_.graph(), rewriter_.graph().nodes.back());
   }
 
   const Graph& source_;
+  int ranks_;
   Rewriter rewriter_;
   Placements placements_;
 };
@@ -107,7 +109,7 @@ Graph partition(Graph graph, const Mesh& mesh) {
       fail("mesh {}: there is no axis \"{}\" but {}", to_string(mesh), axis.name, kData);
   }
   if (mesh.extent(kData) == 1) return graph;
-  return Partitioner(graph).run();
+  return Partitioner(graph, mesh.extent(kData)).run();
 }
 
 std::vector<Placement> placements_along_data(const Graph& graph) {

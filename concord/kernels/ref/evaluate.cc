@@ -2,6 +2,7 @@
 
 #include "concord/base/error.h"
 #include "concord/kernels/ref/reference.h"
+#include "concord/ops/collective.h"
 
 namespace concord::ref {
 namespace {
@@ -116,64 +117,6 @@ Kernel find_kernel(std::string_view op) {
 
 namespace {
 
-bool has_totals(const Graph& graph) {
-  return std::ranges::count(graph.nodes, "leaf_total", &Node::op) > 0;
-}
-
-// The nodes of a phase on all ranks, which meet at all_reduce nodes.
-void run_together(const Graph& graph, std::vector<Evaluation>& ranks, Phase phase) {
-  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
-    const Node& node = graph.nodes[n];
-    if (!ranks[0].is_in(phase, n) || node.op == "leaf_sum") continue;
-    if (node.op == "all_reduce") {
-      std::vector<std::vector<Array>> summands;
-      for (Evaluation& rank : ranks) summands.push_back({rank.value(node.inputs[0])});
-      const Array sum = tree_sum(summands, 0, summands.size())[0];
-      for (Evaluation& rank : ranks) rank.value(node.outputs[0]) = sum;
-    } else {
-      for (Evaluation& rank : ranks) rank.run(node);
-    }
-  }
-}
-
-// Up to the update, where the ranks meet before: each has one leaf, in one microbatch.
-void evaluate_side_by_side(const Graph& graph, std::vector<Evaluation>& ranks,
-                           const Bindings& bindings,
-                           const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks) {
-  for (std::size_t r = 0; r < ranks.size(); ++r) {
-    if (leaves_of_ranks[r].size() != 1 || leaves_of_ranks[r][0].size() != 1) {
-      fail("totals over leaves need one leaf on each rank, in one microbatch");
-    }
-    ranks[r].bind(bindings, /*batch_inputs=*/false);
-    ranks[r].run(Phase::kPrologue);
-    ranks[r].bind(leaves_of_ranks[r][0][0], /*batch_inputs=*/true);
-  }
-  run_together(graph, ranks, Phase::kMicrobatch);
-  for (Evaluation& rank : ranks) rank.set_sums(rank.summands());
-}
-
-// Up to the update, with the sums over these leaves.
-void evaluate_leaves(Evaluation& evaluation, const Bindings& bindings,
-                     const std::vector<std::vector<Bindings>>& leaves) {
-  if (leaves.empty()) fail("a step needs at least one leaf");
-  evaluation.bind(bindings, /*batch_inputs=*/false);
-  evaluation.run(Phase::kPrologue);
-  std::vector<std::vector<Array>> of_leaves;
-  for (const std::vector<Bindings>& microbatches : leaves) {
-    if (microbatches.empty()) fail("a leaf needs at least one microbatch");
-    for (std::size_t m = 0; m < microbatches.size(); ++m) {
-      evaluation.bind(microbatches[m], /*batch_inputs=*/true);
-      evaluation.run(Phase::kMicrobatch);
-      if (m == 0) {
-        of_leaves.push_back(evaluation.summands());
-      } else {
-        add_to(of_leaves.back(), evaluation.summands());
-      }
-    }
-  }
-  evaluation.set_sums(tree_sum(of_leaves, 0, of_leaves.size()));
-}
-
 StepResult result_of(const Graph& graph, Evaluation& evaluation) {
   StepResult result;
   for (const Output& output : graph.outputs)
@@ -185,28 +128,131 @@ StepResult result_of(const Graph& graph, Evaluation& evaluation) {
   return result;
 }
 
+bool has_totals(const Graph& graph) {
+  return std::ranges::count(graph.nodes, "leaf_total", &Node::op) > 0;
+}
+
+// The ranks of a mesh, who run their graphs node by node beside each other.
+class Job {
+ public:
+  Job(const Mesh& mesh, std::span<const Graph> graphs) : mesh_(mesh), graphs_(graphs) {
+    CONCORD_CHECK(std::ssize(graphs) == mesh.ranks());
+    for (const Graph& graph : graphs) {
+      CONCORD_CHECK(graph.nodes.size() == graphs[0].nodes.size(), "ranks run the same nodes");
+      ranks_.emplace_back(graph);
+    }
+  }
+
+  std::vector<StepResult> run(std::span<const Bindings> bindings,
+                              std::span<const std::vector<std::vector<Bindings>>> leaves) {
+    std::vector<std::size_t> all;
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      if (leaves[r].empty()) fail("a step needs at least one leaf");
+      if (has_totals(graphs_[r]) && (leaves[r].size() > 1 || leaves[r][0].size() > 1)) {
+        fail("totals over leaves need one leaf on each rank, in one microbatch");
+      }
+      ranks_[r].bind(bindings[r], /*batch_inputs=*/false);
+      all.push_back(r);
+    }
+    run(Phase::kPrologue, all);
+    sums_.resize(ranks_.size());
+    for (std::size_t leaf = 0; !active(leaves, leaf).empty(); ++leaf) run_leaf(leaves, leaf);
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      ranks_[r].set_sums(tree_sum(sums_[r], 0, sums_[r].size()));
+    }
+    run(Phase::kUpdate, all);
+    std::vector<StepResult> results;
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      results.push_back(result_of(graphs_[r], ranks_[r]));
+    }
+    return results;
+  }
+
+ private:
+  using Leaves = std::span<const std::vector<std::vector<Bindings>>>;
+
+  // The ranks that have so many leaves.
+  static std::vector<std::size_t> active(Leaves leaves, std::size_t leaf) {
+    std::vector<std::size_t> found;
+    for (std::size_t r = 0; r < leaves.size(); ++r) {
+      if (leaf < leaves[r].size()) found.push_back(r);
+    }
+    return found;
+  }
+
+  void run_leaf(Leaves leaves, std::size_t leaf) {
+    std::vector<std::size_t> ranks = active(leaves, leaf);
+    for (std::size_t m = 0; !ranks.empty(); ++m) {
+      std::erase_if(ranks, [&](std::size_t r) { return m >= leaves[r][leaf].size(); });
+      if (m == 0 && ranks.empty()) fail("a leaf needs at least one microbatch");
+      for (const std::size_t r : ranks) ranks_[r].bind(leaves[r][leaf][m], /*batch_inputs=*/true);
+      run(Phase::kMicrobatch, ranks);
+      for (const std::size_t r : ranks) {
+        if (m == 0) {
+          sums_[r].push_back(ranks_[r].summands());
+        } else {
+          add_to(sums_[r].back(), ranks_[r].summands());
+        }
+      }
+    }
+  }
+
+  void run(Phase phase, const std::vector<std::size_t>& ranks) {
+    if (ranks.empty()) return;
+    for (std::size_t n = 0; n < graphs_[0].nodes.size(); ++n) {
+      const Node& node = graphs_[0].nodes[n];
+      if (!ranks_[0].is_in(phase, n) || node.op == "leaf_sum") continue;
+      if (ops::is_collective(node.op)) {
+        meet(n, ranks);
+      } else {
+        for (const std::size_t r : ranks) ranks_[r].run(graphs_[r].nodes[n]);
+      }
+    }
+  }
+
+  // A collective, among those who differ along its axis alone.
+  void meet(std::size_t n, const std::vector<std::size_t>& ranks) {
+    const std::string& axis = graphs_[0].nodes[n].attributes.text("axis");
+    std::map<int, std::vector<std::size_t>> groups;  // by their first rank
+    for (const std::size_t r : ranks) {
+      groups[mesh_.first_along(static_cast<int>(r), axis)].push_back(r);
+    }
+    for (const auto& [first, group] : groups) {
+      if (std::ssize(group) != mesh_.extent(axis)) {
+        fail("op {} needs one leaf on each rank along {}, in one microbatch",
+             graphs_[0].nodes[n].op, axis);
+      }
+      std::vector<const Array*> inputs;
+      for (const std::size_t r : group) {
+        inputs.push_back(&ranks_[r].value(graphs_[r].nodes[n].inputs[0]));
+      }
+      std::vector<Array> outputs = run_collective(graphs_[0].nodes[n], inputs);
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        const Graph& graph = graphs_[group[i]];
+        const ValueId output = graph.nodes[n].outputs[0];
+        CONCORD_CHECK(outputs[i].shape == graph.type(output).shape);
+        ranks_[group[i]].value(output) = rounded(std::move(outputs[i]), graph.type(output).dtype);
+      }
+    }
+  }
+
+  const Mesh& mesh_;
+  std::span<const Graph> graphs_;
+  std::vector<Evaluation> ranks_;
+  std::vector<std::vector<std::vector<Array>>> sums_;  // by rank and leaf
+};
+
 }  // namespace
 
 StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
                          const std::vector<std::vector<Bindings>>& leaves) {
-  return evaluate_ranks(graph, bindings, {leaves})[0];
+  return evaluate_ranks({}, {&graph, 1}, {&bindings, 1}, {&leaves, 1})[0];
 }
 
-std::vector<StepResult> evaluate_ranks(
-    const Graph& graph, const Bindings& bindings,
-    const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks) {
-  std::vector<Evaluation> ranks(leaves_of_ranks.size(), Evaluation(graph));
-  if (has_totals(graph)) {
-    evaluate_side_by_side(graph, ranks, bindings, leaves_of_ranks);
-  } else {
-    for (std::size_t r = 0; r < ranks.size(); ++r) {
-      evaluate_leaves(ranks[r], bindings, leaves_of_ranks[r]);
-    }
-  }
-  run_together(graph, ranks, Phase::kUpdate);
-  std::vector<StepResult> results;
-  for (Evaluation& rank : ranks) results.push_back(result_of(graph, rank));
-  return results;
+std::vector<StepResult> evaluate_ranks(const Mesh& mesh, std::span<const Graph> graphs,
+                                       std::span<const Bindings> bindings,
+                                       std::span<const std::vector<std::vector<Bindings>>> leaves) {
+  return Job(mesh, graphs).run(bindings, leaves);
 }
 
 std::vector<Array> evaluate(const Graph& graph, const Bindings& bindings) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "concord/graph/graph.h"
+#include "concord/graph/mesh.h"
 
 namespace concord::ref {
 
@@ -64,11 +65,18 @@ struct StepResult {
 StepResult evaluate_step(const Graph& graph, const Bindings& bindings,
                          const std::vector<std::vector<Bindings>>& leaves);
 
-// The same of several ranks, each of which evaluates the graph with leaves of its own; they meet at
-// all_reduce nodes. Returns what each has in the end.
-std::vector<StepResult> evaluate_ranks(
-    const Graph& graph, const Bindings& bindings,
-    const std::vector<std::vector<std::vector<Bindings>>>& leaves_of_ranks);
+// The same of all ranks of a mesh: `graphs`, `bindings` and `leaves` are those of each, in order.
+// The graphs are parts of one (parallel/partition.h): they have the same nodes, and the ranks meet
+// at collectives. Returns what each has in the end.
+std::vector<StepResult> evaluate_ranks(const Mesh& mesh, std::span<const Graph> graphs,
+                                       std::span<const Bindings> bindings,
+                                       std::span<const std::vector<std::vector<Bindings>>> leaves);
+
+// What a collective (ops/collective.h) gives each rank of one axis, of what each has.
+std::vector<Array> run_collective(const Node& node, std::span<const Array* const> inputs);
+
+// The part of a whole array that these cuts leave.
+Array part_of(Array whole, std::span<const Cut> cuts);
 
 // Evaluates a graph without leaf_sum on one set of bindings and returns every value, by id.
 std::vector<Array> evaluate(const Graph& graph, const Bindings& bindings);

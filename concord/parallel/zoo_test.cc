@@ -1,0 +1,274 @@
+// Every model of the zoo, divided over meshes of up to 8 ranks: the naive evaluator runs the graphs
+// of all ranks side by side, and finds what it finds of the whole graph.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <set>
+
+#include "concord/graph/verifier.h"
+#include "concord/kernels/ref/reference.h"
+#include "concord/nn/step.h"
+#include "concord/parallel/axis_plan.h"
+#include "concord/parallel/candidates.h"
+#include "concord/parallel/partition.h"
+#include "concord/parallel/separate.h"
+
+namespace concord::parallel {
+namespace {
+
+using Leaves = std::vector<std::vector<ref::Bindings>>;
+
+struct Case {
+  std::string name;
+  nn::StepOptions options;
+};
+
+std::vector<Case> zoo() {
+  const auto numbers = [](nn::ModelOptions model, Shape sample) {
+    return nn::StepOptions{.model = std::move(model),
+                           .sample = std::move(sample),
+                           .outputs = 8,
+                           .optimizer = {.name = "adam", .clip_norm = 0.5}};
+  };
+  const auto tokens = [](nn::ModelOptions model) {
+    return nn::StepOptions{.model = std::move(model),
+                           .tokens = true,
+                           .sample = {8},
+                           .outputs = 16,
+                           .optimizer = {.name = "adamw", .clip_norm = 0.5}};
+  };
+  std::vector<Case> cases;
+  cases.push_back({"mlp", numbers({.name = "mlp", .hidden = {16, 8}, .dropout = 0.3}, {4})});
+  cases.push_back({"lenet", numbers({.name = "lenet"}, {1, 28, 28})});
+  cases.push_back(
+      {"resnet_small", numbers({.name = "resnet_small", .width = 8, .blocks = {1, 1}}, {3, 8, 8})});
+  cases.push_back(
+      {"gpt", tokens({.name = "gpt", .dropout = 0.1, .width = 16, .layers = 2, .heads = 8})});
+  cases.push_back({"gpt, rotary, grouped", tokens({.name = "gpt",
+                                                   .width = 16,
+                                                   .layers = 1,
+                                                   .heads = 4,
+                                                   .key_value_heads = 2,
+                                                   .positions = "rotary",
+                                                   .norm = "rms_norm",
+                                                   .tied_embeddings = false})});
+  cases.push_back({"vit", numbers({.name = "vit", .width = 16, .layers = 1, .heads = 4, .patch = 4},
+                                  {3, 8, 8})});
+  return cases;
+}
+
+double draw(std::mt19937& random) { return static_cast<double>(random() % 2001) / 1000.0 - 1; }
+
+// Numbers that are neither 0 nor 1 where an initialiser would have one or the other.
+ref::Bindings states_of(const Graph& graph) {
+  std::mt19937 random(7);
+  ref::Bindings bindings;
+  for (const State& state : graph.states) {
+    const Value& value = graph.value(state.value);
+    ref::Array array(value.type.shape);
+    for (double& x : array.data) {
+      x = static_cast<float>(0.3 * draw(random));
+      if (state.role != State::Role::kParameter || value.type.shape.rank() < 2)
+        x = std::abs(x) + 0.5;
+      if (value.name == "step") x = 3;
+    }
+    bindings[value.name] = std::move(array);
+  }
+  return bindings;
+}
+
+ref::Bindings batch_of(const Graph& graph, std::int64_t first_sample, std::int64_t outputs) {
+  std::mt19937 random(static_cast<unsigned>(first_sample) + 11);
+  ref::Bindings bindings;
+  for (const Input& input : graph.inputs) {
+    const Value& value = graph.value(input.value);
+    ref::Array array(value.type.shape);
+    for (double& x : array.data) {
+      x = value.type.dtype == DType::kI32
+              ? static_cast<double>(random() % static_cast<unsigned>(outputs))
+              : static_cast<float>(draw(random));
+    }
+    if (value.name == "position") array.data = {5, static_cast<double>(first_sample)};
+    bindings[value.name] = std::move(array);
+  }
+  return bindings;
+}
+
+std::string difference(const ref::Array& expected, const ref::Array& found) {
+  if (expected.shape != found.shape) {
+    return to_string(found.shape) + " in place of " + to_string(expected.shape);
+  }
+  double largest = 1e-12;
+  for (const double x : expected.data) largest = std::max(largest, std::abs(x));
+  for (std::size_t i = 0; i < expected.data.size(); ++i) {
+    if (std::abs(expected.data[i] - found.data[i]) <= 1e-9 * largest) continue;
+    return fmt::format("element {}: {} in place of {}", i, found.data[i], expected.data[i]);
+  }
+  return "";
+}
+
+Graph whole_graph(nn::StepOptions options) {
+  options.microbatch = 2;
+  return separate(nn::build_training_step(options));
+}
+
+// Whether a value that lies so can be read so (ops/collective.h).
+bool can_become(const TensorType& type, const Placement& from, const Placement& to) {
+  if (from == to || from.is_replicate() || to.is_replicate() || to.is_split()) {
+    return is_floating(type.dtype) || !(from.is_partial() || to.is_partial());
+  }
+  return false;
+}
+
+// One signature for each node, drawn from all that its inputs' placements permit: far from cheap,
+// but what every rule says is computed by some of these plans.
+AxisPlan random_plan(const Graph& graph, int ranks, unsigned seed) {
+  std::mt19937 random(seed);
+  const Candidates candidates = find_candidates(graph, ranks);
+  std::vector<Placement> lies(graph.values.size());
+  AxisPlan plan;
+  for (std::size_t s = 0; s < graph.states.size(); ++s) {
+    const std::vector<Placement>& allowed = candidates.states[s];
+    plan.states.push_back(allowed[random() % allowed.size()]);
+    lies[static_cast<std::size_t>(graph.states[s].value)] = plan.states.back();
+  }
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    std::vector<PlacementSignature> possible;
+    for (const PlacementSignature& signature : candidates.nodes[n]) {
+      bool fits = true;
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        const Placement& from = lies[static_cast<std::size_t>(node.inputs[i])];
+        fits = fits && can_become(graph.type(node.inputs[i]), from, signature.inputs[i]) &&
+               (!signature.inputs[i].is_partial() || from.is_partial() || from.is_replicate());
+      }
+      if (fits) possible.push_back(signature);
+    }
+    plan.nodes.push_back(possible[random() % possible.size()]);
+    for (std::size_t o = 0; o < node.outputs.size(); ++o) {
+      lies[static_cast<std::size_t>(node.outputs[o])] = plan.nodes.back().outputs[o];
+    }
+  }
+  return plan;
+}
+
+// The first difference between what the ranks compute by the plan and what one does, "" where there
+// is none.
+std::string compare(const nn::StepOptions& options, const Graph& whole, const AxisPlan& plan,
+                    const Mesh& mesh) {
+  const int tensor = mesh.extent("tensor"), data = mesh.extent("data");
+  check_plan(whole, plan, tensor);
+
+  ref::Bindings bindings = states_of(whole);
+  bindings["learning_rate"] = {{}, {0.01}};
+  bindings["batch_weight"] = {{}, {1.0 / (2.0 * data)}};
+  std::vector<ref::Bindings> of_leaves;
+  for (int leaf = 0; leaf < data; ++leaf) {
+    of_leaves.push_back(batch_of(whole, 2 * leaf, options.outputs));
+  }
+  Leaves leaves;
+  for (const ref::Bindings& leaf : of_leaves) leaves.push_back({leaf});
+  const ref::StepResult expected = ref::evaluate_step(whole, bindings, leaves);
+
+  std::vector<Graph> graphs;
+  std::vector<ref::Bindings> bindings_of_ranks;
+  std::vector<Leaves> leaves_of_ranks;
+  for (int rank = 0; rank < mesh.ranks(); ++rank) {
+    const AxisPlace place{"tensor", tensor, mesh.coordinate(rank, "tensor")};
+    graphs.push_back(partition(apply_plan(whole, plan, place), {{{"data", data}}}));
+    verify(graphs.back());
+    ref::Bindings own = bindings;
+    for (const State& state : graphs.back().states) {
+      ref::Array& array = own.at(graphs.back().value(state.value).name);
+      array = ref::part_of(array, state.cuts);
+    }
+    bindings_of_ranks.push_back(std::move(own));
+    leaves_of_ranks.push_back(
+        {{of_leaves[static_cast<std::size_t>(mesh.coordinate(rank, "data"))]}});
+  }
+  const std::vector<ref::StepResult> found =
+      ref::evaluate_ranks(mesh, graphs, bindings_of_ranks, leaves_of_ranks);
+  for (std::size_t rank = 0; rank < found.size(); ++rank) {
+    for (const auto& [name, array] : expected.outputs) {
+      const std::string text = difference(array, found[rank].outputs.at(name));
+      if (!text.empty()) return fmt::format("rank {}: output {}: {}", rank, name, text);
+    }
+    for (const State& state : graphs[rank].states) {
+      const std::string& name = graphs[rank].value(state.value).name;
+      const std::string text = difference(ref::part_of(expected.next_states.at(name), state.cuts),
+                                          found[rank].next_states.at(name));
+      if (!text.empty()) return fmt::format("rank {}: state {}: {}", rank, name, text);
+    }
+  }
+  return "";
+}
+
+TEST(Zoo, EveryModelDividedOverEveryMeshComputesWhatOneRankDoes) {
+  for (const Case& model : zoo()) {
+    const Graph whole = whole_graph(model.options);
+    for (const Mesh& mesh : {Mesh{{{"tensor", 2}}}, Mesh{{{"tensor", 4}}}, Mesh{{{"tensor", 8}}},
+                             Mesh{{{"data", 2}, {"tensor", 2}}}, Mesh{{{"data", 4}, {"tensor", 2}}},
+                             Mesh{{{"data", 2}, {"tensor", 4}}}}) {
+      const AxisPlan plan = choose_plan(whole, "tensor", mesh.extent("tensor"));
+      EXPECT_EQ(compare(model.options, whole, plan, mesh), "")
+          << model.name << " over " << to_string(mesh);
+    }
+  }
+}
+
+// Ops of which a plan divides a node.
+std::set<std::string> divided_ops(const Graph& graph, const AxisPlan& plan) {
+  std::set<std::string> ops;
+  const auto is_divided = [](const Placement& placement) { return !placement.is_replicate(); };
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const PlacementSignature& signature = plan.nodes[n];
+    if (std::ranges::any_of(signature.inputs, is_divided) ||
+        std::ranges::any_of(signature.outputs, is_divided)) {
+      ops.insert(graph.nodes[n].op);
+    }
+  }
+  return ops;
+}
+
+// Ops that every rank computes whole. The first two are of single numbers here.
+const std::set<std::string> kNeverDivided = {"clip_factor",
+                                             "constant",
+                                             "avg_pool2d",
+                                             "avg_pool2d_backward",
+                                             "batch_norm",
+                                             "batch_norm_backward",
+                                             "conv2d",
+                                             "conv2d_backward_data",
+                                             "conv2d_backward_weights",
+                                             "count_correct",
+                                             "dropout",
+                                             "linear_cross_entropy",
+                                             "linear_cross_entropy_backward",
+                                             "max_pool2d",
+                                             "max_pool2d_backward",
+                                             "softmax_cross_entropy",
+                                             "softmax_cross_entropy_backward"};
+
+TEST(Zoo, EveryPlanOfEveryModelComputesWhatOneRankDoes) {
+  std::set<std::string> ops, divided;
+  for (const Case& model : zoo()) {
+    const Graph whole = whole_graph(model.options);
+    for (const int ranks : {2, 4}) {
+      for (unsigned seed = 0; seed < 4; ++seed) {
+        const AxisPlan plan = random_plan(whole, ranks, seed);
+        divided.merge(divided_ops(whole, plan));
+        EXPECT_EQ(compare(model.options, whole, plan, {{{"tensor", ranks}}}), "")
+            << model.name << " over " << ranks << " ranks, plan " << seed;
+      }
+    }
+    for (const Node& node : whole.nodes) ops.insert(node.op);
+  }
+  std::vector<std::string> left;
+  std::ranges::set_difference(ops, divided, std::back_inserter(left));
+  EXPECT_EQ(std::set(left.begin(), left.end()), kNeverDivided);
+}
+
+}  // namespace
+}  // namespace concord::parallel
