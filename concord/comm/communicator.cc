@@ -17,6 +17,12 @@ void add_floats(std::byte* a, const std::byte* b, std::size_t bytes) {
                });
 }
 
+void keep_larger(float* a, const float* b, std::int64_t count) {
+  parallel_for(count, 1 << 14, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) a[i] = a[i] >= b[i] || a[i] != a[i] ? a[i] : b[i];
+  });
+}
+
 Communicator::~Communicator() { CONCORD_CHECK(!worker_.joinable(), "a backend has not stopped"); }
 
 void Communicator::stop() {

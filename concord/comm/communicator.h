@@ -191,5 +191,7 @@ class Alone final : public Communicator {
 
 // a += b: `bytes` of f32.
 void add_floats(std::byte* a, const std::byte* b, std::size_t bytes);
+// a = the larger of a and b, a where they are equal: `count` numbers. NaN is larger than any.
+void keep_larger(float* a, const float* b, std::int64_t count);
 
 }  // namespace concord::comm

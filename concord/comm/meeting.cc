@@ -106,7 +106,10 @@ void Meeting::wait_until(const Counter& counter, std::uint32_t value, Counter& s
   Waiting& own = waiting_of(in_job(rank_), number_);
   for (;;) {
     const std::uint32_t now = counter.load(std::memory_order_acquire);
-    if (reached(counter, value)) return own.for_rank.store(0);
+    if (reached(counter, value)) {
+      if (own.for_rank.load(std::memory_order_relaxed) != 0) own.for_rank.store(0);
+      return;
+    }
     check();
     constexpr double kLookAgain = 0.05;
     sleepers.fetch_add(1);

@@ -25,9 +25,9 @@ Operation exchange(Kind kind, std::span<const std::byte> in, std::span<std::byte
 }  // namespace
 
 std::string_view name_of(Kind kind) {
-  constexpr std::string_view kNames[] = {"barrier",        "agreement",  "sum",       "all-reduce",
-                                         "reduce-scatter", "all-gather", "broadcast", "all-to-all",
-                                         "gather",         "send",       "receive"};
+  constexpr std::string_view kNames[] = {"barrier",    "agreement",      "sum",        "all-reduce",
+                                         "maximum",    "reduce-scatter", "all-gather", "broadcast",
+                                         "all-to-all", "gather",         "send",       "receive"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -62,6 +62,7 @@ void check_operation(const Operation& op, int rank, int size) {
       expected = op.bytes * ranks;
       break;
     case Kind::kAllReduce:
+    case Kind::kMaximum:
       break;
     default:
       return;
@@ -75,7 +76,8 @@ void check_operation(const Operation& op, int rank, int size) {
     refuse(fmt::format("{} bytes are given and there is room for {}; expected {} of {} ranks",
                        op.bytes, op.out_bytes, expected, size));
   }
-  const bool is_in_place = op.kind == Kind::kAllReduce && op.in == op.out;
+  const bool is_in_place =
+      (op.kind == Kind::kAllReduce || op.kind == Kind::kMaximum) && op.in == op.out;
   const bool overlaps = op.bytes > 0 && std::less<>()(op.in, op.out + op.out_bytes) &&
                         std::less<>()(op.out, op.in + op.bytes);
   if (overlaps && !is_in_place) {
@@ -129,6 +131,10 @@ Operation agreement(std::uint32_t flags, Label label) {
 
 Operation all_reduce(std::span<const float> in, std::span<float> out, Label label) {
   return exchange(Kind::kAllReduce, bytes_of(in), std::as_writable_bytes(out), label);
+}
+
+Operation maximum(std::span<const float> in, std::span<float> out, Label label) {
+  return exchange(Kind::kMaximum, bytes_of(in), std::as_writable_bytes(out), label);
 }
 
 Operation reduce_scatter(std::span<const float> in, std::span<float> out, Label label) {

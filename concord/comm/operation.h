@@ -3,7 +3,7 @@
 //
 // `bytes` counts what one rank gives, the same on every rank. Memory stays valid, and what is given
 // unchanged, until the operation is done. What is given and what comes out do not overlap, but for
-// an all-reduce in place.
+// an all-reduce and a maximum in place.
 #pragma once
 
 #include <algorithm>
@@ -43,6 +43,7 @@ struct Operation {
     kAgreement,      // the bitwise or of `flags`
     kTreeSum,        // of `parts`, along the canonical tree
     kAllReduce,      // out = the sum over ranks of `in`, f32
+    kMaximum,        // out = the largest over ranks of `in`, f32; NaN is larger than any number
     kReduceScatter,  // out = the r-th of N pieces, on rank r, of the sum over ranks of `in`
     kAllGather,      // out = `in` of all ranks, one after another
     kBroadcast,      // out = `in` of rank `peer`
@@ -99,6 +100,8 @@ Operation barrier(Label label = {});
 Operation agreement(std::uint32_t flags, Label label = {});
 // Added along the canonical tree over the ranks. `in` may be `out`.
 Operation all_reduce(std::span<const float> in, std::span<float> out, Label label = {});
+// The first of what is equal (0 and -0), in the order of the ranks, counts. `in` may be `out`.
+Operation maximum(std::span<const float> in, std::span<float> out, Label label = {});
 Operation reduce_scatter(std::span<const float> in, std::span<float> out, Label label = {});
 Operation all_gather(std::span<const std::byte> in, std::span<std::byte> out, Label label = {});
 Operation broadcast(std::span<std::byte> data, int root, Label label = {});

@@ -250,6 +250,36 @@ void Reduction::scatter(const std::byte* in, std::size_t bytes, std::byte* out) 
   } while (begin < bytes);
 }
 
+// As reduce_directly: each rank has its share from all.
+void Reduction::maximum(std::span<std::byte> data) {
+  std::size_t begin = 0;
+  do {
+    const std::size_t size = std::min(kChunk, data.size() - begin);
+    float* const numbers = floats(data.data() + begin);
+    const Range whole{0, floats_in(size)}, own = share_of(all(), rank_, whole);
+    staged_ = 0;
+    own_.clear();
+    for (int r = 0; r < size_; ++r) {
+      own_.push_back({{0, r}, r == rank_ ? numbers + own.begin : stage(own.size()), r == rank_});
+    }
+    greet_all({});
+    for (int i = 1; i < size_; ++i) {
+      const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
+      const Range theirs = share_of(all(), to, whole);
+      send(to, numbers + theirs.begin, theirs.size());
+      channel_.meet(from);
+      receive(from, own_[static_cast<std::size_t>(from)].data, own.size());
+    }
+    channel_.wait_all();
+    for (int r = 1; r < size_; ++r) {
+      keep_larger(own_[0].data, own_[static_cast<std::size_t>(r)].data, own.size());
+    }
+    if (rank_ > 0) std::copy_n(own_[0].data, own.size(), numbers + own.begin);
+    gather(all(), whole, numbers);
+    begin += size;
+  } while (begin < data.size());
+}
+
 bool Reduction::broadcasts_by_tree(int size, std::size_t bytes) {
   return bytes <= kPiece || size == 2;
 }

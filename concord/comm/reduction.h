@@ -50,6 +50,8 @@ class Reduction {
            std::byte* out);
   // `out`, on rank r: the r-th of equal pieces, of `bytes` each, of the sum of `in`.
   void scatter(const std::byte* in, std::size_t bytes, std::byte* out);
+  // `data`, f32 numbers, becomes the largest that any rank has there (comm::maximum).
+  void maximum(std::span<std::byte> data);
   // `data` becomes that of rank `root`.
   void broadcast(std::span<std::byte> data, int root);
   // Or along a chain, in pieces.

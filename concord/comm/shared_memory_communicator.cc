@@ -204,7 +204,8 @@ class SharedMemoryCommunicator final : public Communicator {
     for (int r = 0; r < size(); ++r) {
       const Message& message = meeting_.message_of(r);
       if (message.in.region == Place::kNowhere) return false;
-      if (op.kind == Kind::kAllReduce && message.out.region == Place::kNowhere) return false;
+      const bool writes_to_all = op.kind == Kind::kAllReduce || op.kind == Kind::kMaximum;
+      if (writes_to_all && message.out.region == Place::kNowhere) return false;
     }
     return true;
   }
@@ -221,6 +222,8 @@ class SharedMemoryCommunicator final : public Communicator {
         if (!from.staged) return reduce_for_all(from);
         return add_up(from, 0, {{reinterpret_cast<float*>(op.out + from.begin)}},
                       {0, floats_in(from.bytes())});
+      case Kind::kMaximum:
+        return keep_largest(op, from);
       case Kind::kReduceScatter:
         return add_up(from, own, {{reinterpret_cast<float*>(op.out + from.begin)}},
                       {0, floats_in(from.bytes())});
@@ -268,6 +271,29 @@ class SharedMemoryCommunicator final : public Communicator {
       sums_.push_back(const_cast<float*>(floats_at(meeting_.message_of(r).out, r)));
     }
     add_up(from, 0, sums_, own_share().of(floats_in(from.bytes())));
+  }
+
+  // Of what is staged each rank finds all; else its share, which it writes to all.
+  void keep_largest(const Operation& op, const Brought& from) {
+    const std::int64_t count = floats_in(from.bytes());
+    const auto [begin, end] =
+        from.staged ? std::pair{std::int64_t{0}, count} : own_share().of(count);
+    const auto values_of = [&](int r) {
+      return reinterpret_cast<const float*>(source(from, r, 0)) + begin;
+    };
+    float* const own = reinterpret_cast<float*>(op.out + from.begin) + begin;
+    constexpr std::int64_t kTile = 1024;
+    std::array<float, kTile> tile;  // the result may lie where a rank's values do
+    for (std::int64_t at = 0; at < end - begin; at += kTile) {
+      const std::int64_t size = std::min(kTile, end - begin - at);
+      std::copy_n(values_of(0) + at, size, tile.data());
+      for (int r = 1; r < this->size(); ++r) keep_larger(tile.data(), values_of(r) + at, size);
+      std::copy_n(tile.data(), size, own + at);
+      for (int r = 0; r < this->size() && !from.staged; ++r) {
+        float* const out = const_cast<float*>(floats_at(meeting_.message_of(r).out, r));
+        if (r != rank()) std::copy_n(tile.data(), size, out + begin + at);
+      }
+    }
   }
 
   // The receiver reads the message where it lies, if it can be read there, else piece by piece from

@@ -105,6 +105,29 @@ inline void check_collectives(Communicator& ranks, std::size_t count, bool share
   expect_equal(one_in, test_numbers(ranks.rank(), count), "what an all-reduce was given");
   ranks.run(all_reduce(one_in, one_in));
   expect_equal(one_in, test_sum(0, size, count), "an all-reduce in place");
+  // Of each number a rank in turn has none, and all do of the first.
+  const auto with_gaps = [&](int rank) {
+    std::vector<float> values = test_numbers(rank, count);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i == 0 || i % 7 == static_cast<std::size_t>(rank)) values[i] = std::nanf("");
+    }
+    return values;
+  };
+  std::vector<float> largest = with_gaps(0);
+  for (int s = 1; s < size; ++s) {
+    const std::vector<float> values = with_gaps(s);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (std::isnan(values[i]) || values[i] > largest[i]) largest[i] = values[i];
+    }
+  }
+  for (const bool in_place : {false, true}) {
+    ranks.barrier();
+    std::ranges::copy(with_gaps(ranks.rank()), in.begin());
+    ranks.barrier();
+    ranks.run(maximum(one_in, in_place ? one_in : one_out));
+    expect_equal(in_place ? one_in : one_out, largest, "a maximum");
+  }
+  ranks.barrier();
   fill(count * n);
   ranks.run(reduce_scatter(in, one_out));
   const std::vector<float> sum = test_sum(0, size, count * n);

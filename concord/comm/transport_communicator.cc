@@ -144,6 +144,10 @@ class TransportCommunicator final : public Communicator {
         reduction_.sum(options_.algorithm, {&own, 1}, 0, op.bytes, op.out);
         return {};
       }
+      case Kind::kMaximum:
+        if (op.in != op.out) std::copy_n(op.in, op.bytes, op.out);
+        reduction_.maximum({op.out, op.bytes});
+        return {};
       case Kind::kReduceScatter:
         reduction_.scatter(op.in, piece_of(op), op.out);
         return {};
