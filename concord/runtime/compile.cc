@@ -49,8 +49,22 @@ class Copy final : public Kernel {
   std::size_t bytes_;
 };
 
-// What runs no kernel: sums over leaves, and of these over ranks, are the executor's.
-bool is_sum(const Node& node) { return node.op == "leaf_sum" || node.op == ops::kAllReduce; }
+// What runs no kernel: sums over leaves, and of these over the ranks along data, are the
+// executor's (leaf_sums.h); so are other collectives, which are steps (collective_step.h).
+bool has_kernel(const Node& node) { return node.op != "leaf_sum" && !ops::is_collective(node.op); }
+
+// An all_reduce that belongs to a leaf_sum. The others are of what the program goes on with.
+bool is_of_leaf_sum(const Graph& graph, const Node& node) {
+  if (node.op != ops::kAllReduce || node.attributes.text("axis") != "data") return false;
+  const NodeId producer = graph.value(node.inputs[0]).producer;
+  return producer != kNoNode && graph.node(producer).op == "leaf_sum";
+}
+
+// An all_reduce takes any layout; what moves parts of a tensor wants it row-major.
+NodeLayouts layouts_of_collective(const Node& node, const std::optional<Layout>& input) {
+  const Layout layout = node.op == ops::kAllReduce ? input.value_or(Layout()) : Layout();
+  return {{layout}, {layout}};
+}
 
 // Those of the nodes, where what is computed from states for the microbatch alone belongs to it.
 std::vector<Phase> phases_of_single_microbatch(const Graph& graph) {
@@ -185,7 +199,7 @@ class Compiler {
       if (node.op == "leaf_sum") summed[index(node.inputs[0])] = true;
     }
     for (const Node& node : graph().nodes) {
-      if (is_sum(node) || !cpu::find_kernel_rule(node.op).view) continue;
+      if (!has_kernel(node) || !cpu::find_kernel_rule(node.op).view) continue;
       const ValueId input = node.inputs[0], output = node.outputs[0];
       if (summed[index(output)] || (read_after[index(output)] && is_overwritten(input))) continue;
       storage_[index(output)] = storage(input);
@@ -213,7 +227,7 @@ class Compiler {
       program_.sums_layouts.push_back(layout);
     }
     for (const Node& node : graph().nodes) {
-      if (node.op != ops::kAllReduce || !is_of_leaf_sum(node)) continue;
+      if (!is_of_leaf_sum(graph(), node)) continue;
       address_[index(node.outputs[0])] = address_[index(node.inputs[0])];
     }
   }
@@ -274,34 +288,35 @@ class Compiler {
     }
     for (int time = 0; time < end(); ++time) {
       const Node& node = node_at(time);
-      if (node.op == ops::kAllReduce && !is_of_leaf_sum(node)) make_meeting(time, node);
-      if (is_sum(node) || storage(node.outputs[0]) != node.outputs[0]) continue;
+      if (ops::is_collective(node.op) && !is_of_leaf_sum(graph(), node)) {
+        make_collective(time, node);
+      }
+      if (!has_kernel(node) || storage(node.outputs[0]) != node.outputs[0]) continue;
       make_step(time, node);
     }
   }
 
-  // An all_reduce of what a microbatch goes on with. The others are the sums' (leaf_sums.h).
-  bool is_of_leaf_sum(const Node& all_reduce) const {
-    return graph().node(graph().value(all_reduce.inputs[0]).producer).op == "leaf_sum";
-  }
-  void make_meeting(int time, const Node& node) {
+  void make_collective(int time, const Node& node) {
     const ValueId output = node.outputs[0];
-    slot_[index(output)] = new_slot(bytes_of(output), time, last_use_[index(output)]);
-    scratchpads_.push_back(kNoSlot);
-    steps_of(phase_at(time))
-        .push_back({.node = order_[static_cast<std::size_t>(time)],
-                    .op = node.op,
-                    .layer = node.name,
-                    .bytes = 2 * bytes_of(output)});
+    if (!address_[index(output)]) {
+      slot_[index(output)] = new_slot(bytes_of(output), time, last_use_[index(output)]);
+    }
+    note_inputs(time, node);
+    CollectiveStep collective = make_collective_step(graph(), node);
+    ProgramStep step{.node = order_[static_cast<std::size_t>(time)],
+                     .op = fmt::format("{} ({})", node.op, collective.axis),
+                     .layer = node.name,
+                     .bytes = bytes_of(node.inputs[0]) + bytes_of(output)};
+    add_scratchpad(collective.scratch_bytes(), time);
+    step.collective = std::move(collective);
+    steps_of(phase_at(time)).push_back(std::move(step));
   }
 
   void make_step(int time, const Node& node) {
     const Signature signature = signature_of(graph(), node);
     const KernelRule& rule = cpu::find_kernel_rule(node.op);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) place_output(time, signature, rule, o);
-    if (phase_at(time) == Phase::kPrologue && reads_inputs(node)) {
-      program_.prologue_reads_step_inputs = true;
-    }
+    note_inputs(time, node);
     ProgramStep step{
         .node = order_[static_cast<std::size_t>(time)], .op = node.op, .layer = node.name};
     const bool is_divided = divided_.contains(node.outputs[0]);
@@ -315,9 +330,17 @@ class Compiler {
     for (const ValueId input : node.inputs) step.bytes += bytes_of(input);
     for (const ValueId output : node.outputs) step.bytes += bytes_of(output);
     if (is_divided) step.bytes /= static_cast<std::size_t>(states_.share().count);
-    const std::size_t scratchpad = step.kernel->scratchpad_bytes();
-    scratchpads_.push_back(scratchpad == 0 ? kNoSlot : new_slot(scratchpad, time, time));
+    add_scratchpad(step.kernel->scratchpad_bytes(), time);
     steps_of(phase_at(time)).push_back(std::move(step));
+  }
+
+  void note_inputs(int time, const Node& node) {
+    if (phase_at(time) == Phase::kPrologue && reads_inputs(node)) {
+      program_.prologue_reads_step_inputs = true;
+    }
+  }
+  void add_scratchpad(std::size_t bytes, int time) {
+    scratchpads_.push_back(bytes == 0 ? kNoSlot : new_slot(bytes, time, time));
   }
 
   // States have an address, inputs a slot.
@@ -539,6 +562,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
             std::vector<PassRecord>* records) {
   const LayoutOracle oracle = [&](const Graph& g, const Node& node,
                                   std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
+    if (ops::is_collective(node.op)) return layouts_of_collective(node, inputs[0]);
     const KernelRule& rule = cpu::find_kernel_rule(node.op);
     if (rule.layouts == nullptr) {
       return {std::vector<Layout>(node.inputs.size()), std::vector<Layout>(node.outputs.size())};
@@ -582,7 +606,7 @@ std::set<std::string> divided_states(const Graph& lowered) {
       return !state_of.contains(id) || state_of.at(id)->value != id ||
              std::ranges::count(node.outputs, state_of.at(id)->next) > 0;
     };
-    return cpu::find_kernel_rule(node.op).make_part != nullptr &&
+    return has_kernel(node) && cpu::find_kernel_rule(node.op).make_part != nullptr &&
            std::ranges::all_of(node.outputs, becomes) && std::ranges::all_of(node.inputs, was);
   };
   const auto touch = [&](ValueId id) {
@@ -593,7 +617,7 @@ std::set<std::string> divided_states(const Graph& lowered) {
     before = whole.size();
     for (std::size_t n = 0; n < lowered.nodes.size(); ++n) {
       const Node& node = lowered.nodes[n];
-      if (is_sum(node) || can_be_divided(node)) continue;
+      if (node.op == "leaf_sum" || is_of_leaf_sum(lowered, node) || can_be_divided(node)) continue;
       // What is read before the update is read as it was.
       const bool reads = phase[n] == Phase::kUpdate;
       for (const ValueId id : reads ? node.inputs : std::vector<ValueId>()) touch(id);

@@ -47,6 +47,10 @@ void Executor::prepare(Program& program) {
   for (const auto* steps : {&program.prologue, &program.microbatch, &program.update}) {
     for (const ProgramStep& step : *steps) {
       operands_.resize(std::max(operands_.size(), step.operands.size()));
+      if (!step.collective) continue;
+      comm::Communicator& ranks = ranks_along(step.collective->axis);
+      check_ranks(*step.collective, ranks);
+      along_[&*step.collective] = &ranks;
     }
   }
   prologues_[&program] = {.offset = prologue_bytes_};
@@ -66,21 +70,23 @@ Executor::Bases Executor::bases(const Program& program) const {
           arena + arena_bytes_ + prologues_.at(&program).offset, arena};
 }
 
-void Executor::run(const ProgramStep& step, const Bases& bases) {
+comm::Communicator& Executor::ranks_along(const std::string& axis) const {
+  if (axis == "data") return *ranks_;
+  const auto found = others_.find(axis);
+  if (found != others_.end()) return *found->second;
+  fail("a program has collectives along \"{}\": expected ranks to be joined along it", axis);
+}
+
+void Executor::run(const ProgramStep& step, const Bases& bases, bool alone) {
   for (std::size_t i = 0; i < step.operands.size(); ++i) {
     operands_[i] = resolve(bases, step.operands[i]);
   }
-  if (step.kernel == nullptr) return all_reduce(step);
-  step.kernel->run({operands_.data(), step.operands.size()});
-}
-
-// Of the operands in operands_.
-void Executor::all_reduce(const ProgramStep& step) {
-  const std::size_t count = step.bytes / 2 / sizeof(float);
-  ranks_->run(comm::all_reduce({reinterpret_cast<const float*>(operands_[0]), count},
-                               {reinterpret_cast<float*>(operands_[1]), count},
-                               comm::Label(step.layer)));
-  sums_->settle();
+  const std::span<std::byte* const> operands{operands_.data(), step.operands.size()};
+  if (step.kernel != nullptr) return step.kernel->run(operands);
+  if (alone) return run_alone(*step.collective, operands);
+  comm::Communicator& ranks = *along_.at(&*step.collective);
+  concord::run(*step.collective, ranks, operands);
+  if (&ranks == ranks_ && sums_) sums_->settle();
 }
 
 void Executor::run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
@@ -150,12 +156,15 @@ void Executor::stand_by(const Program& program) {
   for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
 }
 
+// Ranks along other axes have the same leaves as this one: none.
 void Executor::stand_by(const Program& program, const ProgramStep& step) {
-  if (step.kernel != nullptr) return;
-  std::byte* const total = resolve(bases(program), step.operands[1]);
-  std::fill_n(total, step.bytes / 2, std::byte{0});
-  operands_[0] = operands_[1] = total;
-  all_reduce(step);
+  if (!step.collective || step.collective->axis != "data") return;
+  const Bases bases = this->bases(program);
+  const Address& input = step.operands[0];
+  if (input.region == Region::kArena) {
+    std::fill_n(resolve(bases, input), step.collective->in_bytes(), std::byte{0});
+  }
+  run(step, bases);
 }
 
 // The sums are only read from here on (compile.cc: no value is computed over them).
@@ -194,7 +203,7 @@ double Executor::time_alone(const Program& program, const ProgramStep& step, int
   std::vector<double> seconds;
   for (int i = 0; i < runs; ++i) {
     const double start = now_seconds();
-    run(step, bases);
+    run(step, bases, /*alone=*/true);
     seconds.push_back(now_seconds() - start);
   }
   std::ranges::nth_element(seconds, seconds.begin() + runs / 2);
@@ -206,13 +215,7 @@ std::string Executor::find_nonfinite(Program& program) {
   if (program.sums_bytes > 0) sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   for (ProgramStep& step : program.microbatch) {
-    // Other ranks look for themselves: this one's part stands for the total.
-    if (step.kernel == nullptr) {
-      std::memcpy(resolve(bases, step.operands[1]), resolve(bases, step.operands[0]),
-                  step.bytes / 2);
-      continue;
-    }
-    run(step, bases);
+    run(step, bases, /*alone=*/true);
     const Node& node = program.graph.node(step.node);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {
       const Value& value = program.graph.value(node.outputs[o]);

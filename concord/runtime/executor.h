@@ -49,14 +49,18 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // Steps are computed together with other ranks, which outlive the executor. `sum_buffers`: what
-  // LeafSums needs. For before the first prepare().
-  void join(comm::Communicator& ranks, std::size_t sum_buffers) {
-    ranks_ = &ranks;
+  // Steps are computed together with other ranks, whose communicators outlive the executor: those
+  // along the axis "data" share the leaves of a step and sum over them, and collectives of programs
+  // are along any axis. `sum_buffers`: what LeafSums needs. For before the first prepare().
+  using Axes = std::map<std::string, comm::Communicator*, std::less<>>;
+  void join(comm::Communicator& data, std::size_t sum_buffers, Axes others = {}) {
+    ranks_ = &data;
     sum_buffers_ = sum_buffers;
+    others_ = std::move(others);
   }
 
-  // Makes room for a program; call for each one before its first use.
+  // Makes room for a program; call for each one before its first use. Throws Error where it has a
+  // collective along an axis that was not joined.
   void prepare(Program& program);
 
   // Memory of an input or output of a program. Batch inputs are read by the program's next
@@ -85,7 +89,8 @@ class Executor {
   bool states_are_whole() const { return !updating_; }
 
   // Runs a microbatch, step by step, and describes the first step that makes a number that is not
-  // finite from inputs that are: "" when there is none. The sums are not changed.
+  // finite from inputs that are: "" when there is none. The sums are not changed. Other ranks are
+  // not asked, which look for themselves: what this one has stands for what collectives give.
   std::string find_nonfinite(Program& program);
 
   // Seconds spent in each step since timing was switched on, by step, in program order
@@ -99,7 +104,8 @@ class Executor {
   void set_trace(Trace* trace) { trace_ = trace; }
 
   // Seconds that one step of a program that was just run takes by itself: the median of `runs`
-  // runs, after begin_step(). What the program has computed, its sums included, is lost.
+  // runs, after begin_step(). What the program has computed, its sums included, is lost. Of a
+  // collective it is the copy that stands for it: other ranks are not asked.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
 
   // Of the memory that it shares with other executors.
@@ -127,8 +133,9 @@ class Executor {
            std::vector<double>* seconds) {
     run(program, steps, 0, steps.size(), seconds);
   }
-  void run(const ProgramStep& step, const Bases& bases);
-  void all_reduce(const ProgramStep& step);
+  // `alone`: collectives do not ask other ranks.
+  void run(const ProgramStep& step, const Bases& bases, bool alone = false);
+  comm::Communicator& ranks_along(const std::string& axis) const;
   void stand_by(const Program& program);
   void stand_by(const Program& program, const ProgramStep& step);
 
@@ -137,12 +144,14 @@ class Executor {
   std::size_t arena_bytes_ = 0;     // of the largest program
   std::size_t prologue_bytes_ = 0;  // of all programs
   comm::Alone alone_;
-  comm::Communicator* ranks_ = &alone_;
+  comm::Communicator* ranks_ = &alone_;  // along data
+  Axes others_;
   std::size_t sum_buffers_ = 0;
   std::optional<LeafSums> sums_;
   std::size_t sums_bytes_ = 0;
   std::byte* sums_base_ = nullptr;
   std::map<const Program*, Prologue> prologues_;
+  std::map<const CollectiveStep*, comm::Communicator*> along_;  // whom steps of programs ask
   std::uint64_t step_ = 0;
   bool updating_ = false;
   Timing* timing_ = nullptr;

@@ -1,17 +1,19 @@
 // Program: what one rank runs, a flat list of steps compiled from a graph (docs/architecture.md,
 // idea 3).
 //
-// Each step is a kernel and the addresses of its operands. An address is an offset in a region: the
-// states of this rank; those that it has in common with others (state_store.h); the sums (what the
-// leaf_sum nodes read, contiguous, so that adding up leaves is one pass over flat memory); the
-// prologue's memory (the step inputs and what the prologue computes), which is the program's own
-// and keeps its values when other programs run; and the arena, which holds everything else by
-// lifetime. The sums region is rebound from leaf to leaf; the others stay. A view, such as a
-// reshape, has the address of what it views and no step. A program is immutable after compilation
-// except for its kernels' inner state, so it is run by one thread at a time.
+// Each step is a kernel, or a collective in which ranks meet, and the addresses of its operands. An
+// address is an offset in a region: the states of this rank; those that it has in common with
+// others (state_store.h); the sums (what the leaf_sum nodes read, contiguous, so that adding up
+// leaves is one pass over flat memory); the prologue's memory (the step inputs and what the
+// prologue computes), which is the program's own and keeps its values when other programs run; and
+// the arena, which holds everything else by lifetime. The sums region is rebound from leaf to leaf;
+// the others stay. A view, such as a reshape, has the address of what it views and no step. A
+// program is immutable after compilation except for its kernels' inner state, so it is run by one
+// thread at a time.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,6 +24,7 @@
 #include "concord/passes/layout.h"
 #include "concord/passes/pass.h"
 #include "concord/passes/recompute.h"
+#include "concord/runtime/collective_step.h"
 #include "concord/runtime/leaf_sums.h"
 
 namespace concord {
@@ -40,8 +43,9 @@ struct ProgramStep {
   NodeId node = kNoNode;  // of Program::graph; kNoNode for the copies that end a program
   std::string op;
   std::string layer;
-  std::unique_ptr<Kernel> kernel;  // null: an all_reduce over ranks
-  std::vector<Address> operands;   // inputs, outputs, then the scratchpad if any
+  std::unique_ptr<Kernel> kernel;  // or null:
+  std::optional<CollectiveStep> collective;
+  std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
   double flops = 0;
   std::size_t bytes = 0;  // of all operands
 };

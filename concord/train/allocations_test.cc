@@ -15,6 +15,7 @@
 
 #include "concord/comm/test_ranks.h"
 #include "concord/nn/step.h"
+#include "concord/ops/collective.h"
 #include "concord/train/engine.h"
 #include "concord/train/trainer.h"
 
@@ -146,6 +147,48 @@ TEST(SteadyState, StepOfSeveralRanksAllocatesNothing) {
     EXPECT_GT(std::ranges::count(of_steps, 0), 4) << testing::PrintToString(of_steps);
   });
   allocations = 0;
+}
+
+// Sums, parts moved between ranks and neighbours' edges, in a microbatch, in f32 and bf16.
+TEST(SteadyState, CollectivesOfAProgramAllocateNothing) {
+  comm::run_ranks("shm", 4, [](comm::Communicator& ranks) {
+    const Mesh mesh{{{"data", 2}, {"tensor", 2}}};
+    comm::Communicator& tensor = ranks.split(mesh, "tensor");
+    const AxisPlace axis{"tensor", 2, tensor.rank()};
+    Graph graph;
+    GraphBuilder b(graph);
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      const std::string name(to_string(dtype));
+      ValueId x = b.input(name, {dtype, {40, 60, 2}});
+      x = ops::all_reduce(b, ops::all_reduce(b, x, axis), axis, /*maximum=*/true);
+      x = ops::place(b, x, axis, Placement::partial(), Placement::split(1, {3}));
+      x = ops::place(b, x, axis, Placement::split(1, {3}), Placement::split(0));
+      x = ops::halo_sum(b, ops::halo_exchange(b, x, axis, 0, 1, 2), axis, 0, 1, 2);
+      b.output("of " + name, ops::place(b, x, axis, Placement::split(0), Placement::replicate()));
+    }
+    KernelPolicy policy{.measure = false};
+    Graph lowered = lower(graph, policy);
+    StateStore states(lowered);
+    Executor executor(states);
+    comm::Alone alone;
+    executor.join(alone, 0, {{"tensor", &tensor}});
+    Program program = compile(std::move(lowered), policy, states);
+    EXPECT_EQ(program.microbatch.size(), 14);
+    executor.prepare(program);
+    const auto run = [&] {
+      executor.begin_step();
+      executor.microbatch(program, {.last_of_step = true});
+    };
+    for (int step = 0; step < 3; ++step) run();
+    ranks.barrier();
+    counting = true;
+    ranks.barrier();
+    for (int step = 0; step < 10; ++step) run();
+    ranks.barrier();
+    counting = false;
+    ranks.barrier();
+  });
+  EXPECT_EQ(allocations.exchange(0), 0);
 }
 
 // What a rank has for communication holds its gradient, which others read where it lies or which
