@@ -85,12 +85,12 @@ class Partitioner {
     const Graph& graph = rewriter_.graph();
     const TensorType type = graph.type(value);
     const Layout layout = graph.value(value).layout;
-    const Node all_reduce{.op = std::string(ops::kAllReduce),
-                          .inputs = {value},
-                          .outputs = {},
-                          .attributes = {{"axis", std::string(kData)},
-                                         {"ranks", std::int64_t{ranks_}}},
-                          .name = graph.node(graph.value(value).producer).name};
+    const Node all_reduce{
+        .op = std::string(ops::kAllReduce),
+        .inputs = {value},
+        .outputs = {},
+        .attributes = {{"axis", std::string(kData)}, {"ranks", std::int64_t{ranks_}}},
+        .name = graph.node(graph.value(value).producer).name};
     rewriter_.map(old_value, rewriter_.add(all_reduce, {{.type = type, .layout = layout}})[0]);
     placements_.add(rewriter_.graph(), rewriter_.graph().nodes.back());
   }

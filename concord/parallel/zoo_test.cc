@@ -38,6 +38,8 @@ std::vector<Case> zoo() {
   };
   std::vector<Case> cases;
   cases.push_back({"mlp", numbers({.name = "mlp", .hidden = {16, 8}, .dropout = 0.3}, {4})});
+  cases.push_back({"cnn", numbers({.name = "cnn"}, {1, 16, 16})});
+  cases.push_back({"vgg11", numbers({.name = "vgg11", .batch_norm = false}, {3, 32, 32})});
   cases.push_back({"lenet", numbers({.name = "lenet"}, {1, 28, 28})});
   cases.push_back(
       {"resnet_small", numbers({.name = "resnet_small", .width = 8, .blocks = {1, 1}}, {3, 8, 8})});
