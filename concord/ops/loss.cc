@@ -4,6 +4,7 @@
 
 #include "concord/ops/activation.h"
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/step.h"
 
@@ -25,6 +26,7 @@ const RegisterOp binary_cross_entropy_op{{
       const ValueId dl = context.output_gradient(0), x = context.input(0);
       return {mul(b, dl, sub(b, sigmoid(b, x), context.input(1))), neg(b, mul(b, dl, x))};
     },
+    .signatures = elementwise,
 }};
 
 void expect_alike(GraphBuilder& builder, std::string_view loss, ValueId prediction,

@@ -1,6 +1,7 @@
 #include "concord/ops/normalization.h"
 
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/step.h"
 
@@ -225,6 +226,38 @@ std::vector<ValueId> gradient_from_statistics(GradientContext& context) {
                               context.node.attributes);
 }
 
+// Rows are normalised one by one, so any dim of `x` but the last may be split, with the operands
+// that have it too: those of its shape, and statistics. Gradients of parameters are sums over rows.
+void add_row_splits(Signatures& found, const PlacementContext& context, std::size_t x,
+                    const std::vector<std::size_t>& alike,
+                    const std::vector<std::size_t>& summands) {
+  for (int d = 0; d + 1 < context.input(x).rank(); ++d) {
+    std::vector<std::pair<std::size_t, int>> cut = {{x, d}};
+    for (const std::size_t operand : alike) cut.emplace_back(operand, d);
+    add_splits(found, context, cut, summands);
+  }
+}
+
+// Of the forward ops: x before the parameters, y before the statistics.
+Signatures placed_row_norm(const PlacementContext& context) {
+  std::vector<std::size_t> alike;
+  for (std::size_t o = 0; o < context.outputs.size(); ++o) alike.push_back(context.of_output(o));
+  Signatures found;
+  add_row_splits(found, context, 0, alike, {});
+  return found;
+}
+
+// Of the backward ops: dy, x, gamma, the statistics; dx, then the gradients of parameters.
+Signatures placed_row_norm_backward(const PlacementContext& context) {
+  std::vector<std::size_t> alike = {0, context.of_output(0)};
+  for (std::size_t i = 3; i < context.inputs.size(); ++i) alike.push_back(i);
+  std::vector<std::size_t> summands;
+  for (std::size_t o = 1; o < context.outputs.size(); ++o) summands.push_back(context.of_output(o));
+  Signatures found;
+  add_row_splits(found, context, 1, alike, summands);
+  return found;
+}
+
 // Attributes: epsilon. Inputs: x, gamma, beta. Outputs: y, mean, 1 / sqrt(variance + epsilon).
 const RegisterOp layer_norm_op{{
     .name = "layer_norm",
@@ -237,6 +270,7 @@ const RegisterOp layer_norm_op{{
     .gradient = gradient_from_statistics,
     .cost = per_element<6>,
     .bf16 = follows_bf16(),
+    .signatures = placed_row_norm,
 }};
 
 // Inputs: dy, x, gamma, the statistics. Outputs: dx, dgamma, dbeta.
@@ -249,6 +283,7 @@ const RegisterOp layer_norm_backward_op{{
     },
     .cost = per_element<9>,
     .bf16 = follows_bf16(2),
+    .signatures = placed_row_norm_backward,
 }};
 
 // Attributes: epsilon. Inputs: x, gamma. Outputs: y, 1 / sqrt(mean of x^2 + epsilon).
@@ -263,6 +298,7 @@ const RegisterOp rms_norm_op{{
     .gradient = gradient_from_statistics,
     .cost = per_element<4>,
     .bf16 = follows_bf16(),
+    .signatures = placed_row_norm,
 }};
 
 // Inputs: dy, x, gamma, the statistic. Outputs: dx, dgamma.
@@ -275,6 +311,7 @@ const RegisterOp rms_norm_backward_op{{
     },
     .cost = per_element<7>,
     .bf16 = follows_bf16(2),
+    .signatures = placed_row_norm_backward,
 }};
 
 // Attributes: epsilon, groups. Inputs: x, gamma, beta. Outputs: y, mean, 1 / sqrt(variance +

@@ -9,6 +9,8 @@ namespace {
 
 using OperandDim = std::pair<std::size_t, int>;
 
+}  // namespace
+
 PlacementSignature replicated(const PlacementContext& context) {
   return {std::vector<Placement>(context.inputs.size()),
           std::vector<Placement>(context.outputs.size())};
@@ -18,8 +20,6 @@ Placement& placement_of(PlacementSignature& signature, std::size_t operand) {
   return operand < signature.inputs.size() ? signature.inputs[operand]
                                            : signature.outputs[operand - signature.inputs.size()];
 }
-
-}  // namespace
 
 void add_splits(Signatures& signatures, const PlacementContext& context,
                 const std::vector<OperandDim>& cut, const std::vector<std::size_t>& partial) {

@@ -12,6 +12,11 @@ namespace concord::ops {
 
 using Signatures = std::vector<PlacementSignature>;
 
+// Everything replicated: to start others from.
+PlacementSignature replicated(const PlacementContext& context);
+// Of an operand, inputs counted before outputs.
+Placement& placement_of(PlacementSignature& signature, std::size_t operand);
+
 // Adds a signature for each way to cut these dims of these operands alike, as (operand, dim),
 // inputs counted before outputs; all other operands are replicated. `partial`: operands that are
 // Partial then.

@@ -1,9 +1,42 @@
 #include "concord/ops/rotary_embedding.h"
 
+#include <algorithm>
+
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
 namespace {
+
+// Any dim but the numbers of a head may be split, which turn in pairs.
+Signatures signatures(const PlacementContext& context) {
+  Signatures found;
+  for (const int dim : {0, 2}) add_splits(found, context, {{0, dim}, {context.of_output(0), dim}});
+  // Positions in several sections would not follow one another.
+  PlacementSignature positions = replicated(context);
+  positions.inputs[0] = positions.outputs[0] = Placement::split(1);
+  found.push_back(std::move(positions));
+  return found;
+}
+
+// The heads to be turned come first, here as there; positions count from this rank's first.
+std::vector<ValueId> localize(LocalContext& context) {
+  Attributes attributes = context.node.attributes;
+  const Placement& split = context.signature.inputs[0];
+  const Shape& x = context.inputs[0].shape;
+  if (split.is_split(2)) {
+    const std::int64_t all = attributes.integer("heads");
+    std::int64_t heads = 0;
+    for (const Range& range : ranges_of(x[2], split, context.axis.ranks, context.axis.index)) {
+      heads += std::clamp<std::int64_t>(all - range.begin, 0, range.end - range.begin);
+    }
+    attributes.set("heads", heads);
+  } else if (split.is_split(1)) {
+    const std::int64_t before = x[1] / context.axis.ranks * context.axis.index;
+    attributes.set("first_position", attributes.integer("first_position") + before);
+  }
+  return context.builder.node(context.node.op, context.local_inputs, std::move(attributes));
+}
 
 // Inputs x and, on request, position. Attributes: base, first_position, heads, and inverse: 1 to
 // turn backwards. A rotation's inverse is its transpose: dL/dx is dL/dy turned backwards.
@@ -40,6 +73,8 @@ const RegisterOp rotary_embedding_op{{
           return Cost{3.0 * static_cast<double>(inputs[0].shape.elements())};
         },
     .bf16 = follows_bf16(),
+    .signatures = signatures,
+    .localize = localize,
 }};
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "concord/ops/softmax.h"
 
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -28,6 +29,14 @@ Cost row_cost(const Node&, std::span<const TensorType> inputs, std::span<const T
   return {5.0 * static_cast<double>(inputs[0].shape.elements())};
 }
 
+// Row by row: any dim but the last may be split.
+Signatures placed_rows(const PlacementContext& context) {
+  Signatures found = elementwise(context);
+  const int last = context.output(0).rank() - 1;
+  std::erase_if(found, [&](const PlacementSignature& s) { return s.outputs[0].is_split(last); });
+  return found;
+}
+
 const RegisterOp softmax_op{{
     .name = "softmax",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -41,6 +50,7 @@ const RegisterOp softmax_op{{
                                     {context.output_gradient(0), context.output(0)})};
     },
     .cost = row_cost,
+    .signatures = placed_rows,
 }};
 
 const RegisterOp softmax_backward_op{{
@@ -52,6 +62,7 @@ const RegisterOp softmax_backward_op{{
       return {inputs[0]};
     },
     .cost = row_cost,
+    .signatures = placed_rows,
 }};
 
 // Attributes: label_smoothing and, where there is one, ignore_label. Inputs logits, labels, weight.

@@ -2,13 +2,16 @@
 // of all ranks side by side, and finds what it finds of the whole graph.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
 
 #include "concord/graph/verifier.h"
 #include "concord/kernels/ref/reference.h"
 #include "concord/nn/step.h"
 #include "concord/parallel/axis_plan.h"
+#include "concord/parallel/candidates.h"
 #include "concord/parallel/partition.h"
 #include "concord/parallel/separate.h"
 
@@ -108,13 +111,56 @@ std::string difference(const ref::Array& expected, const ref::Array& found) {
   return "";
 }
 
-// The first difference, "" where there is none.
-std::string compare(const nn::StepOptions& given, const Mesh& mesh) {
-  nn::StepOptions options = given;
+Graph whole_graph(nn::StepOptions options) {
   options.microbatch = 2;
-  const Graph whole = separate(nn::build_training_step(options));
+  return separate(nn::build_training_step(options));
+}
+
+// Whether a value that lies so can be read so (ops/collective.h).
+bool can_become(const TensorType& type, const Placement& from, const Placement& to) {
+  if (from == to || from.is_replicate() || to.is_replicate() || to.is_split()) {
+    return is_floating(type.dtype) || !(from.is_partial() || to.is_partial());
+  }
+  return false;
+}
+
+// One signature for each node, drawn from all that its inputs' placements permit: far from cheap,
+// but what every rule says is computed by some of these plans.
+AxisPlan random_plan(const Graph& graph, int ranks, unsigned seed) {
+  std::mt19937 random(seed);
+  const Candidates candidates = find_candidates(graph, ranks);
+  std::vector<Placement> lies(graph.values.size());
+  AxisPlan plan;
+  for (std::size_t s = 0; s < graph.states.size(); ++s) {
+    const std::vector<Placement>& allowed = candidates.states[s];
+    plan.states.push_back(allowed[random() % allowed.size()]);
+    lies[static_cast<std::size_t>(graph.states[s].value)] = plan.states.back();
+  }
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    std::vector<PlacementSignature> possible;
+    for (const PlacementSignature& signature : candidates.nodes[n]) {
+      bool fits = true;
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        const Placement& from = lies[static_cast<std::size_t>(node.inputs[i])];
+        fits = fits && can_become(graph.type(node.inputs[i]), from, signature.inputs[i]) &&
+               (!signature.inputs[i].is_partial() || from.is_partial() || from.is_replicate());
+      }
+      if (fits) possible.push_back(signature);
+    }
+    plan.nodes.push_back(possible[random() % possible.size()]);
+    for (std::size_t o = 0; o < node.outputs.size(); ++o) {
+      lies[static_cast<std::size_t>(node.outputs[o])] = plan.nodes.back().outputs[o];
+    }
+  }
+  return plan;
+}
+
+// The first difference between what the ranks compute by the plan and what one does, "" where there
+// is none.
+std::string compare(const nn::StepOptions& options, const Graph& whole, const AxisPlan& plan,
+                    const Mesh& mesh) {
   const int tensor = mesh.extent("tensor"), data = mesh.extent("data");
-  const AxisPlan plan = choose_plan(whole, "tensor", tensor);
   check_plan(whole, plan, tensor);
 
   ref::Bindings bindings = states_of(whole);
@@ -163,12 +209,67 @@ std::string compare(const nn::StepOptions& given, const Mesh& mesh) {
 
 TEST(Zoo, EveryModelDividedOverEveryMeshComputesWhatOneRankDoes) {
   for (const Case& model : zoo()) {
+    const Graph whole = whole_graph(model.options);
     for (const Mesh& mesh : {Mesh{{{"tensor", 2}}}, Mesh{{{"tensor", 4}}}, Mesh{{{"tensor", 8}}},
                              Mesh{{{"data", 2}, {"tensor", 2}}}, Mesh{{{"data", 4}, {"tensor", 2}}},
                              Mesh{{{"data", 2}, {"tensor", 4}}}}) {
-      EXPECT_EQ(compare(model.options, mesh), "") << model.name << " over " << to_string(mesh);
+      const AxisPlan plan = choose_plan(whole, "tensor", mesh.extent("tensor"));
+      EXPECT_EQ(compare(model.options, whole, plan, mesh), "")
+          << model.name << " over " << to_string(mesh);
     }
   }
+}
+
+// Ops of which a plan divides a node.
+std::set<std::string> divided_ops(const Graph& graph, const AxisPlan& plan) {
+  std::set<std::string> ops;
+  const auto is_divided = [](const Placement& placement) { return !placement.is_replicate(); };
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const PlacementSignature& signature = plan.nodes[n];
+    if (std::ranges::any_of(signature.inputs, is_divided) ||
+        std::ranges::any_of(signature.outputs, is_divided)) {
+      ops.insert(graph.nodes[n].op);
+    }
+  }
+  return ops;
+}
+
+// Ops that every rank computes whole. The first two are of single numbers here.
+const std::set<std::string> kNeverDivided = {"clip_factor",
+                                             "constant",
+                                             "avg_pool2d",
+                                             "avg_pool2d_backward",
+                                             "batch_norm",
+                                             "batch_norm_backward",
+                                             "conv2d",
+                                             "conv2d_backward_data",
+                                             "conv2d_backward_weights",
+                                             "count_correct",
+                                             "dropout",
+                                             "linear_cross_entropy",
+                                             "linear_cross_entropy_backward",
+                                             "max_pool2d",
+                                             "max_pool2d_backward",
+                                             "softmax_cross_entropy",
+                                             "softmax_cross_entropy_backward"};
+
+TEST(Zoo, EveryPlanOfEveryModelComputesWhatOneRankDoes) {
+  std::set<std::string> ops, divided;
+  for (const Case& model : zoo()) {
+    const Graph whole = whole_graph(model.options);
+    for (const int ranks : {2, 4}) {
+      for (unsigned seed = 0; seed < 4; ++seed) {
+        const AxisPlan plan = random_plan(whole, ranks, seed);
+        divided.merge(divided_ops(whole, plan));
+        EXPECT_EQ(compare(model.options, whole, plan, {{{"tensor", ranks}}}), "")
+            << model.name << " over " << ranks << " ranks, plan " << seed;
+      }
+    }
+    for (const Node& node : whole.nodes) ops.insert(node.op);
+  }
+  std::vector<std::string> left;
+  std::ranges::set_difference(ops, divided, std::back_inserter(left));
+  EXPECT_EQ(std::set(left.begin(), left.end()), kNeverDivided);
 }
 
 }  // namespace

@@ -14,7 +14,9 @@ struct Picks {
   Picks(const Shape& x, const Shape& indices, const Attributes& attributes)
       : extent(x[static_cast<int>(attributes.integer("dim"))]),
         count(indices.elements()),
-        from_end(attributes.integer("negative_from_end") != 0) {
+        from_end(attributes.integer("negative_from_end") != 0),
+        first(attributes.has("first") ? attributes.integer("first") : 0),
+        whole_extent(attributes.has("first") ? attributes.integer("whole_extent") : extent) {
     const std::int64_t dim = attributes.integer("dim");
     for (int d = 0; d < x.rank(); ++d) {
       if (d < dim) outer *= x[d];
@@ -22,15 +24,20 @@ struct Picks {
     }
   }
 
-  // Row of x, counted over all outer indices, that `index` picks; -1 where it is outside of the
-  // dim.
+  static constexpr std::int64_t kOutside = -1;    // of the whole dim
+  static constexpr std::int64_t kElsewhere = -2;  // in another part of it
+
+  // Row of x, counted over all outer indices, that `index` picks, or what is said above.
   std::int64_t row(std::int64_t o, std::int64_t index) const {
-    if (from_end && index < 0) index += extent;
-    return index >= 0 && index < extent ? o * extent + index : -1;
+    if (from_end && index < 0) index += whole_extent;
+    if (index < 0 || index >= whole_extent) return kOutside;
+    index -= first;
+    return index >= 0 && index < extent ? o * extent + index : kElsewhere;
   }
 
   std::int64_t outer = 1, extent, count, inner = 1;
   bool from_end;
+  std::int64_t first, whole_extent;  // of a part of the dim: its first index, and all there are
 };
 
 class Gather final : public Kernel {
@@ -46,15 +53,21 @@ class Gather final : public Kernel {
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t i = begin; i < end; ++i) {
                      const auto row = picks_.row(i / picks_.count, indices[i % picks_.count]);
-                     copy(row == -1 ? nullptr : operands[0] + row * bytes, operands[2] + i * bytes);
+                     copy(operands[0], row, operands[2] + i * bytes);
                    }
                  });
   }
 
  private:
-  // All bits set is a NaN in every floating type.
-  void copy(const std::byte* from, std::byte* to) const {
-    from == nullptr ? std::memset(to, 0xff, row_bytes_) : std::memcpy(to, from, row_bytes_);
+  // All bits set is a NaN in every floating type. Of several parts the first one tells of indices
+  // that none has.
+  void copy(const std::byte* x, std::int64_t row, std::byte* to) const {
+    if (row >= 0) {
+      std::memcpy(to, x + static_cast<std::size_t>(row) * row_bytes_, row_bytes_);
+    } else {
+      const bool is_nan = row == Picks::kOutside && picks_.first == 0;
+      std::memset(to, is_nan ? 0xff : 0, row_bytes_);
+    }
   }
 
   Picks picks_;
@@ -96,7 +109,7 @@ class GatherBackward final : public Kernel {
     const auto* indices = as<std::int32_t>(operands[1]);
     for (std::int64_t i = 0; i < picks_.count; ++i) {
       const std::int64_t row = picks_.row(o, indices[i]);
-      if (row == -1) continue;
+      if (row < 0) continue;
       float* sum = as<float>(operands[2]) + row * picks_.inner + begin;
       add_to(sum, dy + i * picks_.inner + begin, end - begin);
     }

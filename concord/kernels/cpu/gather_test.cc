@@ -41,6 +41,28 @@ TEST(CpuKernel, GatherOfBytes) {
                                .backward = false}));
 }
 
+// Each part of a table of 6 rows: rows of the other give zeros, ids outside of both NaN, in the
+// first part alone.
+TEST(CpuKernel, GatherFromAPartOfTheRows) {
+  for (const std::int64_t negative_from_end : {0, 1}) {
+    for (const std::int64_t first : {0, 3}) {
+      EXPECT_EQ("",
+                check_kernels({.inputs = {{DType::kF32, {3, 20}}, {DType::kI32, {2, 4}}},
+                               .build =
+                                   [&](GraphBuilder& b, const Inputs& x) {
+                                     b.node1("gather", {x[0], x[1]},
+                                             {{"dim", std::int64_t{0}},
+                                              {"negative_from_end", negative_from_end},
+                                              {"first", first},
+                                              {"whole_extent", std::int64_t{6}}});
+                                   },
+                               .fixed = {{"x1", ref::Array({2, 4}, {0, 3, 2, 5, 6, -1, 3, -7})}},
+                               .tolerance = 1e-6,
+                               .any_threads = true}));
+    }
+  }
+}
+
 std::string check_embedding(const Shape& table, ref::Array ids) {
   return check_kernels(
       {.inputs = {{DType::kF32, table}, {DType::kI32, ids.shape}},
