@@ -168,8 +168,10 @@ std::vector<PlacementSignature> offered_signatures(
 std::vector<Placement> sample_splits(const Graph& graph) {
   std::vector<Placement> splits(graph.values.size());
   for (const Input& input : graph.inputs) {
-    const bool has_samples =
-        input.kind == Input::Kind::kBatch && graph.value(input.value).name != "position";
+    // Of one sample there is nothing to divide, and its rows are one sequence's.
+    const Value& value = graph.value(input.value);
+    const bool has_samples = input.kind == Input::Kind::kBatch && value.name != "position" &&
+                             value.type.shape.rank() > 0 && value.type.shape[0] > 1;
     if (has_samples) splits[index(input.value)] = Placement::split(0);
   }
   for (const Node& node : graph.nodes) {
