@@ -43,7 +43,9 @@ class ChangeCost {
   }
 
  private:
-  double local(double bytes) const { return 2 * bytes / machine_.memory_bytes_per_second; }
+  double local(double bytes) const {
+    return machine_.seconds_per_op + 2 * bytes / machine_.memory_bytes_per_second;
+  }
 
   const Graph& graph_;
   int ranks_;

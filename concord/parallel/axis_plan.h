@@ -26,6 +26,7 @@ struct MachineCost {
   double memory_bytes_per_second = 1e10;
   double link_bytes_per_second = 5e9;
   double seconds_per_collective = 2e-5;
+  double seconds_per_op = 2e-6;  // of one that is added to move numbers
 };
 
 struct AxisPlan {

@@ -35,8 +35,9 @@ Graph text_model(nn::ModelOptions model, const TextSizes& sizes) {
 
 // So few numbers that a collective's latency counts most, but for the table of words.
 constexpr TextSizes kSmall{.width = 64, .length = 16, .microbatch = 2, .words = 8192};
-// So many that what is done with them counts.
-constexpr TextSizes kLarge{.width = 256, .length = 128, .microbatch = 4, .words = 8192};
+// So many that what is done with them counts, and yet not more than a weight has: else it is
+// cheaper to gather that.
+constexpr TextSizes kLarge{.width = 512, .length = 64, .microbatch = 4, .words = 8192};
 
 Graph image_model() {
   return separate(nn::build_training_step(

@@ -183,14 +183,22 @@ std::vector<Placement> sample_splits(const Graph& graph) {
     }
     if (std::ranges::none_of(inputs, [](const Placement& p) { return p.is_split(); })) continue;
     known.resize(node.inputs.size() + node.outputs.size());
-    for (const PlacementSignature& signature : offered_signatures(graph, node, 1, known)) {
-      if (signature.inputs != inputs) continue;
-      for (std::size_t o = 0; o < node.outputs.size(); ++o) {
-        if (signature.outputs[o].is_split()) {
-          splits[index(node.outputs[o])] = signature.outputs[o];
+    const std::vector<PlacementSignature> offered = offered_signatures(graph, node, 1, known);
+    const auto found = std::ranges::find(offered, inputs, &PlacementSignature::inputs);
+    for (std::size_t o = 0; o < node.outputs.size(); ++o) {
+      const ValueId output = node.outputs[o];
+      if (found != offered.end()) {
+        if (found->outputs[o].is_split()) splits[index(output)] = found->outputs[o];
+        continue;
+      }
+      // Of an op that cannot be divided so, what has the shape of an input has its samples in the
+      // same place.
+      for (const ValueId input : node.inputs) {
+        if (splits[index(input)].is_split() &&
+            graph.type(input).shape == graph.type(output).shape) {
+          splits[index(output)] = splits[index(input)];
         }
       }
-      break;
     }
   }
   return splits;

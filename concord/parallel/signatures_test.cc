@@ -7,6 +7,7 @@
 
 #include "concord/autodiff/backpropagate.h"
 #include "concord/graph/verifier.h"
+#include "concord/kernels/ref/difference.h"
 #include "concord/kernels/ref/reference.h"
 #include "concord/ops/arithmetic.h"
 #include "concord/ops/attention.h"
@@ -21,7 +22,6 @@
 #include "concord/ops/softmax.h"
 #include "concord/parallel/axis_plan.h"
 #include "concord/parallel/candidates.h"
-#include "concord/parallel/rank_difference.h"
 
 namespace concord::parallel {
 namespace {

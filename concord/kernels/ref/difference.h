@@ -1,4 +1,4 @@
-// For tests: what ranks found beside what one rank did.
+// For tests: what one evaluation found beside what another did.
 #pragma once
 
 #include <algorithm>
@@ -8,10 +8,10 @@
 #include "concord/base/text.h"
 #include "concord/kernels/ref/reference.h"
 
-namespace concord::parallel {
+namespace concord::ref {
 
 // The first difference beyond rounding, "" where there is none. NaN is like NaN alone.
-inline std::string difference(const ref::Array& expected, const ref::Array& found) {
+inline std::string difference(const Array& expected, const Array& found) {
   if (expected.shape != found.shape) {
     return to_string(found.shape) + " in place of " + to_string(expected.shape);
   }
@@ -27,4 +27,4 @@ inline std::string difference(const ref::Array& expected, const ref::Array& foun
   return "";
 }
 
-}  // namespace concord::parallel
+}  // namespace concord::ref
