@@ -58,6 +58,7 @@ struct Bf16Form {
 struct PlacementSignature {
   std::vector<Placement> inputs, outputs;
   double bytes_sent = 0;  // by each rank, in what Op::localize adds
+  double imbalance = 1;   // operations of the rank with the most, beside the mean of all
   friend bool operator==(const PlacementSignature&, const PlacementSignature&) = default;
 };
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "concord/ops/placement_rules.h"
+#include "concord/ops/attention_placement.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
@@ -69,62 +69,12 @@ AttentionSizes sizes_of_cached(const TensorType& q, const TensorType& kv) {
           {{{0, 0, heads}, {1, 0, stored}, {1, groups, stored}}}};
 }
 
-// How many pairs of a query and a key that it sees there are.
-double seen_pairs(const AttentionSizes& s, bool causal) {
-  const auto queries = static_cast<double>(s.queries), keys = static_cast<double>(s.keys);
-  const double of_head = causal ? queries * (keys - (queries - 1) / 2) : queries * keys;
-  return static_cast<double>(s.samples * s.heads) * of_head;
-}
-
 // `products`: how many products of matrices there are for each head; the exponentials count little
 // beside them and are left out.
 Cost cost(const Node& node, std::span<const TensorType> operands, double products) {
   const AttentionSizes s = attention_sizes(node, operands);
   return {2 * products * static_cast<double>(s.head_size) *
-          seen_pairs(s, node.attributes.integer("causal") != 0)};
-}
-
-// Adds the splits by samples and by heads of the operands q, k and v, or of the one that holds all
-// three, which are the inputs from `first` on; `alike`: those of o's shape; `logsumexp`: that.
-// A rank that has a share of the heads of keys and values has all heads of queries that share them.
-void add_attention_splits(Signatures& found, const PlacementContext& context, std::size_t first,
-                          std::vector<std::size_t> alike, std::size_t logsumexp) {
-  const bool is_backward = first > 0, is_packed = context.inputs.size() - first == 1;
-  std::vector<std::size_t> operands;
-  for (std::size_t i = first; i < context.inputs.size(); ++i) {
-    operands.push_back(i);
-    if (is_backward) operands.push_back(context.of_output(i - first));
-  }
-  std::vector<std::pair<std::size_t, int>> samples = {{logsumexp, 0}}, heads = {{logsumexp, 1}};
-  for (const std::size_t operand : alike) {
-    samples.emplace_back(operand, 0);
-    heads.emplace_back(operand, 2);
-  }
-  for (const std::size_t operand : operands) samples.emplace_back(operand, 0);
-  add_splits(found, context, samples);
-  if (!is_packed) {
-    for (const std::size_t operand : operands) heads.emplace_back(operand, 2);
-    return add_splits(found, context, heads);
-  }
-  const AttentionSizes s = attention_sizes(context.node, context.inputs.subspan(first));
-  if (s.groups % context.ranks != 0) return;
-  PlacementSignature signature = replicated(context);
-  for (const auto& [operand, dim] : heads) {
-    placement_of(signature, operand) = Placement::split(dim);
-  }
-  for (const std::size_t operand : operands) {
-    placement_of(signature, operand) = Placement::split(2, {s.heads, s.groups, s.groups});
-  }
-  found.push_back(std::move(signature));
-}
-
-// What a rank has of the heads of keys and values, where it has some of the heads.
-std::vector<ValueId> localize_attention(LocalContext& context) {
-  Attributes attributes = context.node.attributes;
-  if (context.signature.inputs.back().is_split(2)) {
-    attributes.set("groups", attributes.integer("groups") / context.axis.ranks);
-  }
-  return context.builder.node(context.node.op, context.local_inputs, std::move(attributes));
+          s.seen_pairs(node.attributes.integer("causal") != 0)};
 }
 
 // Attributes: causal, scale, groups. Inputs q, k, v, or all in one. Outputs o, logsumexp.
@@ -147,11 +97,7 @@ const RegisterOp attention_op{{
     .cost = [](const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return cost(node, inputs, 2); },
     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b111},
-    .signatures = [](const PlacementContext& context) -> Signatures {
-      Signatures found;
-      add_attention_splits(found, context, 0, {context.of_output(0)}, context.of_output(1));
-      return found;
-    },
+    .signatures = placed_attention,
     .localize = localize_attention,
 }};
 
@@ -173,12 +119,8 @@ const RegisterOp attention_backward_op{{
     .cost = [](const Node& node, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return cost(node, inputs.subspan(3), 5); },
     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b111011},
-    .signatures = [](const PlacementContext& context) -> Signatures {
-      Signatures found;
-      add_attention_splits(found, context, 3, {0, 1}, 2);
-      return found;
-    },
-    .localize = localize_attention,
+    .signatures = placed_attention_backward,
+    .localize = localize_attention_backward,
 }};
 
 // Attributes: causal = 1, scale. Inputs q, kv, position. Output o. What it costs depends on the
@@ -226,6 +168,13 @@ AttentionSizes attention_sizes(const Node& node, std::span<const TensorType> ope
          s.queries, s.keys);
   }
   return s;
+}
+
+double AttentionSizes::seen_pairs(bool causal) const {
+  const auto of_queries = static_cast<double>(queries), of_keys = static_cast<double>(keys);
+  const double of_head =
+      causal ? of_queries * (of_keys - (of_queries - 1) / 2) : of_queries * of_keys;
+  return static_cast<double>(samples * heads) * of_head;
 }
 
 Attention attention(GraphBuilder& builder, ValueId q, ValueId k, ValueId v,

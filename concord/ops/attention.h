@@ -53,6 +53,8 @@ struct AttentionSizes {
   std::array<Heads, 3> qkv;
 
   std::int64_t group_of(std::int64_t head) const { return head / (heads / groups); }
+  // How many pairs of a query and a key that it sees there are.
+  double seen_pairs(bool causal) const;
 };
 
 // `operands`: the types of q, k and v, of q and kv, or of the one that holds them all. Throws Error

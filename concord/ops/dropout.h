@@ -1,6 +1,8 @@
 // Dropout (Srivastava et al. 2014).
 #pragma once
 
+#include <cstdint>
+
 #include "concord/graph/builder.h"
 
 namespace concord::ops {
@@ -17,5 +19,18 @@ struct DropoutOptions {
 // the global batch), so it does not depend on how the batch is cut up. The gradient drops the same
 // elements; the mask is drawn again and never stored. Rate 0 adds no node.
 ValueId dropout(GraphBuilder& builder, ValueId x, ValueId position, const DropoutOptions& options);
+
+// For kernels: where the elements of a node's x lie in those of the samples that all ranks have
+// together. Without the attributes sample_elements, run, stride and offset, they are all of them.
+struct DropoutPlace {
+  std::int64_t sample_elements;  // of one sample of the whole
+  std::int64_t run;              // elements that follow each other, here as there
+  std::int64_t stride;           // from one run's beginning to the next, in the whole
+  std::int64_t offset;           // of the first run, in the whole
+
+  // The place of element i of x in the whole.
+  std::int64_t of(std::int64_t i) const { return offset + i / run * stride + i % run; }
+};
+DropoutPlace dropout_place(const Node& node, const Shape& x);
 
 }  // namespace concord::ops

@@ -1,11 +1,27 @@
 #include "concord/ops/labels.h"
 
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
 namespace concord::ops {
 namespace {
 
-// Attributes: count. Input labels; outputs rows, labels.
+// Samples may be split, not in sections: a rank's follow each other.
+Signatures signatures(const PlacementContext&) {
+  const Placement samples = Placement::split(0);
+  return {{{samples}, {samples, samples}}};
+}
+
+// Rows are those of what all ranks have.
+std::vector<ValueId> localize(LocalContext& context) {
+  Attributes attributes = context.node.attributes;
+  attributes.set("first_sample",
+                 context.inputs[0].shape[0] / context.axis.ranks * context.axis.index);
+  return context.builder.node(context.node.op, context.local_inputs, std::move(attributes));
+}
+
+// Attributes: count and, where the labels are those of some of the samples, first_sample. Input
+// labels; outputs rows, labels.
 const RegisterOp labelled_rows_op{{
     .name = "labelled_rows",
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -24,6 +40,8 @@ const RegisterOp labelled_rows_op{{
     },
     .cost = [](const Node&, std::span<const TensorType>,
                std::span<const TensorType>) { return Cost{}; },
+    .signatures = signatures,
+    .localize = localize,
 }};
 
 }  // namespace

@@ -1,7 +1,11 @@
 #include "concord/ops/linear_cross_entropy.h"
 
+#include "concord/ops/arithmetic.h"
+#include "concord/ops/matmul.h"
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/softmax.h"
+#include "concord/ops/split_classes.h"
 
 namespace concord::ops {
 namespace {
@@ -32,6 +36,81 @@ Cost products(double count, const TensorType& x, const TensorType& w) {
   return {count * 2.0 * static_cast<double>(x.shape.elements() * w.shape[0])};
 }
 
+// Where the layer's inputs stand, and the gradients of its parts.
+struct Operands {
+  std::size_t x, w, labels, weight, bias;  // bias: only if has_bias
+  bool has_bias;
+};
+Operands operands_of(std::size_t inputs, bool is_backward) {
+  const std::size_t first = is_backward ? 1 : 0;
+  return {first, first + 1, first + 2, first + 3, first + 4, inputs == first + 5};
+}
+
+// The ranks divide the rows, whose losses and gradients of w they add up; or the classes, of which
+// no rank has all logits (ops/split_classes.h).
+Signatures signatures(const PlacementContext& context, bool is_backward) {
+  const Operands at = operands_of(context.inputs.size(), is_backward);
+  const std::size_t dx = context.of_output(2), dw = context.of_output(3);
+  Signatures found;
+  std::vector<std::pair<std::size_t, int>> rows = {{at.x, 0}};
+  if (is_backward) rows.emplace_back(dx, 0);
+  std::vector<std::size_t> sums;
+  for (std::size_t o = 0; o < context.outputs.size(); ++o) {
+    if (o != 2) sums.push_back(context.of_output(o));
+  }
+  const Shape &x = context.input(at.x), &labels = context.input(at.labels);
+  Signatures by_rows;
+  add_splits(by_rows, context, rows, sums);
+  for (PlacementSignature& signature : by_rows) {
+    const auto of_labels = reshaped_split(x.with(1, 1), signature.inputs[at.x], labels);
+    if (!of_labels) continue;
+    signature.inputs[at.labels] = *of_labels;
+    found.push_back(std::move(signature));
+  }
+
+  PlacementSignature classes = replicated(context);
+  classes.inputs[at.w] = Placement::split(0);
+  if (at.has_bias) classes.inputs[at.bias] = Placement::split(0);
+  if (is_backward) {
+    placement_of(classes, dx) = Placement::partial();
+    placement_of(classes, dw) = Placement::split(0);
+    if (at.has_bias) placement_of(classes, dw + 1) = Placement::split(0);
+  } else {
+    // What the gradient needs of it, it finds.
+    classes.bytes_sent = bytes_of_split_classes(x[0], context.ranks);
+  }
+  found.push_back(std::move(classes));
+  return found;
+}
+
+std::vector<ValueId> localize(LocalContext& context, bool is_backward) {
+  GraphBuilder& b = context.builder;
+  const Operands at = operands_of(context.inputs.size(), is_backward);
+  const std::vector<ValueId>& inputs = context.local_inputs;
+  if (!context.signature.inputs[at.w].is_split()) {
+    return b.node(context.node.op, inputs, context.node.attributes);
+  }
+  const ValueId x = inputs[at.x], w = inputs[at.w], weight = inputs[at.weight];
+  const std::int64_t classes = context.inputs[at.w].shape[0];
+  std::vector<ValueId> layer = {x, w};
+  if (at.has_bias) layer.push_back(inputs[at.bias]);
+  const ValueId logits =
+      node_once(b, "matmul", std::move(layer),
+                {{"transpose_a", std::int64_t{0}}, {"transpose_b", std::int64_t{1}}})[0];
+  const ValueId labels =
+      node_once(b, "reshape", {inputs[at.labels]}, {{"shape", Shape{b.shape(x)[0]}.dims()}})[0];
+  const SplitClasses split = split_classes(context, logits, labels, classes);
+  std::vector<ValueId> outputs = {split.loss(weight), split.correct(/*only_finite=*/true)};
+  if (!is_backward) return outputs;
+  const ValueId dlogits =
+      b.node1("softmax_cross_entropy_backward", {inputs[0], split.probabilities(), labels, weight},
+              attributes_of_part(context, classes));
+  outputs.push_back(matmul(b, dlogits, w));
+  outputs.push_back(matmul(b, dlogits, x, {.transpose_a = true}));
+  if (at.has_bias) outputs.push_back(sum_to_shape(b, dlogits, b.shape(inputs[at.bias])));
+  return outputs;
+}
+
 // Attributes: those of softmax_cross_entropy. Inputs x, w, labels, weight and, perhaps, bias.
 // Outputs loss, correct.
 const RegisterOp linear_cross_entropy_op{{
@@ -55,6 +134,8 @@ const RegisterOp linear_cross_entropy_op{{
     .cost = [](const Node&, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return products(1, inputs[0], inputs[1]); },
     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b11},
+    .signatures = [](const PlacementContext& context) { return signatures(context, false); },
+    .localize = [](LocalContext& context) { return localize(context, false); },
 }};
 
 // Inputs dL/dloss and those of linear_cross_entropy. With dlogits as softmax_cross_entropy has it,
@@ -77,6 +158,8 @@ const RegisterOp linear_cross_entropy_backward_op{{
     .cost = [](const Node&, std::span<const TensorType> inputs,
                std::span<const TensorType>) { return products(3, inputs[1], inputs[2]); },
     .bf16 = {.use = Bf16Form::Use::kAlways, .inputs = 0b110},
+    .signatures = [](const PlacementContext& context) { return signatures(context, true); },
+    .localize = [](LocalContext& context) { return localize(context, true); },
 }};
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "concord/ops/normalization.h"
 
 #include "concord/ops/arithmetic.h"
-#include "concord/ops/placement_rules.h"
+#include "concord/ops/normalization_placement.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/step.h"
 
@@ -58,6 +58,8 @@ const RegisterOp batch_norm_op{{
           return Cost{6.0 * static_cast<double>(inputs[0].shape.elements())};
         },
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b1001},
+    .signatures = placed_batch_norm,
+    .localize = localize_batch_norm,
 }};
 
 // Attributes: epsilon, relu. Inputs: x, gamma, beta, mean, variance.
@@ -73,6 +75,7 @@ const RegisterOp batch_norm_inference_op{{
           return Cost{2.0 * static_cast<double>(inputs[0].shape.elements())};
         },
     .bf16 = follows_bf16(),
+    .signatures = placed_by_channel,
 }};
 
 // Attributes: epsilon, relu, adds. Inputs: dy, x, gamma, mean, variance and, with relu, y, which
@@ -95,6 +98,8 @@ const RegisterOp batch_norm_backward_op{{
           return Cost{9.0 * static_cast<double>(inputs[1].shape.elements())};
         },
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b100011},
+    .signatures = placed_batch_norm_backward,
+    .localize = localize_batch_norm_backward,
 }};
 
 // Operations for each element of x, the first input of a forward op and the second of a backward
@@ -116,6 +121,7 @@ const RegisterOp channel_sum_op{{
     },
     .cost = per_element<2>,
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b1},
+    .signatures = placed_channel_sums,
 }};
 
 // Attributes: epsilon. Inputs: x, gamma, beta, mean, variance, share. Output: y. The statistics
@@ -148,6 +154,7 @@ const RegisterOp batch_norm_over_leaves_op{{
     },
     .cost = per_element<2>,
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b1},
+    .signatures = placed_by_channel,
 }};
 
 // Attributes: epsilon. Inputs: dy, x, mean, variance. Outputs: dgamma, dbeta, of this leaf.
@@ -163,6 +170,7 @@ const RegisterOp batch_norm_over_leaves_sums_op{{
     },
     .cost = per_element<4>,
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b11},
+    .signatures = placed_channel_sums,
 }};
 
 // Attributes: epsilon. Inputs: dy, x, gamma, mean, variance, and dgamma and dbeta of all leaves,
@@ -179,6 +187,7 @@ const RegisterOp batch_norm_over_leaves_backward_op{{
     },
     .cost = per_element<5>,
     .bf16 = {.use = Bf16Form::Use::kFollows, .inputs = 0b11},
+    .signatures = placed_by_channel,
 }};
 
 // Throws Error unless each of `parameters` is f32 [channels].
@@ -224,38 +233,6 @@ std::vector<ValueId> gradient_from_statistics(GradientContext& context) {
   inputs.insert(inputs.end(), context.node.outputs.begin() + 1, context.node.outputs.end());
   return context.builder.node(context.node.op + "_backward", std::move(inputs),
                               context.node.attributes);
-}
-
-// Rows are normalised one by one, so any dim of `x` but the last may be split, with the operands
-// that have it too: those of its shape, and statistics. Gradients of parameters are sums over rows.
-void add_row_splits(Signatures& found, const PlacementContext& context, std::size_t x,
-                    const std::vector<std::size_t>& alike,
-                    const std::vector<std::size_t>& summands) {
-  for (int d = 0; d + 1 < context.input(x).rank(); ++d) {
-    std::vector<std::pair<std::size_t, int>> cut = {{x, d}};
-    for (const std::size_t operand : alike) cut.emplace_back(operand, d);
-    add_splits(found, context, cut, summands);
-  }
-}
-
-// Of the forward ops: x before the parameters, y before the statistics.
-Signatures placed_row_norm(const PlacementContext& context) {
-  std::vector<std::size_t> alike;
-  for (std::size_t o = 0; o < context.outputs.size(); ++o) alike.push_back(context.of_output(o));
-  Signatures found;
-  add_row_splits(found, context, 0, alike, {});
-  return found;
-}
-
-// Of the backward ops: dy, x, gamma, the statistics; dx, then the gradients of parameters.
-Signatures placed_row_norm_backward(const PlacementContext& context) {
-  std::vector<std::size_t> alike = {0, context.of_output(0)};
-  for (std::size_t i = 3; i < context.inputs.size(); ++i) alike.push_back(i);
-  std::vector<std::size_t> summands;
-  for (std::size_t o = 1; o < context.outputs.size(); ++o) summands.push_back(context.of_output(o));
-  Signatures found;
-  add_row_splits(found, context, 1, alike, summands);
-  return found;
 }
 
 // Attributes: epsilon. Inputs: x, gamma, beta. Outputs: y, mean, 1 / sqrt(variance + epsilon).
@@ -327,6 +304,8 @@ const RegisterOp group_norm_op{{
     .gradient = gradient_from_statistics,
     .cost = per_element<6>,
     .bf16 = follows_bf16(),
+    .signatures = placed_group_norm,
+    .localize = localize_group_norm,
 }};
 
 // Inputs: dy, x, gamma, the statistics. Outputs: dx, dgamma, dbeta.
@@ -339,6 +318,8 @@ const RegisterOp group_norm_backward_op{{
     },
     .cost = per_element<9>,
     .bf16 = follows_bf16(2),
+    .signatures = placed_group_norm_backward,
+    .localize = localize_group_norm,
 }};
 
 Attributes attributes_of(double epsilon, bool relu) {

@@ -83,4 +83,34 @@ std::vector<ValueId> localize_shape(LocalContext& context) {
   return context.builder.node(context.node.op, context.local_inputs, std::move(attributes));
 }
 
+// Elements keep their order, so the cuts are those of a row of elements: of `outer` times as many
+// sections as the dim has, where `outer` is the product of the dims before it.
+std::optional<Placement> reshaped_split(const Shape& from, const Placement& split,
+                                        const Shape& to) {
+  std::int64_t outer = 1;
+  for (int d = 0; d < split.dim; ++d) outer *= from[d];
+  const bool equal = split.sections.size() == 1;
+  const std::int64_t sections = equal ? outer * split.sections[0] : outer;
+  std::int64_t outer_to = 1;
+  for (int d = 0; d < to.rank(); outer_to *= to[d++]) {
+    if (to[d] == 1 || sections % outer_to != 0 || sections >= outer_to * to[d]) continue;
+    if (!equal) {
+      return sections == outer_to ? std::optional(Placement::split(d, split.sections))
+                                  : std::nullopt;
+    }
+    return Placement::split(d, {sections / outer_to});
+  }
+  return std::nullopt;
+}
+
+std::vector<ValueId> node_once(GraphBuilder& builder, std::string_view op,
+                               std::vector<ValueId> inputs, Attributes attributes) {
+  for (const Node& node : builder.graph().nodes) {
+    if (node.op == op && node.inputs == inputs && node.attributes == attributes) {
+      return node.outputs;
+    }
+  }
+  return builder.node(op, std::move(inputs), std::move(attributes));
+}
+
 }  // namespace concord::ops

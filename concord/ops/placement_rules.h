@@ -2,6 +2,8 @@
 // with.
 #pragma once
 
+#include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,5 +42,16 @@ std::vector<ValueId> localize_shape(LocalContext& context);
 
 // What a rank has of output `o`.
 Shape local_output_shape(const LocalContext& context, std::size_t o = 0);
+
+// What a split of `from` is after a reshape to `to`; nothing where no dim of `to` is cut in these
+// places.
+std::optional<Placement> reshaped_split(const Shape& from, const Placement& split, const Shape& to);
+
+// The outputs of the node with this op, these inputs and attributes: of one that is there already,
+// or of a new one. For what the local forms of several nodes have in common, such as those of an op
+// and of its gradient. All ranks must find the same: of attributes that differ between ranks, equal
+// ones on one rank must be equal on all.
+std::vector<ValueId> node_once(GraphBuilder& builder, std::string_view op,
+                               std::vector<ValueId> inputs, Attributes attributes = {});
 
 }  // namespace concord::ops

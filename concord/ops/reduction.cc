@@ -1,11 +1,41 @@
 #include "concord/ops/reduction.h"
 
 #include "concord/ops/arithmetic.h"
+#include "concord/ops/collective.h"
+#include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/shape_ops.h"
 
 namespace concord::ops {
 namespace {
+
+// What is reduced may be split too: then the ranks find the largest of theirs together.
+Signatures signatures(const PlacementContext& context) {
+  Signatures found;
+  const Shape &x = context.input(0), &y = context.output(0);
+  const int stretched = x.rank() - y.rank();
+  for (int d = 0; d < x.rank(); ++d) {
+    const int own = d - stretched;
+    if (own >= 0 && y[own] == x[d]) {
+      add_splits(found, context, {{0, d}, {context.of_output(0), own}});
+      continue;
+    }
+    Signatures along;
+    add_splits(along, context, {{0, d}});
+    for (PlacementSignature& signature : along) {
+      signature.bytes_sent = 2.0 * (context.ranks - 1) / context.ranks *
+                             static_cast<double>(context.outputs[0].bytes());
+      found.push_back(std::move(signature));
+    }
+  }
+  return found;
+}
+
+std::vector<ValueId> localize(LocalContext& context) {
+  const std::vector<ValueId> largest = localize_shape(context);
+  if (context.signature.outputs[0].is_split()) return largest;
+  return {all_reduce(context.builder, largest[0], context.axis, /*maximum=*/true)};
+}
 
 // Output: the largest of the elements that attribute "shape" puts into one place, as sum_to_shape
 // adds them.
@@ -32,6 +62,8 @@ const RegisterOp max_to_shape_op{{
           return Cost{static_cast<double>(inputs[0].shape.elements())};
         },
     .bf16 = follows_bf16(),
+    .signatures = signatures,
+    .localize = localize,
 }};
 
 std::vector<bool> is_reduced(const Shape& shape, const std::vector<std::int64_t>& dims) {

@@ -1,7 +1,5 @@
 #include "concord/ops/shape_ops.h"
 
-#include <optional>
-
 #include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 #include "concord/ops/step.h"
@@ -13,39 +11,19 @@ Cost moves_only(const Node&, std::span<const TensorType>, std::span<const Tensor
   return {};
 }
 
-// What a split of `from` is after the reshape; nothing where no dim of `to` is cut in these places.
-// Elements keep their order, so the cuts are those of a row of elements: of `outer` times as many
-// sections as the dim has, where `outer` is the product of the dims before it.
-std::optional<Placement> reshaped(const Shape& from, const Placement& split, const Shape& to) {
-  std::int64_t outer = 1;
-  for (int d = 0; d < split.dim; ++d) outer *= from[d];
-  const bool equal = split.sections.size() == 1;
-  const std::int64_t sections = equal ? outer * split.sections[0] : outer;
-  std::int64_t outer_to = 1;
-  for (int d = 0; d < to.rank(); outer_to *= to[d++]) {
-    if (to[d] == 1 || sections % outer_to != 0 || sections >= outer_to * to[d]) continue;
-    if (!equal) {
-      return sections == outer_to ? std::optional(Placement::split(d, split.sections))
-                                  : std::nullopt;
-    }
-    return Placement::split(d, {sections / outer_to});
-  }
-  return std::nullopt;
-}
-
 Signatures placed_reshape(const PlacementContext& context) {
   Signatures found = {all_partial(context)};
   const Shape &x = context.input(0), &y = context.output(0);
   for (int d = 0; d < x.rank(); ++d) {
     for (const std::vector<std::int64_t>& sections : context.sections(0, d)) {
       const Placement split = Placement::split(d, sections);
-      if (const auto to = reshaped(x, split, y)) found.push_back({{split}, {*to}});
+      if (const auto to = reshaped_split(x, split, y)) found.push_back({{split}, {*to}});
     }
   }
   for (int d = 0; d < y.rank(); ++d) {
     for (const std::vector<std::int64_t>& sections : context.sections(context.of_output(0), d)) {
       const Placement split = Placement::split(d, sections);
-      if (const auto from = reshaped(y, split, x)) found.push_back({{*from}, {split}});
+      if (const auto from = reshaped_split(y, split, x)) found.push_back({{*from}, {split}});
     }
   }
   return found;

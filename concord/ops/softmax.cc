@@ -2,6 +2,7 @@
 
 #include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
+#include "concord/ops/split_classes.h"
 
 namespace concord::ops {
 namespace {
@@ -65,6 +66,45 @@ const RegisterOp softmax_backward_op{{
     .signatures = placed_rows,
 }};
 
+// Rows may be divided: those of logits, which is operand `logits`, of labels and of the operands
+// that are alike; what is summed over rows is Partial.
+void add_row_splits(Signatures& found, const PlacementContext& context, std::size_t logits,
+                    std::size_t labels, const std::vector<std::size_t>& alike,
+                    const std::vector<std::size_t>& sums) {
+  for (int d = 0; d + 1 < context.input(logits).rank(); ++d) {
+    std::vector<std::pair<std::size_t, int>> cut = {{logits, d}, {labels, d}};
+    for (const std::size_t operand : alike) cut.emplace_back(operand, d);
+    add_splits(found, context, cut, sums);
+  }
+}
+
+// So may classes, which are consecutive on each rank; `sends` as ops/split_classes.h does.
+void add_class_split(Signatures& found, const PlacementContext& context, std::size_t logits,
+                     const std::vector<std::size_t>& alike, bool sends) {
+  const Shape& shape = context.input(logits);
+  const int last = shape.rank() - 1;
+  PlacementSignature signature = replicated(context);
+  placement_of(signature, logits) = Placement::split(last);
+  for (const std::size_t operand : alike) placement_of(signature, operand) = Placement::split(last);
+  if (sends) {
+    signature.bytes_sent = bytes_of_split_classes(shape.elements() / shape[last], context.ranks);
+  }
+  found.push_back(std::move(signature));
+}
+
+bool splits_classes(const LocalContext& context, std::size_t logits) {
+  return context.signature.inputs[logits].is_split(context.inputs[logits].shape.rank() - 1);
+}
+
+std::vector<ValueId> same_node(LocalContext& context) {
+  return context.builder.node(context.node.op, context.local_inputs, context.node.attributes);
+}
+
+SplitClasses parts_of_rows(LocalContext& context) {
+  return split_classes(context, context.local_inputs[0], context.local_inputs[1],
+                       context.inputs[0].shape[-1]);
+}
+
 // Attributes: label_smoothing and, where there is one, ignore_label. Inputs logits, labels, weight.
 // Outputs the loss, and for the backward op the probabilities: zeros in ignored rows.
 const RegisterOp softmax_cross_entropy_op{{
@@ -87,9 +127,22 @@ const RegisterOp softmax_cross_entropy_op{{
               kNoValue, kNoValue};
     },
     .cost = row_cost,
+    .signatures = [](const PlacementContext& context) -> Signatures {
+      const std::size_t loss = context.of_output(0), probabilities = context.of_output(1);
+      Signatures found;
+      add_row_splits(found, context, 0, 1, {probabilities}, {loss});
+      add_class_split(found, context, 0, {probabilities}, true);
+      return found;
+    },
+    .localize = [](LocalContext& context) -> std::vector<ValueId> {
+      if (!splits_classes(context, 0)) return same_node(context);
+      const SplitClasses split = parts_of_rows(context);
+      return {split.loss(context.local_inputs[2]), split.probabilities()};
+    },
 }};
 
-// Inputs dL/dloss, probabilities, labels, weight.
+// Inputs dL/dloss, probabilities, labels, weight. Of some of the classes: attributes first, the
+// first of them, and classes, how many there are in all.
 const RegisterOp softmax_cross_entropy_backward_op{{
     .name = "softmax_cross_entropy_backward",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -98,6 +151,17 @@ const RegisterOp softmax_cross_entropy_backward_op{{
       expect_labels(inputs[1], inputs[2]);
       expect_scalar(inputs[3], "the weight");
       return {inputs[1]};
+    },
+    .signatures = [](const PlacementContext& context) -> Signatures {
+      Signatures found;
+      add_row_splits(found, context, 1, 2, {context.of_output(0)}, {});
+      add_class_split(found, context, 1, {context.of_output(0)}, false);
+      return found;
+    },
+    .localize = [](LocalContext& context) -> std::vector<ValueId> {
+      if (!splits_classes(context, 1)) return same_node(context);
+      return context.builder.node(context.node.op, context.local_inputs,
+                                  attributes_of_part(context, context.inputs[1].shape[-1]));
     },
 }};
 
@@ -113,6 +177,16 @@ const RegisterOp count_correct_op{{
         [](const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
           return Cost{static_cast<double>(inputs[0].shape.elements())};
         },
+    .signatures = [](const PlacementContext& context) -> Signatures {
+      Signatures found;
+      add_row_splits(found, context, 0, 1, {}, {context.of_output(0)});
+      add_class_split(found, context, 0, {}, true);
+      return found;
+    },
+    .localize = [](LocalContext& context) -> std::vector<ValueId> {
+      if (!splits_classes(context, 0)) return same_node(context);
+      return {parts_of_rows(context).correct(/*only_finite=*/false)};
+    },
 }};
 
 Attributes with_ignored(Attributes attributes, std::optional<std::int32_t> ignore_label) {

@@ -199,8 +199,8 @@ class Chooser {
       add(node.outputs[o], signature.outputs[o]);
     }
     if (is_free(node)) bytes = 0;
-    const double computing =
-        cost_of(graph_, node).flops * share / options_.machine.flops_per_second;
+    const double computing = cost_of(graph_, node).flops * share * signature.imbalance /
+                             options_.machine.flops_per_second;
     const double moving = bytes / options_.machine.memory_bytes_per_second;
     const double inside = signature.bytes_sent == 0 ? 0 : change_.sent(signature.bytes_sent);
     return std::max(computing, moving) + inside;

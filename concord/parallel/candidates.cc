@@ -168,8 +168,10 @@ std::vector<PlacementSignature> offered_signatures(
 std::vector<Placement> sample_splits(const Graph& graph) {
   std::vector<Placement> splits(graph.values.size());
   for (const Input& input : graph.inputs) {
-    const bool has_samples =
-        input.kind == Input::Kind::kBatch && graph.value(input.value).name != "position";
+    // Of one sample there is nothing to divide, and its rows are one sequence's.
+    const Value& value = graph.value(input.value);
+    const bool has_samples = input.kind == Input::Kind::kBatch && value.name != "position" &&
+                             value.type.shape.rank() > 0 && value.type.shape[0] > 1;
     if (has_samples) splits[index(input.value)] = Placement::split(0);
   }
   for (const Node& node : graph.nodes) {
@@ -189,8 +191,8 @@ std::vector<Placement> sample_splits(const Graph& graph) {
         if (found->outputs[o].is_split()) splits[index(output)] = found->outputs[o];
         continue;
       }
-      // Such as a batch norm, which needs all samples at once: what has the shape of an input has
-      // its samples in the same place.
+      // Of an op that cannot be divided so, what has the shape of an input has its samples in the
+      // same place.
       for (const ValueId input : node.inputs) {
         if (splits[index(input)].is_split() &&
             graph.type(input).shape == graph.type(output).shape) {

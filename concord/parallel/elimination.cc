@@ -106,28 +106,64 @@ class Solver {
     return factor.costs[at];
   }
 
+  // A factor's costs where the variables walked through have the options they have now.
+  struct Cursor {
+    const double* costs;
+    std::size_t at = 0;
+    std::size_t stride = 0;            // from one option of the variable eliminated to the next
+    std::vector<std::size_t> strides;  // the same of each variable walked through
+  };
+
+  Cursor cursor(const Factor& factor, int variable, const std::vector<int>& walked) const {
+    Cursor cursor{factor.costs.data(), 0, 0, std::vector<std::size_t>(walked.size(), 0)};
+    std::size_t stride = 1;
+    for (std::size_t v = factor.variables.size(); v-- > 0;) {
+      const int of = factor.variables[v];
+      if (of == variable) {
+        cursor.stride = stride;
+      } else {
+        const auto place = std::ranges::find(walked, of) - walked.begin();
+        cursor.strides[static_cast<std::size_t>(place)] = stride;
+      }
+      stride *= options_[index(of)];
+    }
+    return cursor;
+  }
+
+  // Goes on to the next combination, the last variable's option first; false after the last one.
+  bool advance(const std::vector<int>& walked, std::vector<std::size_t>& now,
+               std::vector<Cursor>& cursors) const {
+    for (std::size_t v = walked.size(); v-- > 0;) {
+      const bool wraps = ++now[v] == options_[index(walked[v])];
+      const std::size_t back = wraps ? now[v] : 0;
+      for (Cursor& c : cursors) c.at += c.strides[v] - back * c.strides[v];
+      if (!wraps) return true;
+      now[v] = 0;
+    }
+    return false;
+  }
+
   void eliminate(int variable) {
-    now_.resize(options_.size());
     const std::vector<int> given = neighbours(variable);
     const std::set<std::size_t> used = of_[index(variable)];
+    std::vector<Cursor> cursors;
+    for (const std::size_t f : used) cursors.push_back(cursor(factors_[f], variable, given));
     Step step{variable, given, {}};
     Factor left{given, {}};
-    for_each_combination(given, [&] {
-      double least = std::numeric_limits<double>::infinity();
-      std::uint32_t best = 0;
-      for (std::size_t option = 0; option < options_[index(variable)]; ++option) {
-        now_[index(variable)] = option;
-        double cost = 0;
-        for (const std::size_t f : used) cost += cost_now(factors_[f]);
-        if (cost < least) {
-          least = cost;
-          best = static_cast<std::uint32_t>(option);
+    std::vector<std::size_t> now(given.size(), 0);
+    std::vector<double> costs(options_[index(variable)]);
+    do {
+      std::ranges::fill(costs, 0);
+      for (const Cursor& c : cursors) {
+        for (std::size_t option = 0; option < costs.size(); ++option) {
+          costs[option] += c.costs[c.at + option * c.stride];
         }
       }
-      now_[index(variable)] = 0;
-      step.best.push_back(best);
-      left.costs.push_back(least);
-    });
+      // Where every option costs infinitely much, the first.
+      const auto best = std::ranges::min_element(costs);
+      step.best.push_back(static_cast<std::uint32_t>(best - costs.begin()));
+      left.costs.push_back(*best);
+    } while (advance(given, now, cursors));
     remove(used);
     steps_.push_back(std::move(step));
     if (given.empty()) {

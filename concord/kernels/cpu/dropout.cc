@@ -1,3 +1,5 @@
+#include "concord/ops/dropout.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -148,24 +150,29 @@ namespace {
 template <typename T>
 class DropoutKernel final : public Kernel {
  public:
-  DropoutKernel(const Attributes& attributes, const Shape& shape)
-      : random_{.seed = std::bit_cast<std::uint64_t>(attributes.integer("seed")),
-                .stream = static_cast<std::uint32_t>(attributes.integer("stream"))},
+  DropoutKernel(const Node& node, const Shape& shape)
+      : random_{.seed = std::bit_cast<std::uint64_t>(node.attributes.integer("seed")),
+                .stream = static_cast<std::uint32_t>(node.attributes.integer("stream"))},
         // A draw is uniform01(bits) = (bits >> 8) / 2^24; it keeps where it is at least the rate.
-        rule_{static_cast<std::int32_t>(std::ceil(attributes.real("rate") * 16777216.0)),
-              static_cast<float>(1 / (1 - attributes.real("rate")))},
+        rule_{static_cast<std::int32_t>(std::ceil(node.attributes.real("rate") * 16777216.0)),
+              static_cast<float>(1 / (1 - node.attributes.real("rate")))},
         elements_(shape.elements()),
-        of_one_sample_(shape.elements() / shape[0]) {}
+        place_(ops::dropout_place(node, shape)) {}
 
   void run(std::span<std::byte* const> operands) override {
     const auto* position = as<std::int64_t>(operands[1]);
     RandomStream random = random_;
     random.step = static_cast<std::uint32_t>(position[0]);
-    const auto first = static_cast<std::uint64_t>(position[1] * of_one_sample_);
+    const std::int64_t first = position[1] * place_.sample_elements;
     const auto drop = for_type<T>(HWY_DYNAMIC_DISPATCH(Dropout), HWY_DYNAMIC_DISPATCH(DropoutBF16));
     parallel_for(elements_, kGrain / 4, [&](std::int64_t begin, std::int64_t end) {
-      drop(random, rule_, first + static_cast<std::uint64_t>(begin), as<T>(operands[0]) + begin,
-           as<T>(operands[2]) + begin, static_cast<std::size_t>(end - begin));
+      while (begin < end) {
+        const std::int64_t count = std::min(end - begin, place_.run - begin % place_.run);
+        drop(random, rule_, static_cast<std::uint64_t>(first + place_.of(begin)),
+             as<T>(operands[0]) + begin, as<T>(operands[2]) + begin,
+             static_cast<std::size_t>(count));
+        begin += count;
+      }
     });
   }
 
@@ -173,7 +180,7 @@ class DropoutKernel final : public Kernel {
   RandomStream random_;
   DropoutRule rule_;
   std::int64_t elements_;
-  std::int64_t of_one_sample_;
+  ops::DropoutPlace place_;
 };
 
 const RegisterKernelRule dropout{{
@@ -181,7 +188,7 @@ const RegisterKernelRule dropout{{
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
       const TensorType& x = s.inputs[0].type;
       return with_float_type(x.dtype, [&](auto zero) -> std::unique_ptr<Kernel> {
-        return std::make_unique<DropoutKernel<decltype(zero)>>(s.node.attributes, x.shape);
+        return std::make_unique<DropoutKernel<decltype(zero)>>(s.node, x.shape);
       });
     },
     .in_place = element_wise_in_place,

@@ -28,6 +28,27 @@ TEST(CpuKernel, Dropout) {
   }
 }
 
+// Parts of what a whole tensor has, in runs of any length.
+TEST(CpuKernel, DropoutOfAPart) {
+  for (const std::int64_t run : {1, 6, 50, 300}) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {4, 300}}, {DType::kI64, {2}}},
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       b.node1("dropout", {x[0], x[1]},
+                                               {{"rate", 0.3},
+                                                {"seed", std::int64_t{5}},
+                                                {"stream", std::int64_t{3}},
+                                                {"sample_elements", std::int64_t{900}},
+                                                {"run", run},
+                                                {"stride", 3 * run},
+                                                {"offset", 2 * run}});
+                                     },
+                                 .fixed = {{"x1", ref::Array({2}, {12, 3e9})}},
+                                 .tolerance = 1e-5,
+                                 .any_threads = true}));
+  }
+}
+
 std::vector<double> dropped_ones(std::int64_t samples, double step, double first, double rate,
                                  std::uint32_t stream = 0) {
   Graph graph;

@@ -12,7 +12,10 @@ class LabelledRows final : public Kernel {
   explicit LabelledRows(const Signature& s)
       : samples_(s.inputs[0].type.shape[0]),
         length_(s.inputs[0].type.shape[1]),
-        count_(s.node.attributes.integer("count")) {}
+        count_(s.node.attributes.integer("count")),
+        before_(s.node.attributes.has("first_sample")
+                    ? s.node.attributes.integer("first_sample") * length_
+                    : 0) {}
 
   void run(std::span<std::byte* const> operands) override {
     const auto* labels = as<std::int32_t>(operands[0]);
@@ -23,11 +26,11 @@ class LabelledRows final : public Kernel {
       std::int64_t found = n * count_;
       for (std::int64_t row = first; row < first + length_ && found < full; ++row) {
         if (labels[row] < 0) continue;
-        rows[found] = static_cast<std::int32_t>(row);
+        rows[found] = static_cast<std::int32_t>(before_ + row);
         found_labels[found++] = labels[row];
       }
       for (; found < full; ++found) {
-        rows[found] = static_cast<std::int32_t>(first);
+        rows[found] = static_cast<std::int32_t>(before_ + first);
         found_labels[found] = ops::kNoLabel;
       }
     }
@@ -35,6 +38,7 @@ class LabelledRows final : public Kernel {
 
  private:
   std::int64_t samples_, length_, count_;
+  std::int64_t before_;  // rows of samples that others have
 };
 
 const RegisterKernelRule labelled_rows{{

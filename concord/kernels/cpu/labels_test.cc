@@ -22,6 +22,18 @@ TEST(CpuKernel, LabelledRows) {
                                .backward = false}));
 }
 
+TEST(CpuKernel, LabelledRowsOfSomeSamples) {
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kI32, kLabels.shape}},
+                               .build =
+                                   [](GraphBuilder& b, const std::vector<ValueId>& x) {
+                                     b.node("labelled_rows", {x[0]},
+                                            {{"count", std::int64_t{2}},
+                                             {"first_sample", std::int64_t{12}}});
+                                   },
+                               .fixed = {{"x0", kLabels}},
+                               .backward = false}));
+}
+
 TEST(ReferenceKernel, LabelledRowsAreTheFirstOfEachSample) {
   Graph graph;
   GraphBuilder b(graph);

@@ -218,13 +218,16 @@ class CrossEntropyBackward final : public Kernel {
  public:
   explicit CrossEntropyBackward(const Signature& s)
       : rows_(s.inputs[1]),
+        first_(s.node.attributes.has("first") ? s.node.attributes.integer("first") : 0),
+        classes_(s.node.attributes.has("first") ? s.node.attributes.integer("classes")
+                                                : rows_.classes),
         smoothing_(s.node.attributes.real("label_smoothing")),
         ignored_(ops::ignored_label(s.node)) {}
   void run(std::span<std::byte* const> operands) override {
     const auto row_function = HWY_DYNAMIC_DISPATCH(CrossEntropyBackwardRow);
     const auto* labels = as<std::int32_t>(operands[2]);
     const float g = *as<float>(operands[0]) * *as<float>(operands[3]);
-    const double other = smoothing_ / static_cast<double>(rows_.classes);
+    const double other = smoothing_ / static_cast<double>(classes_);
     rows_.for_each([&](std::int64_t row) {
       const float* p = as<float>(operands[1]) + row * rows_.classes;
       float* dx = as<float>(operands[4]) + row * rows_.classes;
@@ -232,18 +235,21 @@ class CrossEntropyBackward final : public Kernel {
         std::fill_n(dx, rows_.classes, 0.0f);
         return;
       }
-      if (!rows_.has_class(labels[row])) {
+      if (labels[row] < 0 || labels[row] >= classes_) {
         std::fill_n(dx, rows_.classes, std::numeric_limits<float>::quiet_NaN());
         return;
       }
-      const double labelled = p[labels[row]] - (1 - smoothing_ + other);
+      const std::int64_t place = labels[row] - first_;
+      const bool is_here = place >= 0 && place < rows_.classes;
+      const double labelled = is_here ? p[place] - (1 - smoothing_ + other) : 0;
       row_function(p, g, static_cast<float>(other), dx, static_cast<std::size_t>(rows_.classes));
-      dx[labels[row]] = static_cast<float>(g * labelled);
+      if (is_here) dx[place] = static_cast<float>(g * labelled);
     });
   }
 
  private:
   Rows rows_;
+  std::int64_t first_, classes_;  // of the part that this is of all classes
   double smoothing_;
   std::optional<std::int64_t> ignored_;
 };

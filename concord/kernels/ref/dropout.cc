@@ -1,3 +1,5 @@
+#include "concord/ops/dropout.h"
+
 #include <bit>
 
 #include "concord/base/philox.h"
@@ -14,10 +16,11 @@ const RegisterKernel dropout{
           .seed = std::bit_cast<std::uint64_t>(attributes.integer("seed")),
           .stream = static_cast<std::uint32_t>(attributes.integer("stream")),
           .step = static_cast<std::uint32_t>(static_cast<std::int64_t>(c.in(1)[0]))};
-      const std::int64_t of_one_sample = c.in(0).shape.elements() / c.in(0).shape[0];
-      const std::int64_t first = static_cast<std::int64_t>(c.in(1)[1]) * of_one_sample;
+      const ops::DropoutPlace place = ops::dropout_place(c.node, c.in(0).shape);
+      const std::int64_t first = static_cast<std::int64_t>(c.in(1)[1]) * place.sample_elements;
       for (std::int64_t i = 0; i < c.in(0).shape.elements(); ++i) {
-        const bool kept = uniform01(random.bits(static_cast<std::uint64_t>(first + i))) >= rate;
+        const bool kept =
+            uniform01(random.bits(static_cast<std::uint64_t>(first + place.of(i)))) >= rate;
         c.out(0)[i] = kept ? c.in(0)[i] / (1 - rate) : 0.0;
       }
     }};

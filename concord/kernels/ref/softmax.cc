@@ -75,13 +75,17 @@ const RegisterKernel softmax_cross_entropy{
 const RegisterKernel softmax_cross_entropy_backward{
     "softmax_cross_entropy_backward", [](const Call& c) {
       const double smoothing = c.node.attributes.real("label_smoothing");
+      const Attributes& attributes = c.node.attributes;
       const std::int64_t classes = c.in(1).shape[-1];
+      const bool is_part = attributes.has("first");
+      const std::int64_t first = is_part ? attributes.integer("first") : 0;
+      const std::int64_t all = is_part ? attributes.integer("classes") : classes;
       for (std::int64_t i = 0; i < c.in(2).shape.elements(); ++i) {
         if (is_ignored(c, c.in(2)[i])) continue;
         for (std::int64_t j = 0; j < classes; ++j) {
           c.out(0)[i * classes + j] =
               c.in(0)[0] * c.in(3)[0] *
-              (c.in(1)[i * classes + j] - target(c.in(2)[i], j, classes, smoothing));
+              (c.in(1)[i * classes + j] - target(c.in(2)[i], first + j, all, smoothing));
         }
       }
     }};

@@ -1,0 +1,214 @@
+// What comes out by itself: the plans that the search finds for models with attention.
+#include "concord/parallel/axis_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "concord/nn/step.h"
+#include "concord/ops/collective.h"
+#include "concord/parallel/separate.h"
+
+namespace concord::parallel {
+namespace {
+
+using Names = std::map<std::string, std::string>;
+
+struct TextSizes {
+  std::int64_t width, length, microbatch, words;
+  double dropout = 0.1;
+};
+
+Graph text_model(nn::ModelOptions model, const TextSizes& sizes) {
+  model.width = sizes.width;
+  model.dropout = sizes.dropout;
+  model.layers = 2;
+  model.heads = 8;
+  return separate(nn::build_training_step({.model = std::move(model),
+                                           .tokens = true,
+                                           .sample = {sizes.length},
+                                           .outputs = sizes.words,
+                                           .microbatch = sizes.microbatch,
+                                           .optimizer = {.name = "adamw", .clip_norm = 0.5}}));
+}
+
+// So few numbers that a collective's latency counts most, but for the table of words.
+constexpr TextSizes kSmall{.width = 64, .length = 16, .microbatch = 2, .words = 8192};
+// So many that what is done with them counts, and yet not more than a weight has: else it is
+// cheaper to gather that.
+constexpr TextSizes kLarge{.width = 512, .length = 64, .microbatch = 4, .words = 8192};
+
+Graph image_model() {
+  return separate(nn::build_training_step(
+      {.model = {.name = "vit", .dropout = 0.1, .width = 64, .layers = 2, .heads = 8, .patch = 4},
+       .sample = {3, 16, 16},
+       .outputs = 16,
+       .microbatch = 2,
+       .optimizer = {.name = "adamw", .clip_norm = 0.5}}));
+}
+
+// Placements of the states with these names, as text.
+Names placements(const Graph& graph, const AxisPlan& plan, const Names& of) {
+  Names found;
+  for (std::size_t s = 0; s < graph.states.size(); ++s) {
+    const std::string& name = graph.value(graph.states[s].value).name;
+    if (of.contains(name)) found[name] = to_string(plan.states[s]);
+  }
+  return found;
+}
+
+// How often which collective moves a tensor of so many numbers, of all ranks together, in the
+// layers whose names begin so.
+std::map<std::string, int> collectives(const Graph& local, const std::string& prefix,
+                                       std::int64_t elements) {
+  std::map<std::string, int> count;
+  for (const Node& node : local.nodes) {
+    if (!ops::is_collective(node.op) || !node.name.starts_with(prefix)) continue;
+    const std::int64_t larger = std::max(local.type(node.inputs[0]).shape.elements(),
+                                         local.type(node.outputs[0]).shape.elements());
+    if (larger == elements) ++count[node.op];
+  }
+  return count;
+}
+
+// The most numbers that a collective leaves on a rank.
+std::int64_t largest_collective(const Graph& local) {
+  std::int64_t largest = 0;
+  for (const Node& node : local.nodes) {
+    if (!ops::is_collective(node.op)) continue;
+    largest = std::max(largest, local.type(node.outputs[0]).shape.elements());
+  }
+  return largest;
+}
+
+const PlacementSignature& signature_of(const Graph& graph, const AxisPlan& plan,
+                                       std::string_view op, std::string_view layer) {
+  const auto node = std::ranges::find_if(
+      graph.nodes, [&](const Node& n) { return n.op == op && n.name.starts_with(layer); });
+  return plan.nodes[static_cast<std::size_t>(node - graph.nodes.begin())];
+}
+
+// Shoeybi et al. 2019, section 3: column-parallel, then row-parallel.
+Names gpt_blocks() {
+  Names layout = {{"wte.weight", "Split(0)"}};
+  for (const std::string block : {"h.0.", "h.1."}) {
+    layout[block + "attn.c_attn.weight"] = layout[block + "attn.c_attn.bias"] =
+        "Split(0, 3 sections)";
+    layout[block + "attn.c_proj.weight"] = "Split(1)";
+    layout[block + "mlp.c_fc.weight"] = layout[block + "mlp.c_fc.bias"] = "Split(0)";
+    layout[block + "mlp.c_proj.weight"] = "Split(1)";
+    layout[block + "attn.c_proj.bias"] = layout[block + "mlp.c_proj.bias"] = "Replicate";
+  }
+  return layout;
+}
+
+TEST(AxisPlan, MegatronsLayoutComesOutForGpt) {
+  const Graph graph = text_model({.name = "gpt"}, kSmall);
+  const std::int64_t activations = kSmall.microbatch * kSmall.length * kSmall.width;
+  for (const int ranks : {2, 4}) {
+    const AxisPlan plan = choose_plan(graph, "tensor", ranks);
+    EXPECT_TRUE(plan.is_exact);
+    EXPECT_EQ(placements(graph, plan, gpt_blocks()), gpt_blocks());
+    const Graph local = apply_plan(graph, plan, {"tensor", ranks, 0});
+    // Behind attention and behind the feed-forward network, forward and backward.
+    const std::map<std::string, int> expected = {{"all_reduce", 4}};
+    EXPECT_EQ(collectives(local, "h.0.", activations), expected);
+    EXPECT_EQ(collectives(local, "h.1.", activations), expected);
+    // Neither the table of words nor the logits are ever gathered.
+    EXPECT_EQ(signature_of(graph, plan, "linear_cross_entropy", "").inputs[1], Placement::split(0));
+    EXPECT_EQ(signature_of(graph, plan, "gather", "").inputs[0], Placement::split(0));
+    EXPECT_LE(largest_collective(local), activations);
+  }
+}
+
+// Korthikanti et al. 2022, section 4.2.2: norms and dropout on some positions, with a
+// reduce_scatter and an all_gather in place of each all_reduce.
+TEST(AxisPlan, SequenceParallelismComesOutWhereActivationsAreLarge) {
+  const Graph graph = text_model({.name = "gpt"}, kLarge);
+  const std::int64_t activations = kLarge.microbatch * kLarge.length * kLarge.width;
+  for (const int ranks : {2, 4}) {
+    const AxisPlan plan = choose_plan(graph, "tensor", ranks);
+    EXPECT_TRUE(plan.is_exact);
+    EXPECT_EQ(placements(graph, plan, gpt_blocks()), gpt_blocks());
+    const Graph local = apply_plan(graph, plan, {"tensor", ranks, 0});
+    const std::map<std::string, int> expected = {{"all_gather", 4}, {"reduce_scatter", 4}};
+    EXPECT_EQ(collectives(local, "h.0.", activations), expected);
+    EXPECT_EQ(collectives(local, "h.1.", activations), expected);
+    const Placement by_position = Placement::split(0, {kLarge.microbatch});
+    EXPECT_EQ(signature_of(graph, plan, "layer_norm", "h.1.ln_1").inputs[0], by_position);
+    EXPECT_EQ(signature_of(graph, plan, "layer_norm", "h.1.ln_2").inputs[0], by_position);
+    EXPECT_LE(largest_collective(local), activations);
+  }
+}
+
+// One sample's positions are not samples.
+TEST(AxisPlan, SequenceParallelismComesOutOfOneSample) {
+  TextSizes sizes = kLarge;
+  sizes.length *= sizes.microbatch;
+  sizes.microbatch = 1;
+  const Graph graph = text_model({.name = "gpt"}, sizes);
+  const AxisPlan plan = choose_plan(graph, "tensor", 2);
+  EXPECT_EQ(signature_of(graph, plan, "layer_norm", "h.1.ln_1").inputs[0], Placement::split(0));
+}
+
+// Each rank has whole groups of heads that share keys and values.
+TEST(AxisPlan, HeadsAreDividedInGroups) {
+  const Graph graph = text_model({.name = "gpt",
+                                  .key_value_heads = 4,
+                                  .positions = "rotary",
+                                  .norm = "rms_norm",
+                                  .tied_embeddings = false},
+                                 kSmall);
+  for (const int ranks : {2, 4}) {
+    const AxisPlan plan = choose_plan(graph, "tensor", ranks);
+    // The vectors of words that are no classifier are cheaper by column: an all_gather sends half
+    // of what an all_reduce does.
+    const Names expected = {{"wte.weight", "Split(1)"},
+                            {"lm_head.weight", "Split(0)"},
+                            {"h.1.attn.c_attn.weight", "Split(0, 2:1:1)"},
+                            {"h.1.attn.c_proj.weight", "Split(1)"},
+                            {"h.1.mlp.c_fc.weight", "Split(0)"},
+                            {"h.1.mlp.c_proj.weight", "Split(1)"}};
+    EXPECT_EQ(placements(graph, plan, expected), expected);
+  }
+}
+
+TEST(AxisPlan, MegatronsLayoutComesOutForVit) {
+  const Graph graph = image_model();
+  for (const int ranks : {2, 4}) {
+    const AxisPlan plan = choose_plan(graph, "tensor", ranks);
+    EXPECT_TRUE(plan.is_exact);
+    Names expected;
+    for (const std::string layer :
+         {"encoder.layers.encoder_layer_0.", "encoder.layers.encoder_layer_1."}) {
+      expected[layer + "self_attention.in_proj_weight"] = "Split(0, 3 sections)";
+      expected[layer + "self_attention.in_proj_bias"] = "Split(0, 3 sections)";
+      expected[layer + "self_attention.out_proj.weight"] = "Split(1)";
+      expected[layer + "mlp.0.weight"] = "Split(0)";
+      expected[layer + "mlp.3.weight"] = "Split(1)";
+    }
+    EXPECT_EQ(placements(graph, plan, expected), expected);
+    const Graph local = apply_plan(graph, plan, {"tensor", ranks, 0});
+    const std::map<std::string, int> all_reduces = {{"all_reduce", 4}};
+    EXPECT_EQ(collectives(local, "encoder.layers.encoder_layer_0.", 2 * 17 * 64), all_reduces);
+  }
+}
+
+TEST(AxisPlan, MegatronsLayoutComesOutForBert) {
+  const Graph graph = text_model({.name = "bert"}, kSmall);
+  const AxisPlan plan = choose_plan(graph, "tensor", 4);
+  EXPECT_TRUE(plan.is_exact);
+  const std::string layer = "bert.encoder.layer.1.";
+  const Names expected = {{"bert.embeddings.word_embeddings.weight", "Split(0)"},
+                          {layer + "attention.self.query.weight", "Split(0)"},
+                          {layer + "attention.self.key.weight", "Split(0)"},
+                          {layer + "attention.self.value.weight", "Split(0)"},
+                          {layer + "attention.output.dense.weight", "Split(1)"},
+                          {layer + "intermediate.dense.weight", "Split(0)"},
+                          {layer + "output.dense.weight", "Split(1)"}};
+  EXPECT_EQ(placements(graph, plan, expected), expected);
+}
+
+}  // namespace
+}  // namespace concord::parallel
