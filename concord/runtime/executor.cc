@@ -7,6 +7,7 @@
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/graph/printer.h"
+#include "concord/ops/collective.h"
 #include "concord/tensor/relayout.h"
 
 namespace concord {
@@ -78,14 +79,23 @@ comm::Communicator& Executor::ranks_along(const std::string& axis) const {
 }
 
 void Executor::run(const ProgramStep& step, const Bases& bases, bool alone) {
-  for (std::size_t i = 0; i < step.operands.size(); ++i) {
-    operands_[i] = resolve(bases, step.operands[i]);
-  }
+  resolve_operands(step, bases);
   const std::span<std::byte* const> operands{operands_.data(), step.operands.size()};
   if (step.kernel != nullptr) return step.kernel->run(operands);
   if (alone) return run_alone(*step.collective, operands);
+  meet(step);
+}
+
+void Executor::resolve_operands(const ProgramStep& step, const Bases& bases) {
+  for (std::size_t i = 0; i < step.operands.size(); ++i) {
+    operands_[i] = resolve(bases, step.operands[i]);
+  }
+}
+
+// Of the operands in operands_.
+void Executor::meet(const ProgramStep& step) {
   comm::Communicator& ranks = *along_.at(&*step.collective);
-  concord::run(*step.collective, ranks, operands);
+  concord::run(*step.collective, ranks, {operands_.data(), step.operands.size()});
   if (&ranks == ranks_ && sums_) sums_->settle();
 }
 
@@ -160,11 +170,16 @@ void Executor::stand_by(const Program& program) {
 void Executor::stand_by(const Program& program, const ProgramStep& step) {
   if (!step.collective || step.collective->axis != "data") return;
   const Bases bases = this->bases(program);
-  const Address& input = step.operands[0];
-  if (input.region == Region::kArena) {
-    std::fill_n(resolve(bases, input), step.collective->in_bytes(), std::byte{0});
+  resolve_operands(step, bases);
+  // Zero stands for what a microbatch would have computed. A summand may lie among the sums, which
+  // others read: its total takes its place.
+  const bool is_total = step.collective->op == ops::kAllReduce;
+  if (is_total) operands_[0] = operands_[1];
+  CONCORD_CHECK(is_total || step.operands[0].region != Region::kSums, "{} of a sum", step.op);
+  if (is_total || step.operands[0].region == Region::kArena) {
+    std::fill_n(operands_[0], step.collective->in_bytes(), std::byte{0});
   }
-  run(step, bases);
+  meet(step);
 }
 
 // The sums are only read from here on (compile.cc: no value is computed over them).

@@ -135,6 +135,8 @@ class Executor {
   }
   // `alone`: collectives do not ask other ranks.
   void run(const ProgramStep& step, const Bases& bases, bool alone = false);
+  void resolve_operands(const ProgramStep& step, const Bases& bases);
+  void meet(const ProgramStep& step);
   comm::Communicator& ranks_along(const std::string& axis) const;
   void stand_by(const Program& program);
   void stand_by(const Program& program, const ProgramStep& step);
