@@ -43,17 +43,17 @@ std::vector<Run> runs_of(std::int64_t extent, const Placement& split, int ranks,
 // Between a tensor of type `whole`, cut along the dim, and pieces of it that begin at byte
 // `offset`: of each rank of the split, one after another, `stride` bytes apart.
 Copies cut(const TensorType& whole, const Placement& split, int ranks, bool to_pieces) {
-  const cpu::AroundDim all(whole, split.dim);
+  const AroundDim all(whole, split.dim);
   const std::int64_t piece = all.rows * all.bytes / ranks, row = all.bytes / ranks;
   Copies copies;
   for (int r = 0; r < ranks; ++r) {
     for (const Run& run : runs_of(all.extent, split, ranks, r)) {
-      cpu::BlockCopy copy{.rows = all.rows,
-                          .bytes = (run.end - run.begin) * all.index_bytes,
-                          .from = run.begin * all.index_bytes,
-                          .from_stride = all.bytes,
-                          .to = r * piece + run.at * all.index_bytes,
-                          .to_stride = row};
+      BlockCopy copy{.rows = all.rows,
+                     .bytes = (run.end - run.begin) * all.index_bytes,
+                     .from = run.begin * all.index_bytes,
+                     .from_stride = all.bytes,
+                     .to = r * piece + run.at * all.index_bytes,
+                     .to_stride = row};
       if (!to_pieces) {
         std::swap(copy.from, copy.to);
         std::swap(copy.from_stride, copy.to_stride);
@@ -65,8 +65,7 @@ Copies cut(const TensorType& whole, const Placement& split, int ranks, bool to_p
 }
 
 bool is_one_piece_each(const TensorType& whole, const Placement& split) {
-  return cpu::AroundDim(whole, split.dim).rows == 1 &&
-         split.sections == std::vector<std::int64_t>{1};
+  return AroundDim(whole, split.dim).rows == 1 && split.sections == std::vector<std::int64_t>{1};
 }
 
 // The indices that two ranks of splits of one dim have in common, in order: where they lie with
@@ -90,7 +89,7 @@ std::vector<Shared> in_common(const std::vector<Run>& first, const std::vector<R
 // for the longest.
 void exchange_along_one_dim(CollectiveStep& step, const TensorType& part, const Placement& from,
                             const Placement& to) {
-  const cpu::AroundDim own(part, from.dim);
+  const AroundDim own(part, from.dim);
   const std::int64_t extent = own.extent * step.ranks;
   std::vector<std::vector<Run>> before, after;
   for (int r = 0; r < step.ranks; ++r) {
@@ -114,12 +113,12 @@ void exchange_along_one_dim(CollectiveStep& step, const TensorType& part, const 
       for (const Shared& shared :
            to_pieces ? in_common(mine, theirs[r]) : in_common(theirs[r], mine)) {
         const std::int64_t of_mine = to_pieces ? shared.of_first : shared.of_second;
-        cpu::BlockCopy copy{.rows = own.rows,
-                            .bytes = shared.count * own.index_bytes,
-                            .from = of_mine * own.index_bytes,
-                            .from_stride = own.bytes,
-                            .to = at,
-                            .to_stride = row};
+        BlockCopy copy{.rows = own.rows,
+                       .bytes = shared.count * own.index_bytes,
+                       .from = of_mine * own.index_bytes,
+                       .from_stride = own.bytes,
+                       .to = at,
+                       .to_stride = row};
         if (!to_pieces) {
           std::swap(copy.from, copy.to);
           std::swap(copy.from_stride, copy.to_stride);
@@ -155,7 +154,7 @@ const Copies& of_rank(const std::vector<Copies>& copies, int rank) {
 }
 
 void copy_all(const Copies& copies, const std::byte* from, std::byte* to) {
-  for (const cpu::BlockCopy& copy : copies) copy.run(from, to);
+  for (const BlockCopy& copy : copies) copy.run(from, to);
 }
 
 constexpr std::int64_t kGrain = 1 << 14;  // elements
@@ -242,8 +241,8 @@ std::size_t bytes_of_indices(const CollectiveStep& step, std::int64_t count) {
 }
 
 // Copies between tensors of so many indices along the dim, in bytes of one index.
-cpu::BlockCopy copy_of_indices(const CollectiveStep& step, std::int64_t count, std::int64_t from,
-                               std::int64_t from_extent, std::int64_t to, std::int64_t to_extent) {
+BlockCopy copy_of_indices(const CollectiveStep& step, std::int64_t count, std::int64_t from,
+                          std::int64_t from_extent, std::int64_t to, std::int64_t to_extent) {
   const auto index = step.inner * static_cast<std::int64_t>(size_of(step.dtype));
   return {step.rows,           count * index, from * index,
           from_extent * index, to * index,    to_extent * index};

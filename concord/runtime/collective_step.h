@@ -14,14 +14,14 @@
 
 #include "concord/comm/communicator.h"
 #include "concord/graph/graph.h"
-#include "concord/kernels/cpu/block_copy.h"
+#include "concord/tensor/block_copy.h"
 
 namespace concord {
 
 struct CollectiveStep {
   // From an operand to where the other ranks read, or from what they have written to the other
   // operand.
-  using Copies = std::vector<cpu::BlockCopy>;
+  using Copies = std::vector<BlockCopy>;
 
   std::string op, axis;
   comm::Label label;

@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "concord/base/parallel.h"
-#include "concord/kernels/cpu/block_copy.h"
 #include "concord/kernels/cpu/loops.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
+#include "concord/tensor/block_copy.h"
 
 namespace concord::cpu {
 namespace {

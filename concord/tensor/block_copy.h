@@ -7,19 +7,21 @@
 #include <cstring>
 
 #include "concord/base/parallel.h"
-#include "concord/kernels/cpu/operands.h"
 #include "concord/tensor/buffer.h"
 
-namespace concord::cpu {
+namespace concord {
 
 // Copies of `rows` runs of `bytes` bytes each, with gaps between them.
 struct BlockCopy {
   std::int64_t rows, bytes;
   std::int64_t from, from_stride, to, to_stride;  // bytes
 
+  // Bytes for which another thread pays.
+  static constexpr std::int64_t kGrain = 1 << 16;
+
   void run(const std::byte* x, std::byte* y) const {
     if (bytes == 0) return;
-    parallel_for(rows, std::max<std::int64_t>(1, 4 * kGrain / bytes),
+    parallel_for(rows, std::max<std::int64_t>(1, kGrain / bytes),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t row = begin; row < end; ++row) {
                      std::memcpy(y + to + row * to_stride, x + from + row * from_stride,
@@ -43,4 +45,4 @@ struct AroundDim {
   std::int64_t rows = 1, extent, bytes, index_bytes;
 };
 
-}  // namespace concord::cpu
+}  // namespace concord
