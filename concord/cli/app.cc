@@ -90,6 +90,7 @@ std::unique_ptr<CLI::App> make_app() {
   add_eval(*app);
   add_predict(*app);
   add_info(*app);
+  add_plan(*app);
   add_tokenize(*app);
   add_bench(*app);
   add_trace(*app);
@@ -154,12 +155,22 @@ void ConfigArguments::add_to(CLI::App& command) {
       ->required()
       ->type_name("");
   command
+      .add_option("--plan", plan, "How ranks divide the model, as concord plan show --out saves it")
+      ->type_name("FILE");
+  command
       .add_option("--set", overrides,
                   "Override a key of the configuration; may be given several times")
       ->type_name("SECTION.KEY=VALUE")
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false);
+}
+
+std::vector<std::string> ConfigArguments::words() const {
+  std::vector<std::string> words = {file};
+  if (!plan.empty()) words.insert(words.end(), {"--plan", plan});
+  for (const std::string& text : overrides) words.insert(words.end(), {"--set", text});
+  return words;
 }
 
 void add_json_flag(CLI::App& command, bool& json) {

@@ -26,11 +26,8 @@ struct BenchArguments {
 };
 
 std::vector<std::string> words_of(const BenchArguments& arguments) {
-  std::vector<std::string> words = {"bench", "step", arguments.config.file, "--steps",
-                                    std::to_string(arguments.steps)};
-  for (const std::string& text : arguments.config.overrides) {
-    words.insert(words.end(), {"--set", text});
-  }
+  std::vector<std::string> words = {"bench", "step", "--steps", std::to_string(arguments.steps)};
+  for (const std::string& word : arguments.config.words()) words.push_back(word);
   if (arguments.by_layer) words.emplace_back("--by-layer");
   if (arguments.runs_alone > 0) {
     words.insert(words.end(), {"--alone", std::to_string(arguments.runs_alone)});

@@ -41,6 +41,7 @@ void add_preflight(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_info(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_bench_collective(CLI::App& bench);
@@ -51,10 +52,13 @@ void add_completion(CLI::App& app);
 // What every command that reads a configuration takes.
 struct ConfigArguments {
   std::string file;
+  std::string plan;                    // a file; empty: none
   std::vector<std::string> overrides;  // "section.key=value"
 
   void add_to(CLI::App& command);
-  Config load() const { return load_config(file, overrides); }
+  // As they were given: for a command line that says the same.
+  std::vector<std::string> words() const;
+  Config load() const { return load_config(file, overrides, plan); }
 };
 
 void add_json_flag(CLI::App& command, bool& json);

@@ -4,14 +4,15 @@
 #include <algorithm>
 
 #include "concord/cli/command.h"
+#include "concord/cli/planned_job.h"
 #include "concord/cli/units.h"
-#include "concord/train/job.h"
 
 namespace concord::cli {
 namespace {
 
 struct InfoArguments {
   ConfigArguments config;
+  int ranks = 0;
   bool json = false;
   bool program = false;
 };
@@ -29,6 +30,24 @@ std::int64_t elements(const std::vector<const StateStore::Entry*>& entries) {
   std::int64_t count = 0;
   for (const StateStore::Entry* entry : entries) count += entry->type.shape.elements();
   return count;
+}
+
+// What rank 0 holds of them.
+std::int64_t own_elements(const std::vector<const StateStore::Entry*>& entries) {
+  std::int64_t count = 0;
+  for (const StateStore::Entry* entry : entries) count += entry->part.shape.elements();
+  return count;
+}
+
+double flops_of_rank(const train::Engine& engine) {
+  const Program& program = engine.training_program();
+  const auto sum = [](const std::vector<ProgramStep>& steps) {
+    double flops = 0;
+    for (const ProgramStep& step : steps) flops += step.flops;
+    return flops;
+  };
+  return sum(program.prologue) + sum(program.update) +
+         sum(program.microbatch) * engine.microbatches_of_rank();
 }
 
 nlohmann::json describe(const Config& config, train::Engine& engine) {
@@ -57,6 +76,10 @@ nlohmann::json describe(const Config& config, train::Engine& engine) {
           {"arena_bytes", program.arena_bytes},
           {"arena_lower_bound_bytes", program.arena_lower_bound},
           {"workspace_bytes", engine.workspace_bytes()},
+          {"ranks", engine.ranks().size()},
+          {"rank_parameter_count", own_elements(states_of(engine, State::Role::kParameter))},
+          {"rank_flops_per_step", flops_of_rank(engine)},
+          {"collectives", describe_collectives(engine)},
           {"program_steps",
            program.prologue.size() + program.microbatch.size() + program.update.size()}};
 }
@@ -94,10 +117,17 @@ void print_text(const nlohmann::json& info) {
       format_count(info["flops_per_step"].get<double>()), bytes(info["state_bytes"]),
       bytes(info["gradient_bytes"]), bytes(info["arena_bytes"]),
       bytes(info["arena_lower_bound_bytes"]), bytes(info["workspace_bytes"]));
+  if (info["ranks"].get<int>() == 1) return;
+  fmt::print("a rank           {}, {}FLOP a step of {}; memory above is a rank's own\n\n",
+             counted(info["rank_parameter_count"].get<std::int64_t>(), "parameter"),
+             format_count(info["rank_flops_per_step"].get<double>()),
+             counted(info["ranks"].get<std::int64_t>(), "rank"));
+  print_collectives(info["collectives"]);
 }
 
 void run_info(const InfoArguments& arguments) {
-  const train::Job job = train::open_job(arguments.config.load());
+  PlannedJob planned(arguments.config.load(), arguments.ranks);
+  train::Job& job = planned.job();
   const nlohmann::json info = describe(job.config, *job.engine);
   if (!arguments.json) print_text(info);
   if (arguments.program) {
@@ -113,6 +143,7 @@ void add_info(CLI::App& app) {
       app.add_subcommand("info", "Show parameters, work and memory of a configuration");
   const auto arguments = std::make_shared<InfoArguments>();
   arguments->config.add_to(*command);
+  add_planned_ranks(*command, arguments->ranks);
   command->add_flag("--program", arguments->program,
                     "Also print the compiled training program, step by step");
   add_json_flag(*command, arguments->json);

@@ -42,6 +42,7 @@ std::string directory_of(const std::vector<std::string>& words) {
          command.get_name());
   }
   ConfigArguments config{.file = command["CONFIG.toml"]->as<std::string>()};
+  if (command.count("--plan") > 0) config.plan = command["--plan"]->as<std::string>();
   if (command.count("--set") > 0) config.overrides = command["--set"]->results();
   return config.load().output.dir;
 }

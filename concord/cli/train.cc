@@ -66,8 +66,8 @@ void handle_signals(const comm::Communicator* ranks) {
 }
 
 std::string resume_command(const ConfigArguments& arguments, int ranks) {
-  std::string command = "concord train " + net::shell_word(arguments.file);
-  for (const std::string& text : arguments.overrides) command += " --set " + net::shell_word(text);
+  std::string command = "concord train";
+  for (const std::string& word : arguments.words()) command += " " + net::shell_word(word);
   if (ranks > 1) command += fmt::format(" --ranks {}", ranks);
   return command + " --resume";
 }
@@ -78,10 +78,8 @@ class QuietObserver : public train::TrainObserver {
 };
 
 void launch_training(const TrainArguments& arguments, const Config& config) {
-  std::vector<std::string> words = {"train", arguments.config.file};
-  for (const std::string& text : arguments.config.overrides) {
-    words.insert(words.end(), {"--set", text});
-  }
+  std::vector<std::string> words = {"train"};
+  for (const std::string& word : arguments.config.words()) words.push_back(word);
   if (arguments.resume) words.emplace_back("--resume");
   if (arguments.quiet) words.emplace_back("--quiet");
   if (arguments.json) words.emplace_back("--json");

@@ -70,6 +70,7 @@ struct Initializer {
 // How a rank's part of a tensor was cut out of the whole: one of them for each axis that splits it,
 // in the order in which they were made.
 struct Cut {
+  std::string axis;
   Placement split;
   int ranks = 1;
   int index = 0;

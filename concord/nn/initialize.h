@@ -20,8 +20,8 @@ constexpr std::uint32_t random_stream(std::string_view name) {
 }
 
 // Fills `values` with the first value of `state`, a state of `graph`, in row-major order; their
-// number is that of the state's elements. With RandomStream{seed, random_stream(name), step 0},
-// element i is
+// number is that of all the state's elements, of which the graph's rank may have a part. With
+// RandomStream{seed, random_stream(name), step 0}, element i is
 //   kConstant  value
 //   kUniform   value * (2 u - 1), u the uniform01 of bits(i)
 //   kNormal    value * normal01(bits(2 i), bits(2 i + 1))

@@ -61,7 +61,8 @@ class Application {
                                          state.initializer, state.decay);
     State& added = local_.states.back();
     added.cuts = state.cuts;
-    if (placement.is_split()) added.cuts.push_back({placement, axis_.ranks, axis_.index});
+    if (placement.is_split())
+      added.cuts.push_back({axis_.name, placement, axis_.ranks, axis_.index});
     hold(state.value, placement, local);
   }
 

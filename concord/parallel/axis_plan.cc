@@ -9,6 +9,7 @@
 #include "concord/base/text.h"
 #include "concord/parallel/candidates.h"
 #include "concord/parallel/elimination.h"
+#include "concord/parallel/plan.h"
 
 namespace concord::parallel {
 namespace {
@@ -117,14 +118,13 @@ class Chooser {
   }
 
   [[noreturn]] void refuse(const std::string& name, const Placement& wish, std::size_t s) const {
-    std::vector<std::string> allowed = {to_string(Placement::replicate())};
+    std::vector<std::string> allowed = {pin_text(Placement::replicate())};
     for (const Placement& placement : candidates_.states[s]) {
-      if (placement.is_split()) allowed.push_back(to_string(placement));
+      if (placement.is_split()) allowed.push_back(pin_text(placement));
     }
-    fail(
-        "{} of {} cannot be {} on the {} ranks of axis \"{}\": what its ops can compute with is {}",
-        quote(name), to_string(graph_.type(graph_.states[s].value).shape), to_string(wish), ranks_,
-        axis_, fmt::join(allowed, ", "));
+    fail("{} of {} cannot be {} on the {} ranks of axis {}: its ops allow {}", quote(name),
+         to_string(graph_.type(graph_.states[s].value).shape), pin_text(wish), ranks_, axis_,
+         fmt::join(allowed, ", "));
   }
 
   void pin_sums() {

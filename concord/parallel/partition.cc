@@ -104,10 +104,6 @@ class Partitioner {
 }  // namespace
 
 Graph partition(Graph graph, const Mesh& mesh) {
-  for (const MeshAxis& axis : mesh.axes) {
-    if (axis.name != kData)
-      fail("mesh {}: there is no axis \"{}\" but {}", to_string(mesh), axis.name, kData);
-  }
   if (mesh.extent(kData) == 1) return graph;
   return Partitioner(graph, mesh.extent(kData)).run();
 }

@@ -76,14 +76,5 @@ TEST(Partition, AGraphThatReadsASummandIsRefused) {
   EXPECT_THROW(placements_along_data(whole), Error);  // its update reads leaf_sums
 }
 
-TEST(Partition, AnUnknownAxisIsNamed) {
-  try {
-    partition(training_step("mlp"), {{{"data", 2}, {"tensor", 2}}});
-    ADD_FAILURE();
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "mesh {data: 2, tensor: 2}: there is no axis \"tensor\" but data");
-  }
-}
-
 }  // namespace
 }  // namespace concord::parallel

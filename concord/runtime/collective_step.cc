@@ -192,8 +192,27 @@ class Scratch {
   std::byte* next_;
 };
 
+// Of doubles, which are few: each rank adds up what all have, in their order.
+void sum_doubles(const CollectiveStep& step, comm::Communicator& ranks,
+                 std::span<std::byte* const> operands) {
+  const auto count = static_cast<std::size_t>(step.in_elements);
+  std::byte* const all = Scratch(operands).take(step.gathered_bytes());
+  ranks.run(
+      comm::all_gather({operands[0], step.in_bytes()}, {all, step.gathered_bytes()}, step.label));
+  const auto* const given = reinterpret_cast<const double*>(all);
+  auto* const sums = reinterpret_cast<double*>(operands[1]);
+  for (std::size_t i = 0; i < count; ++i) {
+    double sum = given[i];
+    for (std::size_t r = 1; r < static_cast<std::size_t>(step.ranks); ++r) {
+      sum += given[r * count + i];
+    }
+    sums[i] = sum;
+  }
+}
+
 void sum(const CollectiveStep& step, comm::Communicator& ranks,
          std::span<std::byte* const> operands) {
+  if (step.dtype == DType::kF64) return sum_doubles(step, ranks, operands);
   Scratch scratch(operands);
   std::byte *in = operands[0], *out = operands[1];
   if (!step.pack.empty()) {
@@ -390,6 +409,7 @@ std::size_t CollectiveStep::scratch_bytes() const {
     return 2 * (aligned(bytes_of_indices(*this, before)) + aligned(bytes_of_indices(*this, after)));
   }
   std::size_t bytes = aligned(packed_bytes) + aligned(unpacked_bytes);
+  if (is_sum(*this) && dtype == DType::kF64) return aligned(gathered_bytes());
   if (is_sum(*this) && dtype == DType::kBF16) {
     bytes += aligned(static_cast<std::size_t>(in_elements) * sizeof(float));
     if (op == ops::kReduceScatter) {
@@ -410,9 +430,11 @@ CollectiveStep make_collective_step(const Graph& lowered, const Node& node) {
   step.out_elements = out.layout.stored_elements(out.type.shape);
   if (node.op == ops::kAllReduce) {
     CONCORD_CHECK(in.layout == out.layout, "{}", node.op);
-    CONCORD_CHECK(step.dtype == DType::kF32 || step.dtype == DType::kBF16, "{} of {}", node.op,
-                  to_string(in.type));
-    if (node.attributes.has("ranks")) {
+    const bool has_ranks = node.attributes.has("ranks");
+    CONCORD_CHECK(step.dtype == DType::kF32 || step.dtype == DType::kBF16 ||
+                      (step.dtype == DType::kF64 && has_ranks && !step.maximum),
+                  "{} of {}", node.op, to_string(in.type));
+    if (has_ranks) {
       step.ranks = static_cast<int>(node.attributes.integer("ranks"));
     }
     return step;

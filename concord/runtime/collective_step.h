@@ -39,6 +39,8 @@ struct CollectiveStep {
 
   std::size_t in_bytes() const { return static_cast<std::size_t>(in_elements) * size_of(dtype); }
   std::size_t out_bytes() const { return static_cast<std::size_t>(out_elements) * size_of(dtype); }
+  // What all ranks give, one after another.
+  std::size_t gathered_bytes() const { return in_bytes() * static_cast<std::size_t>(ranks); }
   // Memory that it needs while it runs.
   std::size_t scratch_bytes() const;
 };

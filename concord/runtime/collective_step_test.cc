@@ -35,6 +35,7 @@ void write(const ref::Array& array, DType dtype, std::byte* to) {
     const double x = array.data[i];
     if (dtype == DType::kF32) reinterpret_cast<float*>(to)[i] = static_cast<float>(x);
     if (dtype == DType::kBF16) reinterpret_cast<BF16*>(to)[i] = BF16(static_cast<float>(x));
+    if (dtype == DType::kF64) reinterpret_cast<double*>(to)[i] = x;
     if (dtype == DType::kI32) reinterpret_cast<std::int32_t*>(to)[i] = static_cast<int>(x);
   }
 }
@@ -45,6 +46,7 @@ ref::Array read(const Shape& shape, DType dtype, const std::byte* from) {
     double& x = array.data[i];
     if (dtype == DType::kF32) x = reinterpret_cast<const float*>(from)[i];
     if (dtype == DType::kBF16) x = static_cast<float>(reinterpret_cast<const BF16*>(from)[i]);
+    if (dtype == DType::kF64) x = reinterpret_cast<const double*>(from)[i];
     if (dtype == DType::kI32) x = reinterpret_cast<const std::int32_t*>(from)[i];
   }
   return array;
@@ -144,6 +146,19 @@ TEST_P(CollectiveSteps, AllReduceAddsUpOrTakesTheLargest) {
               "all_reduce");
         }
       }
+    }
+  });
+}
+
+TEST_P(CollectiveSteps, DoublesAreAddedUpAsDoubles) {
+  on_ranks([](comm::Communicator& ranks) {
+    for (const Shape& shape : {Shape{}, Shape{7}}) {
+      check(
+          ranks, {DType::kF64, shape},
+          [](GraphBuilder& b, ValueId x, const AxisPlace& axis) {
+            return ops::all_reduce(b, x, axis);
+          },
+          "all_reduce");
     }
   });
 }

@@ -172,7 +172,7 @@ class Compiler {
     for (const State& state : graph().states) {
       const Value& value = graph().value(state.value);
       const StateStore::Entry* entry = states_.find(value.name);
-      CONCORD_CHECK(entry != nullptr && entry->type == value.type && entry->layout == value.layout,
+      CONCORD_CHECK(entry != nullptr && entry->part == value.type && entry->layout == value.layout,
                     "state \"{}\"", value.name);
       if (!entry->in_common) {
         address_[index(state.value)] = {Region::kStates, entry->offset};
@@ -571,6 +571,11 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
     return {std::move(wish.inputs), std::move(wish.outputs)};
   };
   std::vector<Pass> passes = {{"dead code", remove_dead_code}};
+  if (options.plan != nullptr) {
+    passes.push_back({"divide over tensor", [&](const Graph& g) {
+                        return parallel::divide(g, *options.plan, options.rank);
+                      }});
+  }
   if (options.precision == DType::kBF16) passes.push_back({"mixed precision", mixed_precision});
   passes.push_back({"fuse batch norm and relu", fuse_batch_norm_relu});
   passes.push_back({"merge linear cross-entropy", merge_linear_cross_entropy});
@@ -579,8 +584,11 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
       {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, options.layouts); }});
   passes.push_back(
       {"recompute", [&](const Graph& g) { return recompute_activations(g, options.recompute); }});
-  passes.push_back(
-      {"partition", [&](const Graph& g) { return parallel::partition(g, options.mesh); }});
+  if (options.plan != nullptr) {
+    passes.push_back({"divide over data", [&](Graph g) {
+                        return parallel::partition(std::move(g), options.plan->mesh);
+                      }});
+  }
   return run_passes(graph, passes, records);
 }
 

@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "concord/graph/graph.h"
-#include "concord/graph/mesh.h"
 #include "concord/kernels/kernel.h"
+#include "concord/parallel/plan.h"
 #include "concord/passes/layout.h"
 #include "concord/passes/pass.h"
 #include "concord/passes/recompute.h"
@@ -94,7 +94,10 @@ const Binding* find_binding(const std::vector<Binding>& bindings, std::string_vi
 std::string to_string(const Program& program);
 
 struct LowerOptions {
-  Mesh mesh;                      // of ranks, for one of which the graph is to be
+  // How the ranks divide the model, for one of whom the graph is to be; it gains what is decided on
+  // the way. Null: one rank has everything.
+  parallel::Plan* plan = nullptr;
+  int rank = 0;
   DType precision = DType::kF32;  // in which microbatches are computed: f32 or bf16
   Recompute recompute = Recompute::kNone;
   LayoutOptions layouts;

@@ -1,8 +1,77 @@
 #include "concord/runtime/state_store.h"
 
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "concord/graph/placement.h"
 #include "concord/tensor/relayout.h"
 
 namespace concord {
+namespace {
+
+std::span<std::byte> bytes_of(OwnedTensor& tensor) {
+  return {tensor.view().data, tensor.type().bytes()};
+}
+
+// So many tensors of this shape, one after the other.
+Shape stacked(const Shape& shape, int count) {
+  std::vector<std::int64_t> dims = {count};
+  dims.insert(dims.end(), shape.begin(), shape.end());
+  return Shape(std::move(dims));
+}
+
+// What one of the ranks has of a whole tensor, and where its pieces lie there: walks through the
+// pieces, calling copy(byte in the whole, byte in the part, bytes).
+template <typename Copy>
+void for_each_piece(const TensorType& whole, const Cut& cut, int index, Copy copy) {
+  const int dim = cut.split.dim;
+  const std::size_t element = size_of(whole.dtype);
+  std::size_t outer = 1, inner = element;
+  for (int d = 0; d < whole.shape.rank(); ++d) {
+    if (d < dim) outer *= static_cast<std::size_t>(whole.shape[d]);
+    if (d > dim) inner *= static_cast<std::size_t>(whole.shape[d]);
+  }
+  const auto extent = static_cast<std::size_t>(whole.shape[dim]);
+  const std::vector<Range> ranges = ranges_of(whole.shape[dim], cut.split, cut.ranks, index);
+  std::size_t in_part = 0;
+  for (std::size_t o = 0; o < outer; ++o) {
+    for (const Range& range : ranges) {
+      const std::size_t bytes = static_cast<std::size_t>(range.end - range.begin) * inner;
+      copy((o * extent + static_cast<std::size_t>(range.begin)) * inner, in_part, bytes);
+      in_part += bytes;
+    }
+  }
+}
+
+OwnedTensor part_of(const OwnedTensor& whole, const Cut& cut) {
+  const TensorType& type = whole.type();
+  OwnedTensor part({type.dtype, shard_shape(type.shape, cut.split, cut.ranks)});
+  for_each_piece(type, cut, cut.index, [&](std::size_t from, std::size_t to, std::size_t bytes) {
+    std::memcpy(part.view().data + to, whole.view().data + from, bytes);
+  });
+  return part;
+}
+
+// `parts`: those of all ranks, one after the other.
+OwnedTensor put_together(const OwnedTensor& parts, const Cut& cut) {
+  std::vector<std::int64_t> dims = parts.type().shape.dims();
+  dims.erase(dims.begin());
+  const TensorType type{parts.type().dtype,
+                        whole_shape(Shape(std::move(dims)), cut.split, cut.ranks)};
+  OwnedTensor whole(type);
+  for (int r = 0; r < cut.ranks; ++r) {
+    const std::byte* part =
+        parts.view().data +
+        static_cast<std::size_t>(r) * (type.bytes() / static_cast<std::size_t>(cut.ranks));
+    for_each_piece(type, cut, r, [&](std::size_t to, std::size_t from, std::size_t bytes) {
+      std::memcpy(whole.view().data + to, part + from, bytes);
+    });
+  }
+  return whole;
+}
+
+}  // namespace
 
 StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_common,
                        const Share& share)
@@ -13,7 +82,14 @@ StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_commo
     const bool is_common = in_common.contains(value.name);
     std::size_t& end = is_common ? common_bytes_ : own_bytes;
     by_name_[value.name] = entries_.size();
-    entries_.push_back({value.name, value.type, value.layout, state.role, is_common, end});
+    entries_.push_back({.name = value.name,
+                        .type = {value.type.dtype, whole_shape(value.type.shape, state.cuts)},
+                        .part = value.type,
+                        .cuts = state.cuts,
+                        .layout = value.layout,
+                        .role = state.role,
+                        .in_common = is_common,
+                        .offset = end});
     end += (stored_bytes(value.type, value.layout) + 63) / 64 * 64;
   }
   memory_ = Buffer(own_bytes);
@@ -34,14 +110,34 @@ std::map<std::string, Layout> StateStore::layouts() const {
   return layouts;
 }
 
+bool StateStore::is_divided() const {
+  return std::ranges::any_of(entries_, [](const Entry& entry) { return !entry.cuts.empty(); });
+}
+
+// The parts come together along the axis that cut last, then along the one before.
 void StateStore::read(const Entry& entry, std::byte* destination) const {
-  from_layout(entry.type, entry.layout, address(entry), destination);
+  if (entry.cuts.empty()) {
+    return from_layout(entry.type, entry.layout, address(entry), destination);
+  }
+  OwnedTensor part(entry.part);
+  from_layout(entry.part, entry.layout, address(entry), part.view().data);
+  for (auto cut = entry.cuts.rbegin(); cut != entry.cuts.rend(); ++cut) {
+    OwnedTensor parts({part.type().dtype, stacked(part.type().shape, cut->ranks)});
+    axes_.at(cut->axis)->run(
+        comm::all_gather(bytes_of(part), bytes_of(parts), comm::Label(entry.name)));
+    part = put_together(parts, *cut);
+  }
+  std::memcpy(destination, part.view().data, entry.type.bytes());
 }
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
   changed();
   if (entry.in_common && share_.index > 0) return;
-  to_layout(entry.type, entry.layout, source, address(entry));
+  if (entry.cuts.empty()) return to_layout(entry.type, entry.layout, source, address(entry));
+  OwnedTensor part(entry.type);
+  std::memcpy(part.view().data, source, entry.type.bytes());
+  for (const Cut& cut : entry.cuts) part = part_of(part, cut);
+  to_layout(entry.part, entry.layout, part.view().data, address(entry));
 }
 
 OwnedTensor StateStore::read(const Entry& entry) const {

@@ -4,6 +4,9 @@
 // States lie flat in memory, each in the layout that the first compiled program gave it. Reads and
 // writes are in row-major order whatever that layout is.
 //
+// Of a state that the ranks of an axis divide, the store holds this rank's part, and its readers
+// and writers see all of it.
+//
 // Ranks that have memory in common may hold states there, once for all of them, of which each rank
 // updates its share.
 // Thread safety: none added; a snapshot is taken between steps.
@@ -28,8 +31,10 @@ class StateStore {
  public:
   struct Entry {
     std::string name;
-    TensorType type;
-    Layout layout;
+    TensorType type;        // of all of it
+    TensorType part;        // of what this rank has
+    std::vector<Cut> cuts;  // how that was cut out; none: it is all
+    Layout layout;          // of the part
     State::Role role;
     bool in_common = false;
     std::size_t offset = 0;  // bytes, in data() or common_data()
@@ -41,6 +46,10 @@ class StateStore {
                       const Share& share = {});
   // Collective; `ranks` outlives the store.
   void share(comm::Communicator& ranks);
+  // Those who divide states along this axis; they outlive the store.
+  void set_axis(std::string axis, comm::Communicator& ranks) { axes_[std::move(axis)] = &ranks; }
+  // Whether a state is divided.
+  bool is_divided() const;
 
   // Whoever writes here says so with changed().
   std::byte* data() const { return memory_.data(); }
@@ -55,8 +64,9 @@ class StateStore {
   // By name: for another program over these states.
   std::map<std::string, Layout> layouts() const;
 
-  // Row-major bytes of a state: `destination` holds entry.type.bytes(). What is in common is
-  // written by rank 0, and to be read by others after the next collective call.
+  // Row-major bytes of a state: `destination` holds entry.type.bytes(). Of a state that is divided,
+  // read() is collective among those who divide it: all of them ask for all of it. What is in
+  // common is written by rank 0, and to be read by others after the next collective call.
   void read(const Entry& entry, std::byte* destination) const;
   void write(const Entry& entry, const std::byte* source);
   // The same as a tensor of its own.
@@ -73,6 +83,7 @@ class StateStore {
     return (entry.in_common ? common_ : memory_.data()) + entry.offset;
   }
 
+  std::map<std::string, comm::Communicator*> axes_;
   Buffer memory_;
   std::byte* common_ = nullptr;
   std::size_t common_bytes_ = 0;

@@ -79,6 +79,19 @@ std::optional<std::vector<T>> convert_array(const toml::node& node) {
   return values;
 }
 
+template <typename T>
+std::optional<std::map<std::string, T>> convert_table(const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) return std::nullopt;
+  std::map<std::string, T> values;
+  for (const auto& [name, element] : *table) {
+    const std::optional<T> value = convert<T>(element);
+    if (!value) return std::nullopt;
+    values.emplace(name.str(), *value);
+  }
+  return values;
+}
+
 // The node as a value of the alternative that `example` holds.
 std::optional<ConfigValue> convert_like(const ConfigValue& example, const toml::node& node) {
   return std::visit(
@@ -90,6 +103,10 @@ std::optional<ConfigValue> convert_like(const ConfigValue& example, const toml::
         } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
           if (const auto one = convert<std::string>(node)) return std::vector{*one};
           return convert_array<std::string>(node);
+        } else if constexpr (std::is_same_v<T, std::map<std::string, std::int64_t>>) {
+          return convert_table<std::int64_t>(node);
+        } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
+          return convert_table<std::string>(node);
         } else {
           return convert<T>(node);
         }
@@ -177,36 +194,80 @@ class ConfigBuilder {
  public:
   explicit ConfigBuilder(std::string_view file_name) : file_name_(file_name) {}
 
-  void read_file_text(std::string_view text);
+  void read_file_text(std::string_view text) { read_text(text, file_name_); }
+  // Of a file that has the keys of a plan alone.
+  void read_plan(const std::filesystem::path& path);
   void apply_override(std::string_view text);
   Config finish();
 
  private:
+  void read_text(std::string_view text, const std::string& file_name);
   void set_usual_options();
   void assign(const std::string& where, std::string_view name, const toml::node& node);
+  bool assign_entry(const std::string& where, std::string_view name, const toml::node& node);
 
   std::string file_name_;
   Config config_;
   std::map<std::string_view, std::string> origin_;  // key -> "run.toml:12"
 };
 
+// Of a key that is a table, one entry: "parallel.mesh.tensor". False where it is none.
+bool ConfigBuilder::assign_entry(const std::string& where, std::string_view name,
+                                 const toml::node& node) {
+  const auto keys = config_keys();
+  const auto key = std::ranges::find_if(keys, [&](const ConfigKey& candidate) {
+    return name.starts_with(fmt::format("{}.", candidate.name));
+  });
+  if (key == keys.end()) return false;
+  ConfigValue value = key->get(config_);
+  const std::string entry(name.substr(key->name.size() + 1));
+  const bool is_taken = std::visit(
+      [&]<typename T>(T& table) {
+        if constexpr (requires { table.insert_or_assign(entry, typename T::mapped_type()); }) {
+          const auto one = convert<typename T::mapped_type>(node);
+          if (one) table.insert_or_assign(entry, *one);
+          return one.has_value();
+        }
+        return false;
+      },
+      value);
+  if (!is_taken) return false;
+  key->set(config_, std::move(value));
+  origin_[key->name] = where;
+  return true;
+}
+
 void ConfigBuilder::assign(const std::string& where, std::string_view name,
                            const toml::node& node) {
   const auto keys = config_keys();
   const auto key = std::ranges::find(keys, name, &ConfigKey::name);
-  if (key == keys.end()) fail_unknown_key(where, name);
+  if (key == keys.end()) {
+    if (!assign_entry(where, name, node)) fail_unknown_key(where, name);
+    return;
+  }
   std::optional<ConfigValue> value = convert_like(key->get(config_), node);
   if (!value) fail("{}: {}{}: expected {}", where, name, describe(node), expectation(*key));
   key->set(config_, std::move(*value));
   origin_[key->name] = where;
 }
 
-void ConfigBuilder::read_file_text(std::string_view text) {
+void ConfigBuilder::read_plan(const std::filesystem::path& path) {
+  const std::map<std::string_view, std::string> before = std::exchange(origin_, {});
+  read_text(read_file(path, kMaximumFileBytes), path.string());
+  for (const auto& [key, where] : origin_) {
+    if (key == "parallel.mesh" || key == "parallel.place") continue;
+    fail("{}: {} is no part of a plan: expected parallel.mesh and parallel.place alone", where,
+         key);
+  }
+  origin_.insert(before.begin(), before.end());
+}
+
+void ConfigBuilder::read_text(std::string_view text, const std::string& file_name) {
   if (text.size() > kMaximumFileBytes) {
-    fail("{} has {} bytes: a configuration has at most {}", file_name_, text.size(),
+    fail("{} has {} bytes: a configuration has at most {}", file_name, text.size(),
          kMaximumFileBytes);
   }
-  const toml::table root = parse_toml(text, file_name_);
+  const toml::table root = parse_toml(text, file_name);
 
   // toml++ sorts by name; messages should come in the order of the lines.
   struct Entry {
@@ -230,7 +291,7 @@ void ConfigBuilder::read_file_text(std::string_view text) {
   std::ranges::stable_sort(entries, {}, &Entry::line);
 
   for (const auto& [line, section, name, node] : entries) {
-    const std::string where = fmt::format("{}:{}", file_name_, line);
+    const std::string where = fmt::format("{}:{}", file_name, line);
     if (!section.empty()) {
       assign(where, name, *node);
     } else if (is_section(name)) {
@@ -331,8 +392,13 @@ Config parse_config(std::string_view text, std::string_view file_name,
   return builder.finish();
 }
 
-Config load_config(const std::filesystem::path& path, std::span<const std::string> overrides) {
-  return parse_config(read_file(path, kMaximumFileBytes), path.string(), overrides);
+Config load_config(const std::filesystem::path& path, std::span<const std::string> overrides,
+                   const std::filesystem::path& plan) {
+  ConfigBuilder builder(path.string());
+  builder.read_file_text(read_file(path, kMaximumFileBytes));
+  if (!plan.empty()) builder.read_plan(plan);
+  for (const std::string& override_text : overrides) builder.apply_override(override_text);
+  return builder.finish();
 }
 
 void validate_config(const Config& config) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -131,6 +132,8 @@ struct ScheduleConfig {
 };
 
 struct ParallelConfig {
+  std::map<std::string, std::int64_t> mesh;
+  std::map<std::string, std::string> place;
   std::string transport = "auto";
   std::string algorithm = "auto";
   bool deterministic = true;
@@ -173,7 +176,8 @@ Config parse_config(std::string_view text, std::string_view file_name,
                     std::span<const std::string> overrides = {});
 
 // parse_config of a file of at most 1 MiB.
-Config load_config(const std::filesystem::path& path, std::span<const std::string> overrides = {});
+Config load_config(const std::filesystem::path& path, std::span<const std::string> overrides = {},
+                   const std::filesystem::path& plan = {});
 
 // Throws when a value is outside its limits or contradicts another; for a Config made in C++
 // (parse_config has already checked its own).

@@ -23,6 +23,16 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                                           shortened(format_value(ConfigValue(value))), expected)};
   };
 
+  for (const auto& [axis, extent] : parallel.mesh) {
+    if (axis == "data" || axis == "tensor") continue;
+    return problem("parallel.mesh", parallel.mesh,
+                   fmt::format("axes named data or tensor; there is no {}", quote(axis)));
+  }
+  if (const auto tensor = parallel.mesh.find("tensor");
+      parallel.sync != "all_reduce" && tensor != parallel.mesh.end() && tensor->second > 1) {
+    return problem("parallel.sync", parallel.sync,
+                   "\"all_reduce\" where parallel.mesh has an axis tensor");
+  }
   if (parallel.algorithm == "ring" && parallel.deterministic) {
     return problem("parallel.algorithm", parallel.algorithm,
                    "another one, or parallel.deterministic = false: a ring adds up in an order of "

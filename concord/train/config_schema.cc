@@ -311,6 +311,16 @@ std::vector<ConfigKey> make_keys() {
           "p, the share of the steps after which one_cycle is at its peak"),
 
       CONCORD_CONFIG_KEY(
+          parallel.mesh, between(1, 65536),
+          "the ranks by axis, as { data = 2, tensor = 2 } (docs/placement.md): `data` divides the "
+          "leaves of the batch, `tensor` the weights and what is computed with them. An axis that "
+          "is left out has 1 rank, but for `data`, which has those that are left"),
+      CONCORD_CONFIG_KEY(
+          parallel.place, kAny,
+          "how weights are placed, by name or pattern (`*` stands for anything): "
+          "\"h.*.mlp.c_fc.weight\" = \"tensor:split(0)\", or \"tensor:replicate\". What is not "
+          "named is placed as costs least (`concord plan show`)"),
+      CONCORD_CONFIG_KEY(
           parallel.transport, one_of({"auto", "shm", "gloo", "mpi"}),
           "what carries what ranks tell each other: memory that they share (`shm`), TCP "
           "(`gloo`), or what MPI chooses (`mpi`). `auto`: `shm` on one host, `gloo` on "
@@ -409,6 +419,10 @@ template <typename T>
 constexpr bool is_array_v = false;
 template <typename T>
 constexpr bool is_array_v<std::vector<T>> = true;
+template <typename T>
+constexpr bool is_table_v = false;
+template <typename T>
+constexpr bool is_table_v<std::map<std::string, T>> = true;
 
 bool admits(const ConfigLimit& limit, double number) {
   return std::isfinite(number) &&
@@ -428,6 +442,13 @@ bool admits(const ConfigLimit& limit, const ConfigValue& value) {
       [&]<typename T>(const T& v) {
         if constexpr (std::is_same_v<T, std::vector<std::string>>) {
           return std::ranges::all_of(v, [&](const std::string& x) { return admits(limit, x); });
+        } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
+          return std::ranges::all_of(
+              v, [&](const auto& x) { return admits({}, x.first) && admits(limit, x.second); });
+        } else if constexpr (is_table_v<T>) {
+          return std::ranges::all_of(v, [&](const auto& x) {
+            return admits({}, x.first) && admits(limit, static_cast<double>(x.second));
+          });
         } else if constexpr (is_array_v<T>) {
           return std::ranges::all_of(v,
                                      [&](auto x) { return admits(limit, static_cast<double>(x)); });
@@ -522,10 +543,10 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.log_every",
                                         "train.eval_every_epochs",
                                         "train.checkpoint_every_steps"};
-  return name.starts_with("output.") || name == "parallel.leaves" ||
-         name == "parallel.bucket_bytes" || name == "parallel.transport" ||
-         name == "parallel.algorithm" || name == "parallel.deterministic" ||
-         std::ranges::find(kFree, name) != std::end(kFree);
+  return name.starts_with("output.") || name == "parallel.leaves" || name == "parallel.mesh" ||
+         name == "parallel.place" || name == "parallel.bucket_bytes" ||
+         name == "parallel.transport" || name == "parallel.algorithm" ||
+         name == "parallel.deterministic" || std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {
@@ -622,6 +643,10 @@ std::string expectation(const ConfigKey& key) {
           return (limit.choices.size() > 1 ? "one of " : "") + quoted_list(limit.choices);
         } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
           return "an array of strings, or one string";
+        } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
+          return "a table of strings";
+        } else if constexpr (is_table_v<T>) {
+          return "a table of " + describe_interval(limit, true, true);
         } else if constexpr (is_array_v<T>) {
           constexpr bool kInteger = std::is_same_v<typename T::value_type, std::int64_t>;
           return "an array of " + describe_interval(limit, kInteger, true);
@@ -643,6 +668,13 @@ std::string format_value(const ConfigValue& value) {
           std::string text;
           for (const std::string& word : v) text += (text.empty() ? "" : ", ") + quote(word);
           return "[" + text + "]";
+        } else if constexpr (is_table_v<T>) {
+          std::string text;
+          for (const auto& [name, x] : v) {
+            text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", quote(name),
+                                format_value(ConfigValue(x)));
+          }
+          return text.empty() ? "{}" : "{ " + text + " }";
         } else if constexpr (is_array_v<T>) {
           std::string text;
           for (const auto x : v) text += (text.empty() ? "" : ", ") + format_number(x);

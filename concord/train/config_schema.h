@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,11 +18,13 @@
 namespace concord {
 
 // The value of a key; a key's type is the alternative its member holds.
-using ConfigValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>,
-                                 std::vector<double>, std::vector<std::string>>;
+using ConfigValue =
+    std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>,
+                 std::vector<double>, std::vector<std::string>, std::map<std::string, std::int64_t>,
+                 std::map<std::string, std::string>>;
 
-// The values a key may take. Numbers: an interval, of every element where the key is an array; an
-// open end is not in it. Strings: one of `choices`, or any where that is empty.
+// The values a key may take. Numbers: an interval, of every element where the key is an array or a
+// table; an open end is not in it. Strings: one of `choices`, or any where that is empty.
 struct ConfigLimit {
   double minimum = -std::numeric_limits<double>::infinity();
   double maximum = std::numeric_limits<double>::infinity();

@@ -141,9 +141,8 @@ void Engine::choose_divisions() {
                                      microbatch_flops(graph) / static_cast<double>(options_.batch),
                                      parameters_of(graph));
   }
-  const int ranks = options_.ranks->size(), rank = options_.ranks->rank();
-  check_divisions(options_, ranks);
-  std::tie(first_leaf_, end_leaf_) = leaves_of_rank(options_, rank, ranks);
+  check_divisions(options_, data_->size());
+  std::tie(first_leaf_, end_leaf_) = leaves_of_rank(options_, data_->rank(), data_->size());
   if (options_.microbatch == 0) options_.microbatch = leaf_size();
   if (options_.microbatch < 1 || options_.microbatch > leaf_size()) {
     fail(
@@ -157,6 +156,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     : graphs_(std::move(graphs)), options_(options) {
   if (options_.precision == DType::kBF16) cpu::require_bf16();
   if (options_.ranks == nullptr) options_.ranks = &alone_;
+  join_axes();
   choose_divisions();
   set_compute_threads(compute_threads());  // as the environment has them, and all granted
   options_.policy.threads = compute_threads();
@@ -166,13 +166,14 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                       : options_.use == EngineUse::kEvaluation ? graphs_.evaluation
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
-  Graph lowered = lower(build(options_.microbatch), options_.policy,
-                        lower_options(options_.recompute, sums_over_ranks()), &passes);
+  const Graph whole = build(options_.microbatch);
+  Graph lowered = lower(whole, options_.policy, lower_options(options_.recompute), &passes);
   check_totals(lowered);
-  const bool shares_states = sums_over_ranks() && options_.ranks->has_common_memory();
+  const bool shares_states = sums_over_ranks() && data_->has_common_memory();
   states_ = std::make_unique<StateStore>(
       lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
-      shares_states ? Share{options_.ranks->rank(), options_.ranks->size()} : Share());
+      shares_states ? Share{data_->rank(), data_->size()} : Share());
+  states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
   if (options_.ranks->size() == 1) initialize_states(lowered);
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_,
@@ -187,24 +188,53 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   other_executor_ = std::make_unique<Executor>(*states_, workspace);
   if (options_.ranks->size() > 1) {
     const std::int64_t parts = microbatches_per_leaf();
-    if (!options_.local) {
-      training_executor_->join(*options_.ranks,
-                               LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1));
-    }
-    other_executor_->join(*options_.ranks,
-                          LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false));
+    const Executor::Axes axes = {{std::string(parallel::kTensorAxis), tensor_}};
+    comm::Communicator& leaves = options_.local ? alone_ : *data_;
+    training_executor_->join(
+        leaves, options_.local ? 0 : LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1),
+        axes);
+    other_executor_->join(
+        *data_, LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false), axes);
   }
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
                        : options_.use == EngineUse::kEvaluation ? evaluation_
                                                                 : prediction_;
   programs.emplace(options_.microbatch, std::move(compiled));
+  if (trains) flops_per_step_ = flops_of_step(whole);
+}
+
+void Engine::join_axes() {
+  Mesh& mesh = options_.plan.mesh;
+  const int ranks = options_.ranks->size();
+  if (mesh.axes.empty()) mesh = {{{std::string(parallel::kDataAxis), ranks}}};
+  CONCORD_CHECK(mesh.ranks() == ranks, "mesh {} of {} ranks", to_string(mesh), ranks);
+  data_ = &options_.ranks->split(mesh, parallel::kDataAxis);
+  tensor_ = &options_.ranks->split(mesh, parallel::kTensorAxis);
+}
+
+// As the program computes it; where ranks divide it, as the model has it.
+double Engine::flops_of_step(const Graph& whole) const {
+  const double microbatches =
+      static_cast<double>(options_.batch) / static_cast<double>(options_.microbatch);
+  if (tensor_ranks() == 1) {
+    const Program& program = training_program();
+    return flops_of(program, program.microbatch) * microbatches +
+           flops_of(program, program.prologue) + flops_of(program, program.update);
+  }
+  const std::vector<Phase> phase = phases(whole);
+  double flops = 0;
+  for (std::size_t n = 0; n < whole.nodes.size(); ++n) {
+    const double times = phase[n] == Phase::kMicrobatch ? microbatches : 1;
+    flops += times * cost_of(whole, whole.nodes[n]).flops;
+  }
+  return flops;
 }
 
 // Leaves that meet in totals are computed side by side.
 void Engine::check_totals(const Graph& graph) const {
   if (std::ranges::count(graph.nodes, ops::kLeafTotal, &Node::op) == 0) return;
-  const std::int64_t ranks = sums_over_ranks() ? options_.ranks->size() : 1;
+  const std::int64_t ranks = sums_over_ranks() ? data_->size() : 1;
   if (options_.leaves == ranks && microbatches_per_leaf() == 1) return;
   fail(
       "parallel.batch_norm = \"batch\": each leaf of a step needs a rank of its own, which "
@@ -215,7 +245,7 @@ void Engine::check_totals(const Graph& graph) const {
 
 void Engine::join_ranks() {
   if (options_.ranks->size() == 1) return;
-  states_->share(*options_.ranks);
+  states_->share(*data_);
   training_executor_->share_sums();
   other_executor_->share_sums();
   initialize_states(training_program().graph);
@@ -279,13 +309,6 @@ std::int64_t Engine::parameter_count() const {
   return count;
 }
 
-double Engine::flops_per_step() const {
-  const Program& program = training_program();
-  return flops_of(program, program.microbatch) * static_cast<double>(options_.batch) /
-             static_cast<double>(options_.microbatch) +
-         flops_of(program, program.prologue) + flops_of(program, program.update);
-}
-
 std::int64_t Engine::microbatches_per_leaf() const {
   return (leaf_size() + options_.microbatch - 1) / options_.microbatch;
 }
@@ -294,9 +317,8 @@ std::int64_t Engine::microbatches() const { return options_.leaves * microbatche
 
 std::vector<std::int64_t> Engine::leaves_of_ranks() const {
   std::vector<std::int64_t> leaves;
-  const int ranks = options_.ranks->size();
-  for (int rank = 0; rank < ranks; ++rank) {
-    const auto [first, end] = leaves_of_rank(options_, rank, ranks);
+  for (int rank = 0; rank < data_->size(); ++rank) {
+    const auto [first, end] = leaves_of_rank(options_, rank, data_->size());
     leaves.push_back(end - first);
   }
   return leaves;
@@ -306,9 +328,11 @@ data::Slice Engine::slice_of(std::int64_t count) const {
   return {std::min(count, first_leaf_ * leaf_size()), std::min(count, end_leaf_ * leaf_size())};
 }
 
-// The first program chooses the layouts of the states.
-LowerOptions Engine::lower_options(Recompute recompute, bool over_ranks) const {
-  LowerOptions lowering{.mesh = {{{"data", over_ranks ? options_.ranks->size() : 1}}},
+// The first program chooses the layouts of the states, and what the plan leaves open. Ranks that
+// train by themselves have all of them.
+LowerOptions Engine::lower_options(Recompute recompute) {
+  LowerOptions lowering{.plan = options_.local ? nullptr : &options_.plan,
+                        .rank = options_.ranks->rank(),
                         .precision = options_.precision,
                         .recompute = recompute,
                         .layouts = {.microbatches = microbatches()}};
@@ -319,7 +343,7 @@ LowerOptions Engine::lower_options(Recompute recompute, bool over_ranks) const {
 Engine::Compiled& Engine::training(std::int64_t samples) {
   auto& compiled = training_[samples];
   if (compiled == nullptr) {
-    LowerOptions lowering = lower_options(options_.recompute, sums_over_ranks());
+    LowerOptions lowering = lower_options(options_.recompute);
     lowering.layouts.leaf_sums = training_program().sums_layouts;
     compiled = std::make_unique<Compiled>(compile(
         lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_,
@@ -336,7 +360,7 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   read_averages(graph);
   CompileOptions compiling;
   if (!programs.empty()) compiling.like = &programs.begin()->second->program;
-  Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone, true)),
+  Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone)),
                             options_.policy, *states_, compiling);
   auto& compiled = programs[samples];
   compiled = std::make_unique<Compiled>(std::move(program));
@@ -452,8 +476,12 @@ StepResult Engine::reduce(std::uint32_t flags) {
   StepResult result = results(*training_executor_, compiled);
   result.finite = std::isfinite(result.loss) &&
                   training_executor_->sums_are_finite(compiled.program, kLargestWatched);
-  // All have seen the whole sum then.
-  result.flags = options_.local ? flags : options_.ranks->any_of(flags);
+  // All have seen the whole sum then, and each has looked at its part.
+  constexpr std::uint32_t kNotFinite = std::uint32_t{1} << 31;
+  const std::uint32_t told = flags | (result.finite ? 0 : kNotFinite);
+  const std::uint32_t all = options_.local ? told : options_.ranks->any_of(told);
+  result.finite = (all & kNotFinite) == 0;
+  result.flags = all & ~kNotFinite;
   return result;
 }
 

@@ -28,6 +28,7 @@
 #include "concord/graph/graph.h"
 #include "concord/kernels/kernel.h"
 #include "concord/nn/step.h"
+#include "concord/parallel/plan.h"
 #include "concord/runtime/executor.h"
 
 namespace concord::train {
@@ -59,8 +60,10 @@ struct EngineOptions {
   std::uint64_t seed = 0;
   DType precision = DType::kF32;  // of the computation: f32 or bf16; states are f32
   KernelPolicy policy;
-  comm::Communicator* ranks = nullptr;  // who share the leaves, and outlive the engine; null: alone
-  // Of each rank, in order; empty: equally many, as far as that goes.
+  comm::Communicator* ranks = nullptr;  // who train together, and outlive the engine; null: alone
+  // How they divide the model. An empty mesh: along "data" alone.
+  parallel::Plan plan = {};
+  // Of each rank along "data", in order; empty: equally many, as far as that goes.
   std::vector<std::int64_t> leaves_of_ranks = {};
   std::size_t bucket_bytes = CompileOptions().bucket_bytes;
   // Each rank takes steps of its own, on its own samples (local_sync.h).
@@ -155,7 +158,9 @@ class Engine {
   DType precision() const { return options_.precision; }
   std::int64_t parameter_count() const;
   // Of one training step with a full batch.
-  double flops_per_step() const;
+  double flops_per_step() const { return flops_per_step_; }
+  // How the ranks divide the model, as it was decided.
+  const parallel::Plan& plan() const { return options_.plan; }
   // Times each op of the full microbatch's program from here on; null switches it off.
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
   // Every op of a training step is written down there from here on; null: nowhere.
@@ -187,17 +192,20 @@ class Engine {
     return (end_leaf_ - first_leaf_) * microbatches_per_leaf() == 1;
   }
   void choose_divisions();
+  void join_axes();
+  double flops_of_step(const Graph& whole) const;
   void check_totals(const Graph& graph) const;
   void initialize_states(const Graph& graph);
   void read_averages(Graph& graph) const;
-  LowerOptions lower_options(Recompute recompute, bool over_ranks) const;
+  LowerOptions lower_options(Recompute recompute);
   Compiled& training(std::int64_t samples);
   Compiled& other(Programs& programs, const std::function<Graph(std::int64_t)>& build,
                   std::int64_t samples);
   void set_step_inputs(Executor& executor, const Compiled& compiled, double batch_weight) const;
   void set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
                         std::int64_t first, std::int64_t position) const;
-  bool sums_over_ranks() const { return options_.ranks->size() > 1 && !options_.local; }
+  bool sums_over_ranks() const { return data_->size() > 1 && !options_.local; }
+  int tensor_ranks() const { return options_.plan.mesh.extent(parallel::kTensorAxis); }
   double batch_weight() const;
   static StepResult results(const Executor& executor, const Compiled& compiled);
   template <typename Body>
@@ -206,6 +214,9 @@ class Engine {
   ModelGraphs graphs_;
   EngineOptions options_;
   comm::Alone alone_;
+  comm::Communicator* data_ = nullptr;          // of the ranks, those who share the leaves
+  comm::Communicator* tensor_ = nullptr;        // and those who share a leaf's work
+  double flops_per_step_ = 0;                   // of all who share it
   std::int64_t first_leaf_ = 0, end_leaf_ = 0;  // of this rank
   std::unique_ptr<StateStore> states_;
   Programs training_, evaluation_, prediction_;

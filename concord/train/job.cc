@@ -241,17 +241,54 @@ Samples samples_of(const data::Batch& batch) {
           .targets = batch.targets};
 }
 
+// The axes in the order in which ranks are numbered: those along "tensor" lie side by side.
+Mesh mesh_of(const ParallelConfig& config, int ranks) {
+  const auto extent = [&](std::string_view axis) -> std::int64_t {
+    const auto found = config.mesh.find(std::string(axis));
+    return found == config.mesh.end() ? 0 : found->second;
+  };
+  const std::int64_t tensor = std::max<std::int64_t>(1, extent(parallel::kTensorAxis));
+  const std::int64_t given = extent(parallel::kDataAxis);
+  const std::int64_t data = given == 0 ? std::max<std::int64_t>(1, ranks / tensor) : given;
+  if (data * tensor != ranks) {
+    fail(
+        "parallel.mesh: {{data: {}, tensor: {}}} is for {} ranks, and there {} {}: start {}, or "
+        "set "
+        "axes whose product is {}",
+        data, tensor, data * tensor, ranks == 1 ? "is" : "are", ranks, data * tensor, ranks);
+  }
+  Mesh mesh{{{std::string(parallel::kDataAxis), static_cast<int>(data)}}};
+  if (tensor > 1) {
+    mesh.axes.push_back({std::string(parallel::kTensorAxis), static_cast<int>(tensor)});
+  }
+  return mesh;
+}
+
+parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
+  parallel::Plan plan{.mesh = mesh_of(config, ranks)};
+  for (const auto& [pattern, text] : config.place) {
+    plan.pins.push_back(parallel::parse_pin(pattern, text));
+  }
+  return plan;
+}
+
 Job open_job(const Config& config, const KernelChoices& choices, comm::Communicator* ranks) {
   const bool follows = ranks != nullptr && !ranks->is_first();
   Job job;
   job.config = config;
+  EngineOptions options = batch_options(config, EngineUse::kTraining);
+  options.plan = plan_of(config.parallel, ranks == nullptr ? 1 : ranks->size());
+  if (ranks != nullptr) {  // before rank 0 compiles, and the others wait for what it chooses
+    for (const std::string_view axis : {parallel::kDataAxis, parallel::kTensorAxis}) {
+      ranks->split(options.plan.mesh, axis);
+    }
+  }
   data::DataSets sets = data::open_data(data_options(config));
   job.task = std::move(sets.task);
   job.train_set = std::move(sets.train);
   job.test_set = std::move(sets.test);
   const KernelChoices known =
       follows ? parse_kernel_choices(ranks->broadcast(""), "rank 0's kernel choices") : choices;
-  EngineOptions options = batch_options(config, EngineUse::kTraining);
   options.ranks = ranks;
   options.leaves_of_ranks = config.parallel.leaves;
   options.local = config.parallel.sync != "all_reduce" && ranks != nullptr && ranks->size() > 1;

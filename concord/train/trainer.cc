@@ -39,6 +39,7 @@ Place place_of(const StateStore& states, const StateStore::Entry& entry) {
   return {is_average, std::string(name)};
 }
 
+// Collective where ranks divide states.
 void copy_state(const Engine& engine, Snapshot& snapshot) {
   for (const StateStore::Entry& entry : engine.states().entries()) {
     const Place place = place_of(engine.states(), entry);
@@ -399,12 +400,14 @@ class Training {
   // Where there are no weights to save that a run could go on from.
   void fail_if_torn(std::string_view what) {
     const bool are_whole = job_.engine->states_are_whole();
-    if (are_whole && !is_within_period_) return;
+    if (are_whole && !is_within_period_ && !divides_states()) return;
     if (store_) {
       if (const auto saved = store_->wait()) report(*saved);
     }
     fail("{}, and {}. --resume continues from the newest checkpoint in {}", what,
-         are_whole ? "ranks had weights of their own" : "the weights were being updated",
+         divides_states() ? "each rank has a part of the weights"
+         : are_whole      ? "ranks had weights of their own"
+                          : "the weights were being updated",
          RunFolder::checkpoints(job_.config).string());
   }
 
@@ -455,7 +458,7 @@ class Training {
       observer_.message(what + "; the step is skipped (train.nonfinite = \"skip\")");
       return;
     }
-    fail_if_torn(what);
+    if (!divides_states()) fail_if_torn(what);
     save_last();
     if (skipped_in_a_row_ > kMostSkippedInARow) {
       fail(
@@ -489,10 +492,17 @@ class Training {
     const bool last = progress_.step == progress_.total_steps;
     if ((config.log_every > 0 && progress_.step % config.log_every == 0) || last) record_window();
     if (last || evaluation_due(progress_.step)) evaluate();
+    if (!saves()) return;
+    bool is_due = progress_.step % checkpoint_period() == 0 || (store_ && is_best());
+    if (divides_states()) is_due = ranks_.any_of(is_due ? 1 : 0) != 0;
+    if (is_due) save();
     if (!store_) return;
-    if (progress_.step % checkpoint_period() == 0 || is_best()) save();
     if (const auto saved = store_->poll()) report(*saved);
   }
+
+  bool divides_states() const { return job_.engine->states().is_divided(); }
+  // Rank 0 saves, with what the others have.
+  bool saves() const { return store_ || divides_states(); }
 
   std::int64_t checkpoint_period() const {
     const std::int64_t every = job_.config.train.checkpoint_every_steps;
@@ -597,9 +607,15 @@ class Training {
     return !best || score() > *best;
   }
 
+  // Collective where ranks divide states.
   void save() {
-    if (const auto before = store_->wait()) report(*before);
+    saved_step_ = progress_.step;
     Engine& engine = *job_.engine;
+    if (!store_) {
+      Snapshot of_rank_0;
+      return copy_state(engine, of_rank_0);
+    }
+    if (const auto before = store_->wait()) report(*before);
     Snapshot snapshot = store_->take_snapshot();
     snapshot.info = {};
     snapshot.info.step = progress_.step;
@@ -622,7 +638,6 @@ class Training {
                   slot(snapshot.optimizer, name, entry.type).data);
     });
     store_->save(std::move(snapshot));
-    saved_step_ = progress_.step;
   }
 
   void report(const SaveResult& save) {
@@ -630,14 +645,15 @@ class Training {
     observer_.message(save.error + "; training goes on, and saves again when it is next due");
   }
 
-  // Makes sure that the newest weights are saved.
+  // Makes sure that the newest weights are saved. Collective where ranks divide states.
   void save_last() {
-    if (!store_) return;
-    std::optional<SaveResult> result = store_->wait();
+    if (!saves()) return;
+    std::optional<SaveResult> result;
+    if (store_) result = store_->wait();
     if (saved_step_ != progress_.step) {
       if (result) report(*result);
       save();
-      result = store_->wait();
+      if (store_) result = store_->wait();
     }
     if (result && !result->error.empty()) fail("{}", result->error);
   }

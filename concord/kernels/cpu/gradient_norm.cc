@@ -75,6 +75,26 @@ const RegisterKernelRule sum_of_squares{{
     },
 }};
 
+class AddAll final : public Kernel {
+ public:
+  explicit AddAll(std::size_t count) : count_(count) {}
+  void run(std::span<std::byte* const> operands) override {
+    double sum = 0;
+    for (std::size_t i = 0; i < count_; ++i) sum += *as<double>(operands[i]);
+    *as<double>(operands[count_]) = sum;
+  }
+
+ private:
+  std::size_t count_;
+};
+
+const RegisterKernelRule add_all{{
+    .op = "add_all",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      return std::make_unique<AddAll>(s.inputs.size());
+    },
+}};
+
 class ClipFactor final : public Kernel {
  public:
   explicit ClipFactor(double max_norm) : max_norm_(max_norm) {}

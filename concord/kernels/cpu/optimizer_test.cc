@@ -268,6 +268,16 @@ TEST(CpuKernel, NormsWhoseSquareExceedsF32AreClippedToo) {
                                .backward = false}));
 }
 
+TEST(CpuKernel, AddAllAddsScalarsInTheirOrder) {
+  const TensorType scalar{DType::kF64, {}};
+  EXPECT_EQ("", check_kernels({.inputs = {scalar, scalar, scalar},
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     b.node1("add_all", {x[0], x[1], x[2]});
+                                   },
+                               .backward = false}));
+}
+
 TEST(CpuKernel, ClipFactorPassesNaNOn) {
   EXPECT_EQ("", check_kernels({.inputs = {{DType::kF64, {}}},
                                .build = [](GraphBuilder& b,

@@ -1,0 +1,143 @@
+// Ranks that divide the model, as a user starts them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "concord/cli/command_test.h"
+
+namespace concord::cli {
+namespace {
+
+using testing::HasSubstr;
+
+class MeshOfRanks : public CommandTest {
+ protected:
+  MeshOfRanks()
+      : CommandTest(R"(
+[model]
+name = "gpt"
+layers = 2
+heads = 4
+width = 32
+dropout = 0.1
+[data]
+kind = "synthetic"
+tokens = true
+shape = [16]
+samples = 64
+classes = 32
+[train]
+batch = 8
+leaves = 2
+max_steps = 20
+threads = 1
+[optimizer]
+name = "adamw"
+learning_rate = 0.003
+clip_norm = 0.5
+[output]
+dir = "run"
+)") {}
+
+  Outcome train(const std::string& options) { return run("train small.toml --json " + options); }
+};
+
+TEST_F(MeshOfRanks, TensorAndDataTogetherLearnWhatOneRankLearns) {
+  const Outcome alone = train("");
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  const double loss = alone.last_line()["loss"], train_loss = alone.last_line()["train_loss"];
+  for (const char* options :
+       {"--ranks 2 --set parallel.mesh={tensor=2}", "--ranks 4 --set parallel.mesh={tensor=4}",
+        "--ranks 4 --set parallel.mesh={data=2,tensor=2}",
+        "--ranks 2 --set parallel.mesh={tensor=2} "
+        "--set parallel.transport=gloo"}) {
+    const Outcome outcome = train(std::string(options) + " --set output.dir=other");
+    ASSERT_EQ(outcome.code, 0) << options << ": " << outcome.err;
+    EXPECT_NEAR(outcome.last_line()["loss"].get<double>(), loss, 1e-5 * loss) << options;
+    EXPECT_NEAR(outcome.last_line()["train_loss"].get<double>(), train_loss, 1e-5 * train_loss)
+        << options;
+    std::filesystem::remove_all(folder_ / "other");
+  }
+}
+
+// Every mesh goes on from what every other has saved.
+TEST_F(MeshOfRanks, ARunIsResumedByAnyOtherMesh) {
+  const char* const meshes[] = {"", "--ranks 2", "--ranks 2 --set parallel.mesh={tensor=2}",
+                                "--ranks 4 --set parallel.mesh={data=2,tensor=2}",
+                                "--ranks 4 --set parallel.mesh={tensor=4}"};
+  const double loss = train("").last_line()["loss"];
+  for (const char* before : meshes) {
+    for (const char* after : meshes) {
+      const std::string dir = " --set output.dir=other";
+      const Outcome first = train(before + dir + " --set train.max_steps=9");
+      ASSERT_EQ(first.code, 0) << before << ": " << first.err;
+      const Outcome second = train(after + dir + " --resume");
+      ASSERT_EQ(second.code, 0) << before << ", then " << after << ": " << second.err;
+      EXPECT_NEAR(second.last_line()["loss"].get<double>(), loss, 1e-5 * loss)
+          << before << ", then " << after;
+      std::filesystem::remove_all(folder_ / "other");
+    }
+  }
+}
+
+TEST_F(MeshOfRanks, APlanIsShownSavedAndGivenBack) {
+  const Outcome shown =
+      run("plan show small.toml --set parallel.mesh={tensor=2} --out plan.toml --json");
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  const nlohmann::json plan = shown.last_line();
+  EXPECT_EQ(plan["ranks"], 2);
+  std::map<std::string, std::string> placed;
+  for (const nlohmann::json& weight : plan["weights"]) placed[weight["name"]] = weight["tensor"];
+  EXPECT_EQ(placed["h.0.mlp.c_fc.weight"], "split(0)");
+  EXPECT_EQ(placed["h.0.mlp.c_proj.weight"], "split(1)");
+  EXPECT_EQ(placed["h.0.attn.c_attn.weight"], "split(0, 3)");
+  const Outcome again = run("plan show small.toml --plan plan.toml --json");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(again.last_line(), plan);
+  EXPECT_EQ(train("--ranks 2 --plan plan.toml").last_line()["weights_hash"],
+            train("--ranks 2 --set parallel.mesh={tensor=2} --set output.dir=b")
+                .last_line()["weights_hash"]);
+}
+
+TEST_F(MeshOfRanks, InfoTellsWhatOneOfThemHoldsAndSends) {
+  const nlohmann::json whole = run("info small.toml --json").last_line();
+  const nlohmann::json part =
+      run("info small.toml --json --set parallel.mesh={tensor=2}").last_line();
+  EXPECT_EQ(part["parameter_count"], whole["parameter_count"]);
+  const double share =
+      part["rank_parameter_count"].get<double>() / whole["parameter_count"].get<double>();
+  EXPECT_GT(share, 0.5);
+  EXPECT_LT(share, 0.6);
+  EXPECT_TRUE(whole["collectives"].empty());
+  EXPECT_FALSE(part["collectives"].empty());
+}
+
+TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"--ranks 3 --set parallel.mesh={tensor=2}",
+       "concord: parallel.mesh: {data: 1, tensor: 2} is for 2 ranks, and there are 3: start 2, or "
+       "set axes whose product is 3\n"},
+      {"--set parallel.mesh={rows=2}", "there is no \"rows\"\n"},
+      {"--ranks 2 --set parallel.mesh={tensor=2} "
+       "--set 'parallel.place={\"h.*.mlp.c_fc.wieght\"=\"tensor:split(0)\"}'",
+       "concord: parallel.place: no weight is named \"h.*.mlp.c_fc.wieght\"; did you mean "},
+      {"--ranks 2 --set parallel.mesh={tensor=2} "
+       "--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"tensor:split(7)\"}'",
+       "concord: \"h.0.mlp.c_fc.weight\" of [128, 32] cannot be split(7) on the 2 ranks of axis "
+       "tensor: its ops allow replicate, split(0)"},
+      {"--ranks 2 --set parallel.mesh={tensor=2} "
+       "--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"pipe:split(0)\"}'",
+       "concord: parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected "},
+      {"--ranks 2 --set parallel.mesh={tensor=2} --set parallel.sync=local",
+       "expected \"all_reduce\" where parallel.mesh has an axis tensor\n"},
+  };
+  for (const auto& [options, message] : mistakes) {
+    const Outcome outcome = train(options);
+    EXPECT_EQ(outcome.code, 1) << options;
+    EXPECT_THAT(outcome.err, HasSubstr(message)) << options;
+  }
+}
+
+}  // namespace
+}  // namespace concord::cli

@@ -1,0 +1,119 @@
+// concord plan show: how the ranks of a job divide a model, before anything is run.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <map>
+
+#include "concord/base/error.h"
+#include "concord/base/file.h"
+#include "concord/base/text.h"
+#include "concord/cli/command.h"
+#include "concord/cli/planned_job.h"
+#include "concord/cli/units.h"
+#include "concord/parallel/traffic.h"
+
+namespace concord::cli {
+namespace {
+
+struct PlanArguments {
+  ConfigArguments config;
+  int ranks = 0;
+  std::string out;
+  bool json = false;
+};
+
+const Placement& placement_of(const parallel::Plan& plan, const std::string& name) {
+  static const Placement replicated;
+  const auto found = plan.states.find(name);
+  return found == plan.states.end() ? replicated : found->second;
+}
+
+// The plan as the configuration has it: what `--plan` takes.
+std::string to_toml(const train::Engine& engine) {
+  const parallel::Plan& plan = engine.plan();
+  std::string axes;
+  for (const MeshAxis& axis : plan.mesh.axes) {
+    axes += fmt::format("{}{} = {}", axes.empty() ? "" : ", ", axis.name, axis.extent);
+  }
+  std::string text = fmt::format("[parallel]\nmesh = {{ {} }}\n", axes);
+  if (plan.states.empty()) return text;
+  text += "\n[parallel.place]\n";
+  for (const StateStore::Entry& entry : engine.states().entries()) {
+    if (entry.role != State::Role::kParameter) continue;
+    text += fmt::format("{} = {}\n", quote(entry.name),
+                        quote(fmt::format("{}:{}", parallel::kTensorAxis,
+                                          parallel::pin_text(placement_of(plan, entry.name)))));
+  }
+  return text;
+}
+
+nlohmann::json describe(const train::Engine& engine) {
+  const parallel::Plan& plan = engine.plan();
+  nlohmann::json axes = nlohmann::json::object(), weights = nlohmann::json::array();
+  for (const MeshAxis& axis : plan.mesh.axes) axes[axis.name] = axis.extent;
+  for (const StateStore::Entry& entry : engine.states().entries()) {
+    if (entry.role != State::Role::kParameter) continue;
+    weights.push_back({{"name", entry.name},
+                       {"shape", entry.type.shape.dims()},
+                       {"tensor", parallel::pin_text(placement_of(plan, entry.name))},
+                       {"share", static_cast<double>(entry.part.shape.elements()) /
+                                     static_cast<double>(
+                                         std::max<std::int64_t>(1, entry.type.shape.elements()))}});
+  }
+  return {{"mesh", std::move(axes)},
+          {"ranks", plan.mesh.ranks()},
+          {"weights", std::move(weights)},
+          {"collectives", describe_collectives(engine)}};
+}
+
+void print_text(const nlohmann::json& plan, const Mesh& mesh) {
+  fmt::print("mesh {} of {}\n\n", to_string(mesh),
+             counted(plan["ranks"].get<std::int64_t>(), "rank"));
+  std::size_t width = 0;
+  for (const nlohmann::json& weight : plan["weights"]) {
+    width = std::max(width, weight["name"].get<std::string>().size());
+  }
+  for (const nlohmann::json& weight : plan["weights"]) {
+    const Shape shape(weight["shape"].get<std::vector<std::int64_t>>());
+    fmt::print("{:<{}}  {:<14} tensor: {}\n", weight["name"].get<std::string>(), width,
+               to_string(shape), weight["tensor"].get<std::string>());
+  }
+  fmt::print("\n");
+  print_collectives(plan["collectives"]);
+}
+
+void show(const PlanArguments& arguments) {
+  const PlannedJob planned(arguments.config.load(), arguments.ranks);
+  const train::Engine& engine = *planned.job().engine;
+  if (!arguments.out.empty()) {
+    OutputFile file(arguments.out);
+    file.write(to_toml(engine));
+    file.sync();
+  }
+  const nlohmann::json plan = describe(engine);
+  if (arguments.json) return print_json(plan);
+  print_text(plan, engine.plan().mesh);
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("plan", "Show how ranks divide a model between them");
+  command->require_subcommand(1);
+  CLI::App* shown =
+      command->add_subcommand("show", "Print the plan of a configuration: nothing is run");
+  const auto arguments = std::make_shared<PlanArguments>();
+  arguments->config.add_to(*shown);
+  add_planned_ranks(*shown, arguments->ranks);
+  shown->add_option("--out", arguments->out, "Also save the plan there, for --plan")
+      ->type_name("FILE");
+  add_json_flag(*shown, arguments->json);
+  shown->footer(
+      "Examples:\n"
+      "  concord plan show run.toml --ranks 4 --set parallel.mesh.tensor=2\n"
+      "  concord plan show run.toml --out plan.toml\n"
+      "  concord train run.toml --ranks 4 --plan plan.toml");
+  shown->callback([arguments] { show(*arguments); });
+}
+
+}  // namespace concord::cli

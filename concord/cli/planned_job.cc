@@ -1,0 +1,71 @@
+#include "concord/cli/planned_job.h"
+
+#include <fmt/core.h>
+
+#include <map>
+#include <tuple>
+
+#include "concord/cli/units.h"
+#include "concord/parallel/traffic.h"
+
+namespace concord::cli {
+namespace {
+
+int ranks_of_mesh(const Config& config) {
+  std::int64_t product = 1;
+  for (const auto& [axis, extent] : config.parallel.mesh) product *= extent;
+  return static_cast<int>(product);
+}
+
+bool shares_memory(const Config& config) {
+  return config.parallel.transport == "auto" || config.parallel.transport == "shm";
+}
+
+}  // namespace
+
+PlannedJob::PlannedJob(const Config& config, int ranks)
+    : ranks_(0, ranks == 0 ? ranks_of_mesh(config) : ranks, shares_memory(config)),
+      job_(train::open_job(config, {}, &ranks_)) {}
+
+void add_planned_ranks(CLI::App& command, int& ranks) {
+  command.add_option("--ranks", ranks, "How many ranks there are to be; none are started")
+      ->type_name("N")
+      ->check(CLI::Range(1, 65536));
+}
+
+nlohmann::json describe_collectives(const train::Engine& engine) {
+  struct Sum {
+    double times = 0, bytes = 0;
+  };
+  std::map<std::tuple<std::string, std::string, bool>, Sum> sums;
+  for (const parallel::Traffic& one : parallel::traffic_of(engine.training_program().graph)) {
+    const bool repeats = one.phase == Phase::kMicrobatch;
+    const double times = repeats ? engine.microbatches_of_rank() : 1;
+    Sum& sum = sums[{one.axis, one.op, repeats}];
+    sum.times += times;
+    sum.bytes += times * one.bytes;
+  }
+  nlohmann::json collectives = nlohmann::json::array();
+  for (const auto& [key, sum] : sums) {
+    const auto& [axis, op, repeats] = key;
+    collectives.push_back({{"axis", axis},
+                           {"op", op},
+                           {"of", repeats ? "microbatches" : "step"},
+                           {"count", sum.times},
+                           {"bytes_sent", sum.bytes}});
+  }
+  return collectives;
+}
+
+void print_collectives(const nlohmann::json& collectives) {
+  if (collectives.empty()) return fmt::print("nothing is sent\n");
+  fmt::print("{:<8} {:<15} {:<13} {:>9}  sent by a rank in a step\n", "axis", "collective",
+             "of the", "times");
+  for (const nlohmann::json& one : collectives) {
+    fmt::print("{:<8} {:<15} {:<13} {:>9}  {}\n", one["axis"].get<std::string>(),
+               one["op"].get<std::string>(), one["of"].get<std::string>(),
+               one["count"].get<double>(), format_bytes(one["bytes_sent"].get<double>()));
+  }
+}
+
+}  // namespace concord::cli

@@ -1,0 +1,139 @@
+#include "concord/parallel/plan.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "concord/base/error.h"
+#include "concord/base/text.h"
+#include "concord/parallel/separate.h"
+
+namespace concord::parallel {
+namespace {
+
+// Whether the name fits the pattern, where "*" stands for any characters.
+bool fits(std::string_view name, std::string_view pattern) {
+  const std::size_t star = pattern.find('*');
+  if (star == pattern.npos) return name == pattern;
+  if (name.substr(0, star) != pattern.substr(0, star)) return false;
+  const std::string_view rest = pattern.substr(star + 1);
+  for (std::size_t begin = star; begin <= name.size(); ++begin) {
+    if (fits(name.substr(begin), rest)) return true;
+  }
+  return false;
+}
+
+// The number that the text begins with, which is taken off it.
+std::optional<std::int64_t> take_number(std::string_view& text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || number < 0) return std::nullopt;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return number;
+}
+
+bool take(std::string_view& text, std::string_view word) {
+  if (!text.starts_with(word)) return false;
+  text.remove_prefix(word.size());
+  return true;
+}
+
+std::optional<Placement> parse_placement(std::string_view text) {
+  constexpr std::int64_t kMostDims = 16;
+  if (text == "replicate") return Placement::replicate();
+  if (!take(text, "split(")) return std::nullopt;
+  const std::optional<std::int64_t> dim = take_number(text);
+  if (!dim || *dim >= kMostDims) return std::nullopt;
+  std::vector<std::int64_t> sections;
+  while (take(text, sections.empty() ? "," : ":")) {
+    while (take(text, " ")) {
+    }
+    const std::optional<std::int64_t> section = take_number(text);
+    if (!section || *section < 1) return std::nullopt;
+    sections.push_back(*section);
+  }
+  if (text != ")") return std::nullopt;
+  return Placement::split(static_cast<int>(*dim),
+                          sections.empty() ? std::vector<std::int64_t>{1} : std::move(sections));
+}
+
+// What the pins say of the states of this graph.
+std::map<std::string, Placement> pinned_states(const Graph& graph, const std::vector<Pin>& pins) {
+  std::map<std::string, const Pin*> pin_of;
+  std::vector<std::string_view> names;
+  for (const State& state : graph.states) names.push_back(graph.value(state.value).name);
+  for (const Pin& pin : pins) {
+    bool fits_any = false;
+    for (const std::string_view name : names) {
+      if (!fits(name, pin.pattern)) continue;
+      fits_any = true;
+      const Pin*& known = pin_of[std::string(name)];
+      if (known != nullptr && known->placement != pin.placement) {
+        fail("parallel.place: {} is to be {} by {} and {} by {}: expected one of them", quote(name),
+             pin_text(known->placement), quote(known->pattern), pin_text(pin.placement),
+             quote(pin.pattern));
+      }
+      known = &pin;
+    }
+    if (!fits_any) {
+      fail("parallel.place: no weight is named {}; did you mean {}? (`concord info` lists them)",
+           quote(pin.pattern), quote(nearest(pin.pattern, names)));
+    }
+  }
+  std::map<std::string, Placement> placements;
+  for (const auto& [name, pin] : pin_of) placements.emplace(name, pin->placement);
+  return placements;
+}
+
+}  // namespace
+
+Pin parse_pin(std::string_view pattern, std::string_view text) {
+  const std::size_t colon = text.find(':');
+  const std::string_view axis = text.substr(0, colon);
+  const auto placement =
+      colon == text.npos ? std::nullopt : parse_placement(text.substr(colon + 1));
+  if (axis != kTensorAxis || !placement) {
+    fail(
+        "parallel.place: {} = {}: expected \"tensor:replicate\", \"tensor:split(DIM)\", or "
+        "\"tensor:split(DIM, N)\" for a dim of N sections that are cut each",
+        quote(pattern), quote(text));
+  }
+  return {std::string(pattern), std::string(axis), *placement};
+}
+
+std::string pin_text(const Placement& placement) {
+  if (placement.is_replicate()) return "replicate";
+  CONCORD_CHECK(placement.is_split());
+  if (placement.sections == std::vector<std::int64_t>{1}) {
+    return fmt::format("split({})", placement.dim);
+  }
+  return fmt::format("split({}, {})", placement.dim, fmt::join(placement.sections, ":"));
+}
+
+Graph divide(const Graph& graph, Plan& plan, int rank) {
+  const int ranks = plan.mesh.extent(kTensorAxis);
+  const bool decides = plan.states.empty();
+  if (ranks == 1) {
+    if (decides) pinned_states(graph, plan.pins);
+    return graph;
+  }
+  const Graph apart = separate(graph);
+  AxisOptions options{.machine = plan.machine, .sums = plan.sums};
+  options.pinned_states = decides ? pinned_states(apart, plan.pins) : plan.states;
+  const bool trains =
+      std::ranges::any_of(apart.states, [](const State& state) { return state.next != kNoValue; });
+  if (!trains) options.sums.clear();  // an evaluation adds up other values
+  const AxisPlan chosen = choose_plan(apart, kTensorAxis, ranks, options);
+  if (decides) {
+    for (std::size_t s = 0; s < apart.states.size(); ++s) {
+      plan.states[apart.value(apart.states[s].value).name] = chosen.states[s];
+    }
+    plan.sums = placements_of_sums(apart, chosen);
+  }
+  return apply_plan(apart, chosen,
+                    {std::string(kTensorAxis), ranks, plan.mesh.coordinate(rank, kTensorAxis)});
+}
+
+}  // namespace concord::parallel

@@ -1,0 +1,53 @@
+// Plan: how the ranks of a job divide a model between them. It is data: it can be printed, saved
+// and given back.
+//
+// The mesh says how many ranks there are along which axis; the placements, what a rank holds of
+// each state. Everything else follows: of the signatures that fit the states, those that cost least
+// (axis_plan.h). The first graph of a model that is divided decides what the wishes leave open; the
+// others of the same model follow it, since they share its states and sums.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "concord/graph/graph.h"
+#include "concord/graph/mesh.h"
+#include "concord/parallel/axis_plan.h"
+
+namespace concord::parallel {
+
+inline constexpr std::string_view kDataAxis = "data";
+inline constexpr std::string_view kTensorAxis = "tensor";
+
+// A wish: states whose names fit the pattern ("*" stands for anything) have this placement.
+struct Pin {
+  std::string pattern;
+  std::string axis;
+  Placement placement;
+};
+
+// Of "h.*.mlp.c_fc.weight" and "tensor:split(0)". Placements are "replicate", "split(DIM)",
+// "split(DIM, N)" for N equal sections and "split(DIM, 4:1:1)" for sections of these proportions.
+// Throws Error that says so.
+Pin parse_pin(std::string_view pattern, std::string_view text);
+// "split(0, 3)": what stands behind the axis.
+std::string pin_text(const Placement& placement);
+
+struct Plan {
+  Mesh mesh;
+  std::vector<Pin> pins = {};
+  MachineCost machine = {};
+  // What was decided along "tensor", in the order of the states and the leaf_sum nodes; empty
+  // before the first graph.
+  std::map<std::string, Placement> states = {};
+  std::vector<Placement> sums = {};
+};
+
+// The graph of one rank along "tensor" (partition.h does the same along "data"). Throws Error for a
+// pin that fits no state, that contradicts another, or that no signature allows.
+Graph divide(const Graph& graph, Plan& plan, int rank);
+
+}  // namespace concord::parallel
