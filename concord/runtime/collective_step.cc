@@ -6,6 +6,7 @@
 
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
+#include "concord/graph/shard_copies.h"
 #include "concord/ops/collective.h"
 
 namespace concord {
@@ -40,25 +41,14 @@ std::vector<Run> runs_of(std::int64_t extent, const Placement& split, int ranks,
   return runs;
 }
 
-// Between a tensor of type `whole`, cut along the dim, and pieces of it that begin at byte
-// `offset`: of each rank of the split, one after another, `stride` bytes apart.
+// Between a tensor of type `whole`, split, and the parts of all ranks, one after another.
 Copies cut(const TensorType& whole, const Placement& split, int ranks, bool to_pieces) {
-  const AroundDim all(whole, split.dim);
-  const std::int64_t piece = all.rows * all.bytes / ranks, row = all.bytes / ranks;
+  const auto piece = static_cast<std::int64_t>(whole.bytes()) / ranks;
   Copies copies;
   for (int r = 0; r < ranks; ++r) {
-    for (const Run& run : runs_of(all.extent, split, ranks, r)) {
-      BlockCopy copy{.rows = all.rows,
-                     .bytes = (run.end - run.begin) * all.index_bytes,
-                     .from = run.begin * all.index_bytes,
-                     .from_stride = all.bytes,
-                     .to = r * piece + run.at * all.index_bytes,
-                     .to_stride = row};
-      if (!to_pieces) {
-        std::swap(copy.from, copy.to);
-        std::swap(copy.from_stride, copy.to_stride);
-      }
-      copies.push_back(copy);
+    for (BlockCopy copy : shard_copies(whole, split, ranks, r)) {
+      copy.to += r * piece;
+      copies.push_back(to_pieces ? copy : reversed(copy));
     }
   }
   return copies;

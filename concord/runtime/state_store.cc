@@ -4,7 +4,7 @@
 #include <cstring>
 #include <span>
 
-#include "concord/graph/placement.h"
+#include "concord/graph/shard_copies.h"
 #include "concord/tensor/relayout.h"
 
 namespace concord {
@@ -21,52 +21,24 @@ Shape stacked(const Shape& shape, int count) {
   return Shape(std::move(dims));
 }
 
-// What one of the ranks has of a whole tensor, and where its pieces lie there: walks through the
-// pieces, calling copy(byte in the whole, byte in the part, bytes).
-template <typename Copy>
-void for_each_piece(const TensorType& whole, const Cut& cut, int index, Copy copy) {
-  const int dim = cut.split.dim;
-  const std::size_t element = size_of(whole.dtype);
-  std::size_t outer = 1, inner = element;
-  for (int d = 0; d < whole.shape.rank(); ++d) {
-    if (d < dim) outer *= static_cast<std::size_t>(whole.shape[d]);
-    if (d > dim) inner *= static_cast<std::size_t>(whole.shape[d]);
-  }
-  const auto extent = static_cast<std::size_t>(whole.shape[dim]);
-  const std::vector<Range> ranges = ranges_of(whole.shape[dim], cut.split, cut.ranks, index);
-  std::size_t in_part = 0;
-  for (std::size_t o = 0; o < outer; ++o) {
-    for (const Range& range : ranges) {
-      const std::size_t bytes = static_cast<std::size_t>(range.end - range.begin) * inner;
-      copy((o * extent + static_cast<std::size_t>(range.begin)) * inner, in_part, bytes);
-      in_part += bytes;
-    }
-  }
-}
-
 OwnedTensor part_of(const OwnedTensor& whole, const Cut& cut) {
   const TensorType& type = whole.type();
   OwnedTensor part({type.dtype, shard_shape(type.shape, cut.split, cut.ranks)});
-  for_each_piece(type, cut, cut.index, [&](std::size_t from, std::size_t to, std::size_t bytes) {
-    std::memcpy(part.view().data + to, whole.view().data + from, bytes);
-  });
+  for (const BlockCopy& copy : shard_copies(type, cut.split, cut.ranks, cut.index)) {
+    copy.run(whole.view().data, part.view().data);
+  }
   return part;
 }
 
-// `parts`: those of all ranks, one after the other.
-OwnedTensor put_together(const OwnedTensor& parts, const Cut& cut) {
-  std::vector<std::int64_t> dims = parts.type().shape.dims();
-  dims.erase(dims.begin());
-  const TensorType type{parts.type().dtype,
-                        whole_shape(Shape(std::move(dims)), cut.split, cut.ranks)};
+// `parts`: those of all ranks, of this type each, one after the other.
+OwnedTensor put_together(const OwnedTensor& parts, const TensorType& part, const Cut& cut) {
+  const TensorType type{part.dtype, whole_shape(part.shape, cut.split, cut.ranks)};
   OwnedTensor whole(type);
   for (int r = 0; r < cut.ranks; ++r) {
-    const std::byte* part =
-        parts.view().data +
-        static_cast<std::size_t>(r) * (type.bytes() / static_cast<std::size_t>(cut.ranks));
-    for_each_piece(type, cut, r, [&](std::size_t to, std::size_t from, std::size_t bytes) {
-      std::memcpy(whole.view().data + to, part + from, bytes);
-    });
+    const std::byte* const own = parts.view().data + static_cast<std::size_t>(r) * part.bytes();
+    for (const BlockCopy& copy : shard_copies(type, cut.split, cut.ranks, r)) {
+      reversed(copy).run(own, whole.view().data);
+    }
   }
   return whole;
 }
@@ -125,7 +97,7 @@ void StateStore::read(const Entry& entry, std::byte* destination) const {
     OwnedTensor parts({part.type().dtype, stacked(part.type().shape, cut->ranks)});
     axes_.at(cut->axis)->run(
         comm::all_gather(bytes_of(part), bytes_of(parts), comm::Label(entry.name)));
-    part = put_together(parts, *cut);
+    part = put_together(parts, part.type(), *cut);
   }
   std::memcpy(destination, part.view().data, entry.type.bytes());
 }

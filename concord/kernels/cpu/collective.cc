@@ -4,29 +4,19 @@
 #include <cstring>
 
 #include "concord/base/parallel.h"
+#include "concord/graph/shard_copies.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
-#include "concord/tensor/block_copy.h"
 
 namespace concord::cpu {
 namespace {
 
 class Shard final : public Kernel {
  public:
-  explicit Shard(const Signature& s) {
-    const Placement split = ops::split_of(s.node);
-    const AroundDim from(s.inputs[0].type, split.dim), to(s.outputs[0].type, split.dim);
-    const auto number = [&](const char* name) {
-      return static_cast<int>(s.node.attributes.integer(name));
-    };
-    std::int64_t offset = 0;
-    for (const Range& range : ranges_of(from.extent, split, number("ranks"), number("index"))) {
-      const std::int64_t bytes = (range.end - range.begin) * from.index_bytes;
-      copies_.push_back(
-          {from.rows, bytes, range.begin * from.index_bytes, from.bytes, offset, to.bytes});
-      offset += bytes;
-    }
-  }
+  explicit Shard(const Signature& s)
+      : copies_(shard_copies(s.inputs[0].type, ops::split_of(s.node),
+                             static_cast<int>(s.node.attributes.integer("ranks")),
+                             static_cast<int>(s.node.attributes.integer("index")))) {}
   void run(std::span<std::byte* const> operands) override {
     for (const BlockCopy& copy : copies_) copy.run(operands[0], operands[1]);
   }
