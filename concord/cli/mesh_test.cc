@@ -1,7 +1,9 @@
 // Ranks that divide the model, as a user starts them.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
 
 #include "concord/cli/command_test.h"
@@ -58,6 +60,47 @@ TEST_F(MeshOfRanks, TensorAndDataTogetherLearnWhatOneRankLearns) {
     EXPECT_NEAR(outcome.last_line()["train_loss"].get<double>(), train_loss, 1e-5 * train_loss)
         << options;
     std::filesystem::remove_all(folder_ / "other");
+  }
+}
+
+// Of sizes at which the plan divides the work of every layer.
+TEST_F(MeshOfRanks, WhereNoSumIsDividedTheBitsAreThoseOfOneRank) {
+  std::ofstream(folder_ / "mlp.toml") << R"(
+[model]
+name = "mlp"
+hidden = [1024, 512]
+[data]
+kind = "synthetic"
+shape = [64]
+samples = 1024
+classes = 8
+[train]
+batch = 512
+leaves = 2
+max_steps = 4
+threads = 1
+[output]
+dir = "run"
+)";
+  for (const std::string model :
+       {"mlp.toml ",
+        "small.toml --set model.width=128 --set data.shape=[64] --set train.batch=16 "
+        "--set train.max_steps=4 "}) {
+    const std::string options = model + "--json --set parallel.split_sums=false ";
+    const Outcome alone = run("train " + options);
+    ASSERT_EQ(alone.code, 0) << alone.err;
+    std::filesystem::remove_all(folder_ / "run");
+    const double work = run("info " + options).last_line()["rank_flops_per_step"];
+    for (const int ranks : {2, 4}) {
+      const std::string mesh = fmt::format("--ranks {0} --set parallel.mesh={{tensor={0}}}", ranks);
+      const Outcome together = run("train " + options + mesh);
+      ASSERT_EQ(together.code, 0) << together.err;
+      std::filesystem::remove_all(folder_ / "run");
+      EXPECT_EQ(together.last_line()["weights_hash"], alone.last_line()["weights_hash"])
+          << model << mesh;
+      const nlohmann::json part = run("info " + options + mesh).last_line();
+      EXPECT_LT(part["rank_flops_per_step"].get<double>(), 0.6 * work) << model << mesh;
+    }
   }
 }
 

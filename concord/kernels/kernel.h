@@ -49,8 +49,11 @@ using KernelChoices = std::map<std::string, std::string, std::less<>>;
 // What a kernel rule may depend on besides the node.
 struct KernelPolicy {
   int threads = 1;
-  bool winograd = true;   // may 3x3 convolutions use Winograd's algorithm (faster, larger error)
-  bool measure = true;    // may unknown choices be made by timing the candidates
+  bool winograd = true;  // may 3x3 convolutions use Winograd's algorithm (faster, larger error)
+  bool measure = true;   // may unknown choices be made by timing the candidates
+  // Some rows or columns of a product have the bits that they have in the whole product: its
+  // kernel is one whose order of summation does not depend on how many there are.
+  bool same_in_parts = false;
   KernelChoices choices;  // made so far; rules look here first and record what they decide
 };
 

@@ -63,7 +63,7 @@ class Chooser {
         axis_(axis),
         ranks_(ranks),
         options_(options),
-        candidates_(find_candidates(graph, ranks)),
+        candidates_(find_candidates(graph, ranks, options.may_split_sums)),
         change_(graph, ranks, options_.machine),
         reads_(graph.values.size(), 0),
         producer_(graph.values.size(), kInput) {}
@@ -111,7 +111,7 @@ class Chooser {
       if (pin == options_.pinned_states.end()) continue;
       std::vector<Placement>& allowed = candidates_.states[s];
       const bool replicated = pin->second.is_replicate();
-      if (!replicated && std::ranges::count(allowed, pin->second) == 0)
+      if (options_.pins_are_wishes && !replicated && std::ranges::count(allowed, pin->second) == 0)
         refuse(name, pin->second, s);
       allowed = {pin->second};
     }

@@ -38,12 +38,15 @@ struct AxisPlan {
 
 struct AxisOptions {
   MachineCost machine;
-  // Placements that states have, by name: of another graph of the same model, or by wish. Throws
-  // Error, which says what would be allowed, where no signature has one.
+  // Placements that states have, by name: of another graph of the same model, or by wish
+  // (`pins_are_wishes`). Throws Error, which says what would be allowed, where a wish is one that
+  // no signature has.
   std::map<std::string, Placement> pinned_states = {};
+  bool pins_are_wishes = true;
   // Placements of what the leaf_sum nodes return, in their order: those of the program with which
   // this graph takes part in steps. Empty: free.
   std::vector<Placement> sums = {};
+  bool may_split_sums = true;  // candidates.h
 };
 
 AxisPlan choose_plan(const Graph& graph, std::string_view axis, int ranks,

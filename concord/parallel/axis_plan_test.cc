@@ -1,10 +1,11 @@
-// What comes out by itself: the plans that the search finds for models with attention.
+// What comes out by itself: the plans that the search finds for models of the zoo.
 #include "concord/parallel/axis_plan.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "concord/nn/step.h"
 #include "concord/ops/collective.h"
@@ -208,6 +209,111 @@ TEST(AxisPlan, MegatronsLayoutComesOutForBert) {
                           {layer + "intermediate.dense.weight", "Split(0)"},
                           {layer + "output.dense.weight", "Split(1)"}};
   EXPECT_EQ(placements(graph, plan, expected), expected);
+}
+
+Graph convolutions(const std::string& model, std::int64_t side) {
+  return separate(nn::build_training_step({.model = {.name = model},
+                                           .sample = {3, side, side},
+                                           .outputs = 16,
+                                           .microbatch = 2,
+                                           .optimizer = {.name = "sgd"}}));
+}
+
+// Of each convolution: "strips" of the image, "channels" of its output, or "both" ways of its
+// channels, where a rank has some of the input's and a summand of the output.
+Names divisions_of_convolutions(const Graph& graph, const AxisPlan& plan) {
+  Names found;
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    if (graph.nodes[n].op != "conv2d") continue;
+    const PlacementSignature& signature = plan.nodes[n];
+    const Placement &w = signature.inputs[1], &y = signature.outputs[0];
+    found[graph.nodes[n].name] = y.is_split(2) && w.is_replicate() ? "strips"
+                                 : y.is_split(1) && w.is_split(0)  ? "channels"
+                                 : y.is_partial() && w.is_split(1) ? "input channels"
+                                                                   : to_string(y);
+  }
+  return found;
+}
+
+// All convolutions of a model in order, of which those from `first_by_channels` on are divided so.
+Names strips_before(const Graph& graph, const std::string& first_by_channels) {
+  Names found;
+  bool by_channels = false;
+  for (const Node& node : graph.nodes) {
+    if (node.op != "conv2d") continue;
+    by_channels = by_channels || node.name == first_by_channels;
+    found[node.name] = by_channels ? "channels" : "strips";
+  }
+  return found;
+}
+
+// Early layers have large images and few weights, late ones small images and many: the first are
+// divided into strips, whose neighbours exchange a row or two, the others by output channels. The
+// larger the images, the later that changes.
+TEST(AxisPlan, ConvolutionsAreDividedInStripsEarlyAndByChannelsLate) {
+  const struct {
+    std::string model;
+    std::int64_t side;
+    std::string first_by_channels;
+  } cases[] = {{"resnet18", 64, "layer3.0.conv1"},
+               {"resnet18", 224, "layer4.0.conv1"},
+               {"vgg11", 256, "features.15"}};
+  for (const auto& [model, side, first_by_channels] : cases) {
+    const Graph graph = convolutions(model, side);
+    const AxisPlan plan = choose_plan(graph, "tensor", 2);
+    EXPECT_TRUE(plan.is_exact);
+    EXPECT_EQ(divisions_of_convolutions(graph, plan), strips_before(graph, first_by_channels))
+        << model << " of " << side << " pixels";
+    // The weights lie as they are read.
+    for (std::size_t s = 0; s < graph.states.size(); ++s) {
+      const Value& weight = graph.value(graph.states[s].value);
+      const std::string layer = weight.name.substr(0, weight.name.rfind('.'));
+      const Names divisions = strips_before(graph, first_by_channels);
+      if (weight.type.shape.rank() != 4 || !divisions.contains(layer)) continue;
+      if (divisions.at(layer) == "channels") {
+        EXPECT_EQ(plan.states[s], Placement::split(0)) << weight.name;
+      }
+    }
+    // A convolution in strips asks its neighbours, one by channels does not.
+    std::set<std::string> asking;
+    const Graph local = apply_plan(graph, plan, {"tensor", 2, 0});
+    for (const Node& node : local.nodes) {
+      if (node.op == ops::kHaloExchange) asking.insert(node.name);
+    }
+    for (const auto& [layer, division] : strips_before(graph, first_by_channels)) {
+      const bool is_wide = layer.find("downsample") == layer.npos;  // more than one pixel
+      EXPECT_EQ(asking.contains(layer), division == "strips" && is_wide) << layer;
+    }
+  }
+}
+
+TEST(AxisPlan, ConvolutionsOfSmallImagesAreDividedByChannelsAlone) {
+  const Graph graph = convolutions("vgg11", 64);
+  Names expected = strips_before(graph, "features.0");
+  // Two in a row send once for both: the second takes what the first made, and sums.
+  expected["features.22"] = "input channels";
+  EXPECT_EQ(divisions_of_convolutions(graph, choose_plan(graph, "tensor", 2)), expected);
+}
+
+// Where no sum is divided, all ranks have all that a product reads, and each some of its outputs.
+TEST(AxisPlan, OutputsAloneAreDividedWhereSumsMayNotBe) {
+  for (const Graph& graph : {text_model({.name = "gpt"}, kLarge), convolutions("resnet18", 32)}) {
+    for (const int ranks : {2, 4}) {
+      const AxisPlan plan = choose_plan(graph, "tensor", ranks, {.may_split_sums = false});
+      const Graph local = apply_plan(graph, plan, {"tensor", ranks, 0});
+      for (const Node& node : local.nodes) {
+        const bool sums = node.op == ops::kAllReduce || node.op == ops::kReduceScatter ||
+                          node.op == ops::kHaloSum;
+        EXPECT_FALSE(sums) << node.op << " of " << node.name;
+      }
+    }
+  }
+  const Graph gpt = text_model({.name = "gpt"}, kLarge);
+  const AxisPlan plan = choose_plan(gpt, "tensor", 2, {.may_split_sums = false});
+  for (const char* layer : {"h.1.mlp.c_fc", "h.1.mlp.c_proj", "h.1.attn.c_proj"}) {
+    const PlacementSignature& product = signature_of(gpt, plan, "matmul", layer);
+    EXPECT_TRUE(product.outputs[0].is_split()) << layer;
+  }
 }
 
 }  // namespace

@@ -32,11 +32,31 @@ bool is_divided_weight(const Graph& graph, const State& state, const Node& reade
          (reader.op == "matmul" || reader.op == "gather" || reader.op == "linear_cross_entropy");
 }
 
+// Whether the numbers that ranks compute so might differ from those of one rank: because they add
+// up summands, of an operand or in what the op's local form sends, or because the op is one whose
+// kernels add up in an order that depends on how many sums there are.
+bool splits_sums(const Node& node, const PlacementSignature& signature) {
+  constexpr std::string_view kOrderedByShape[] = {"conv2d",
+                                                  "conv2d_backward_data",
+                                                  "conv2d_backward_weights",
+                                                  "batch_norm",
+                                                  "batch_norm_backward",
+                                                  "channel_sum",
+                                                  "batch_norm_over_leaves_sums",
+                                                  "group_norm_backward",
+                                                  "sum_to_shape"};
+  const auto is_partial = [](const Placement& placement) { return placement.is_partial(); };
+  return signature.bytes_sent > 0 || std::ranges::any_of(signature.inputs, is_partial) ||
+         std::ranges::any_of(signature.outputs, is_partial) ||
+         std::ranges::count(kOrderedByShape, node.op) > 0;
+}
+
 class Closure {
  public:
-  Closure(const Graph& graph, int ranks)
+  Closure(const Graph& graph, int ranks, bool may_split_sums)
       : graph_(graph),
         ranks_(ranks),
+        may_split_sums_(may_split_sums),
         samples_(sample_splits(graph)),
         known_(graph.values.size()),
         readers_(graph.values.size()) {
@@ -78,7 +98,9 @@ class Closure {
     std::vector<std::vector<Placement>> known;
     for (const ValueId id : operands_of(node)) known.push_back(known_[index(id)]);
     std::vector<PlacementSignature> found = offered_signatures(graph_, node, ranks_, known);
-    std::erase_if(found, [&](const auto& signature) { return splits_samples(node, signature); });
+    std::erase_if(found, [&](const auto& signature) {
+      return splits_samples(node, signature) || (!may_split_sums_ && splits_sums(node, signature));
+    });
     found.insert(found.begin(), all_replicated(node));
     return found;
   }
@@ -127,6 +149,7 @@ class Closure {
 
   const Graph& graph_;
   int ranks_;
+  bool may_split_sums_;
   std::vector<Placement> samples_;
   std::vector<std::vector<Placement>> known_;   // by value: splits by sections
   std::vector<std::set<std::size_t>> readers_;  // by value: nodes of which it is an operand
@@ -134,7 +157,9 @@ class Closure {
 
 }  // namespace
 
-Candidates find_candidates(const Graph& graph, int ranks) { return Closure(graph, ranks).run(); }
+Candidates find_candidates(const Graph& graph, int ranks, bool may_split_sums) {
+  return Closure(graph, ranks, may_split_sums).run();
+}
 
 std::vector<PlacementSignature> offered_signatures(
     const Graph& graph, const Node& node, int ranks,

@@ -18,7 +18,9 @@ struct Candidates {
   std::vector<std::vector<Placement>> states;          // by state; the first is Replicate
 };
 
-Candidates find_candidates(const Graph& graph, int ranks);
+// `may_split_sums`: also where ranks add up summands of the same numbers. Where not, every number
+// is computed whole by one rank, or by each.
+Candidates find_candidates(const Graph& graph, int ranks, bool may_split_sums = true);
 
 // Along which split each value has the samples of a microbatch one after the other: the split that
 // the batch inputs' dim 0 becomes. Replicate where it has none.

@@ -120,8 +120,10 @@ Graph divide(const Graph& graph, Plan& plan, int rank) {
     return graph;
   }
   const Graph apart = separate(graph);
-  AxisOptions options{.machine = plan.machine, .sums = plan.sums};
+  AxisOptions options{
+      .machine = plan.machine, .sums = plan.sums, .may_split_sums = plan.may_split_sums};
   options.pinned_states = decides ? pinned_states(apart, plan.pins) : plan.states;
+  options.pins_are_wishes = decides;
   const bool trains =
       std::ranges::any_of(apart.states, [](const State& state) { return state.next != kNoValue; });
   if (!trains) options.sums.clear();  // an evaluation adds up other values

@@ -40,6 +40,7 @@ struct Plan {
   Mesh mesh;
   std::vector<Pin> pins = {};
   MachineCost machine = {};
+  bool may_split_sums = true;  // candidates.h
   // What was decided along "tensor", in the order of the states and the leaf_sum nodes; empty
   // before the first graph.
   std::map<std::string, Placement> states = {};

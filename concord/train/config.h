@@ -134,6 +134,7 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::map<std::string, std::int64_t> mesh;
   std::map<std::string, std::string> place;
+  bool split_sums = true;
   std::string transport = "auto";
   std::string algorithm = "auto";
   bool deterministic = true;

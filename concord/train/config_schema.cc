@@ -321,6 +321,11 @@ std::vector<ConfigKey> make_keys() {
           "\"h.*.mlp.c_fc.weight\" = \"tensor:split(0)\", or \"tensor:replicate\". What is not "
           "named is placed as costs least (`concord plan show`)"),
       CONCORD_CONFIG_KEY(
+          parallel.split_sums, kAny,
+          "ranks along `tensor` may share the work of a sum, and add up what they have of it. "
+          "false: they divide outputs alone, which takes more messages; in f32 any number of them "
+          "then computes the same bits (docs/placement.md)"),
+      CONCORD_CONFIG_KEY(
           parallel.transport, one_of({"auto", "shm", "gloo", "mpi"}),
           "what carries what ranks tell each other: memory that they share (`shm`), TCP "
           "(`gloo`), or what MPI chooses (`mpi`). `auto`: `shm` on one host, `gloo` on "

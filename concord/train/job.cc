@@ -128,6 +128,7 @@ KernelPolicy kernel_policy(const Config& config, const KernelChoices& choices,
   set_compute_threads(static_cast<int>(config.train.threads));
   KernelPolicy policy{.winograd = config.train.winograd,
                       .measure = config.train.kernels == "measure",
+                      .same_in_parts = !config.parallel.split_sums,
                       .choices = choices};
   if (policy.measure && !complete) policy.choices.merge(load_kernel_choices(kernel_cache_path()));
   return policy;
@@ -265,7 +266,7 @@ Mesh mesh_of(const ParallelConfig& config, int ranks) {
 }
 
 parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
-  parallel::Plan plan{.mesh = mesh_of(config, ranks)};
+  parallel::Plan plan{.mesh = mesh_of(config, ranks), .may_split_sums = config.split_sums};
   for (const auto& [pattern, text] : config.place) {
     plan.pins.push_back(parallel::parse_pin(pattern, text));
   }

@@ -15,6 +15,7 @@ struct Product {
   std::optional<TensorType> bias;
   bool transpose_a = false, transpose_b = false;
   bool add = false;
+  bool same_in_parts = false;  // KernelPolicy
 };
 
 // Operands: a, b, the bias if there is one, y.
