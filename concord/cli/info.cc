@@ -50,7 +50,20 @@ double flops_of_rank(const train::Engine& engine) {
          sum(program.microbatch) * engine.microbatches_of_rank();
 }
 
-nlohmann::json describe(const Config& config, train::Engine& engine) {
+nlohmann::json describe_memory(const train::MemoryReport& memory) {
+  return {{"process", memory.process},
+          {"states", memory.states},
+          {"common_states", memory.common_states},
+          {"gradients", memory.gradients},
+          {"workspace", memory.workspace},
+          {"communication", memory.communication},
+          {"loaders", memory.loaders},
+          {"checkpoint", memory.checkpoint},
+          {"peak", memory.peak()}};
+}
+
+nlohmann::json describe(const Config& config, const train::Job& job) {
+  train::Engine& engine = *job.engine;
   const Program& program = engine.training_program();
   nlohmann::json parameters = nlohmann::json::array();
   for (const StateStore::Entry* entry : states_of(engine, State::Role::kParameter)) {
@@ -76,6 +89,7 @@ nlohmann::json describe(const Config& config, train::Engine& engine) {
           {"arena_bytes", program.arena_bytes},
           {"arena_lower_bound_bytes", program.arena_lower_bound},
           {"workspace_bytes", engine.workspace_bytes()},
+          {"memory", describe_memory(job.memory)},
           {"ranks", engine.ranks().size()},
           {"rank_parameter_count", own_elements(states_of(engine, State::Role::kParameter))},
           {"rank_flops_per_step", flops_of_rank(engine)},
@@ -85,6 +99,21 @@ nlohmann::json describe(const Config& config, train::Engine& engine) {
 }
 
 std::string bytes(const nlohmann::json& value) { return format_bytes(value.get<double>()); }
+
+void print_memory(const nlohmann::json& memory) {
+  fmt::print("memory           {} at the peak:\n", bytes(memory["peak"]));
+  const std::pair<const char*, const char*> kinds[] = {
+      {"process", "before anything is trained: code, data set, kernels"},
+      {"states", "parameters, statistics and the optimizer's values"},
+      {"gradients", "sums over leaves"},
+      {"workspace", "activations"},
+      {"communication", "what other ranks are told"},
+      {"loaders", "batches that are prepared"},
+      {"checkpoint", "the copy of the states that is being saved, and one being read"}};
+  for (const auto& [kind, what] : kinds) {
+    fmt::print("  {:<14} {:>9}  {}\n", kind, bytes(memory[kind]), what);
+  }
+}
 
 void print_text(const nlohmann::json& info) {
   std::size_t width = 0;
@@ -117,6 +146,7 @@ void print_text(const nlohmann::json& info) {
       format_count(info["flops_per_step"].get<double>()), bytes(info["state_bytes"]),
       bytes(info["gradient_bytes"]), bytes(info["arena_bytes"]),
       bytes(info["arena_lower_bound_bytes"]), bytes(info["workspace_bytes"]));
+  print_memory(info["memory"]);
   if (info["ranks"].get<int>() == 1) return;
   fmt::print("a rank           {}, {}FLOP a step of {}; memory above is a rank's own\n\n",
              counted(info["rank_parameter_count"].get<std::int64_t>(), "parameter"),
@@ -128,7 +158,7 @@ void print_text(const nlohmann::json& info) {
 void run_info(const InfoArguments& arguments) {
   PlannedJob planned(arguments.config.load(), arguments.ranks);
   train::Job& job = planned.job();
-  const nlohmann::json info = describe(job.config, *job.engine);
+  const nlohmann::json info = describe(job.config, job);
   if (!arguments.json) print_text(info);
   if (arguments.program) {
     fmt::print("{}{}", arguments.json ? "" : "\n", to_string(job.engine->training_program()));

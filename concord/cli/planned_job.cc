@@ -25,7 +25,7 @@ bool shares_memory(const Config& config) {
 
 PlannedJob::PlannedJob(const Config& config, int ranks)
     : ranks_(0, ranks == 0 ? ranks_of_mesh(config) : ranks, shares_memory(config)),
-      job_(train::open_job(config, {}, &ranks_)) {}
+      job_(train::open_job(config, {}, &ranks_, /*only_planned=*/true)) {}
 
 void add_planned_ranks(CLI::App& command, int& ranks) {
   command.add_option("--ranks", ranks, "How many ranks there are to be; none are started")

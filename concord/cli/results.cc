@@ -19,6 +19,7 @@ nlohmann::json to_json(const train::Summary& summary) {
       {"samples_per_second", number_or_null(summary.samples_per_second)},
       {"seconds", number_or_null(summary.seconds)},
       {"peak_rss_bytes", summary.peak_rss_bytes},
+      {"predicted_peak_bytes", summary.predicted_peak_bytes},
       {"weights_hash", summary.weights_hash},
       {"skipped_steps", summary.skipped_steps},
       {"interrupted", summary.interrupted}};
@@ -30,10 +31,14 @@ std::string format_summary(const train::Summary& summary) {
   std::string text =
       fmt::format("step {}, {}: {}", summary.step, counted(summary.epoch, "whole epoch"), loss);
   if (summary.accuracy >= 0) text += fmt::format(", accuracy {:.2f} %", 100 * summary.accuracy);
-  text +=
-      fmt::format("\n{} samples/s, {} in all, at most {} of memory\nweights {}\n",
-                  format_count(summary.samples_per_second), format_duration(summary.seconds),
-                  format_bytes(static_cast<double>(summary.peak_rss_bytes)), summary.weights_hash);
+  text += fmt::format("\n{} samples/s, {} in all, at most {} of memory",
+                      format_count(summary.samples_per_second), format_duration(summary.seconds),
+                      format_bytes(static_cast<double>(summary.peak_rss_bytes)));
+  if (summary.predicted_peak_bytes > 0) {
+    text += fmt::format(" ({} foreseen)",
+                        format_bytes(static_cast<double>(summary.predicted_peak_bytes)));
+  }
+  text += fmt::format("\nweights {}\n", summary.weights_hash);
   return text;
 }
 

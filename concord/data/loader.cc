@@ -47,7 +47,22 @@ Slice part_of(const Slice& slice, std::int64_t count) {
   return {std::min(slice.begin, count), std::min(slice.end, count)};
 }
 
+std::int64_t slots(const LoaderOptions& options) {
+  return options.threads == 0 ? 1 : options.prefetch + 1;
+}
+
 }  // namespace
+
+std::size_t Loader::bytes(const Dataset& dataset, std::int64_t samples,
+                          const LoaderOptions& options) {
+  // Features and targets are floats, tokens and labels 32-bit integers.
+  const std::int64_t targets = dataset.target_type() == TargetType::kClass
+                                   ? dataset.labels_per_sample()
+                                   : dataset.target_width();
+  return static_cast<std::size_t>(slots(options) * samples *
+                                  (dataset.sample_shape().elements() + targets)) *
+         sizeof(float);
+}
 
 Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentation,
                const LoaderOptions& options)
@@ -58,7 +73,7 @@ Loader::Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentatio
       elements_(static_cast<std::size_t>(dataset.sample_shape().elements())),
       labels_(static_cast<std::size_t>(dataset.labels_per_sample())),
       chunk_(std::max<std::int64_t>(1, kChunkElements / dataset.sample_shape().elements())),
-      slot_count_(options.threads == 0 ? 1 : options.prefetch + 1),
+      slot_count_(slots(options)),
       slots_(std::make_unique<Slot[]>(static_cast<std::size_t>(slot_count_))),
       next_step_(options.first_step),
       claim_step_(options.first_step),

@@ -63,6 +63,10 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
+  // Of the batches that a loader holds, of which each has so many samples.
+  static std::size_t bytes(const Dataset& dataset, std::int64_t samples,
+                           const LoaderOptions& options);
+
   // Whether steps are left before end_step.
   bool has_next() const { return next_step_ < options_.end_step; }
   // The batch of the next step, valid until the next call. Throws the error met while preparing it,

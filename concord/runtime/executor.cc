@@ -57,12 +57,16 @@ void Executor::prepare(Program& program) {
   prologues_[&program] = {.offset = prologue_bytes_};
   prologue_bytes_ += whole_pages(program.prologue_bytes);
   arena_bytes_ = std::max(arena_bytes_, whole_pages(program.arena_bytes));
-  Workspace& workspace = *workspace_;
-  if (arena_bytes_ + prologue_bytes_ > workspace.memory.bytes()) {
-    workspace.memory = Buffer();  // before the larger one is there
-    workspace.memory = Buffer(arena_bytes_ + prologue_bytes_);
-  }
-  workspace.user = nullptr;  // prologues may have moved
+  workspace_->bytes = std::max(workspace_->bytes, arena_bytes_ + prologue_bytes_);
+  if (!workspace_->is_planned) workspace_->allocate();
+  workspace_->user = nullptr;  // prologues may have moved
+}
+
+void Workspace::allocate() {
+  is_planned = false;
+  if (bytes <= memory.bytes()) return;
+  memory = Buffer();  // before the larger one is there
+  memory = Buffer(bytes);
 }
 
 Executor::Bases Executor::bases(const Program& program) const {

@@ -37,6 +37,10 @@ class Executor;
 struct Workspace {
   Buffer memory;
   const Executor* user = nullptr;
+  std::size_t bytes = 0;    // that the programs need
+  bool is_planned = false;  // so far: there is no memory before allocate()
+
+  void allocate();
 };
 
 class Executor {
@@ -108,8 +112,12 @@ class Executor {
   // collective it is the copy that stands for it: other ranks are not asked.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
 
-  // Of the memory that it shares with other executors.
-  std::size_t workspace_bytes() const { return workspace_->memory.bytes(); }
+  // Of the memory that it shares with other executors, or will.
+  std::size_t workspace_bytes() const {
+    return workspace_->is_planned ? workspace_->bytes : workspace_->memory.bytes();
+  }
+  // Of the sums that a rank keeps of its leaves.
+  std::size_t sum_buffer_bytes() const { return sum_buffers_ * sums_bytes_; }
 
  private:
   // What a program's prologue computed, and from what.

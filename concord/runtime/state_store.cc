@@ -46,13 +46,12 @@ OwnedTensor put_together(const OwnedTensor& parts, const TensorType& part, const
 }  // namespace
 
 StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_common,
-                       const Share& share)
+                       const Share& share, bool allocates)
     : share_(share) {
-  std::size_t own_bytes = 0;
   for (const State& state : graph.states) {
     const Value& value = graph.value(state.value);
     const bool is_common = in_common.contains(value.name);
-    std::size_t& end = is_common ? common_bytes_ : own_bytes;
+    std::size_t& end = is_common ? common_bytes_ : own_bytes_;
     by_name_[value.name] = entries_.size();
     entries_.push_back({.name = value.name,
                         .type = {value.type.dtype, whole_shape(value.type.shape, state.cuts)},
@@ -64,7 +63,7 @@ StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_commo
                         .offset = end});
     end += (stored_bytes(value.type, value.layout) + 63) / 64 * 64;
   }
-  memory_ = Buffer(own_bytes);
+  if (allocates) allocate();
 }
 
 void StateStore::share(comm::Communicator& ranks) {

@@ -42,8 +42,10 @@ class StateStore {
 
   // Takes the states of a graph with layouts assigned; all zero until written. Those named in
   // `in_common` lie in memory that ranks have in common, which they must share() first.
+  // `allocates`: else there is no memory before allocate(), and nothing to read or write.
   explicit StateStore(const Graph& graph, const std::set<std::string>& in_common = {},
-                      const Share& share = {});
+                      const Share& share = {}, bool allocates = true);
+  void allocate() { memory_ = Buffer(own_bytes_); }
   // Collective; `ranks` outlives the store.
   void share(comm::Communicator& ranks);
   // Those who divide states along this axis; they outlive the store.
@@ -54,7 +56,8 @@ class StateStore {
   // Whoever writes here says so with changed().
   std::byte* data() const { return memory_.data(); }
   std::byte* common_data() const { return common_; }
-  std::size_t bytes() const { return memory_.bytes() + common_bytes_; }
+  std::size_t bytes() const { return own_bytes_ + common_bytes_; }
+  std::size_t common_bytes() const { return common_bytes_; }
   // Of the states in common, the numbers that this rank updates.
   Share share() const { return share_; }
   const std::vector<Entry>& entries() const { return entries_; }
@@ -85,6 +88,7 @@ class StateStore {
 
   std::map<std::string, comm::Communicator*> axes_;
   Buffer memory_;
+  std::size_t own_bytes_ = 0;
   std::byte* common_ = nullptr;
   std::size_t common_bytes_ = 0;
   Share share_;

@@ -95,6 +95,7 @@ struct TrainConfig {
   std::int64_t checkpoint_every_steps = 0;
   bool winograd = true;
   std::string kernels = "measure";
+  std::int64_t memory_limit = 0;
   bool operator==(const TrainConfig&) const = default;
 };
 

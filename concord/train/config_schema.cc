@@ -241,6 +241,11 @@ std::vector<ConfigKey> make_keys() {
           train.kernels, one_of({"measure", "default"}),
           "`measure` times the candidate kernels at the start and keeps the fastest, "
           "`default` takes the built-in choice"),
+      CONCORD_CONFIG_KEY(
+          train.memory_limit, kCount,
+          "bytes that the ranks of a host may have resident together, as they are foreseen "
+          "(`concord info`); a run that would need more is refused. 0: what the host, or the "
+          "process's control group, has available"),
 
       CONCORD_CONFIG_KEY(
           optimizer.name,
@@ -535,19 +540,13 @@ std::optional<ConfigProblem> find_unused(const Config& config) {
 // model.weights counts at the start alone; the number of threads is compared by the trainer, which
 // knows what 0 means.
 bool is_free_on_resume(std::string_view name) {
-  constexpr std::string_view kFree[] = {"model.weights",
-                                        "data.dir",
-                                        "data.loader_threads",
-                                        "data.prefetch",
-                                        "data.limit_test",
-                                        "train.epochs",
-                                        "train.max_steps",
-                                        "train.threads",
-                                        "train.recompute",
-                                        "train.nonfinite",
-                                        "train.log_every",
-                                        "train.eval_every_epochs",
-                                        "train.checkpoint_every_steps"};
+  constexpr std::string_view kFree[] = {"model.weights",           "data.dir",
+                                        "data.loader_threads",     "data.prefetch",
+                                        "data.limit_test",         "train.epochs",
+                                        "train.max_steps",         "train.threads",
+                                        "train.recompute",         "train.memory_limit",
+                                        "train.nonfinite",         "train.log_every",
+                                        "train.eval_every_epochs", "train.checkpoint_every_steps"};
   return name.starts_with("output.") || name == "parallel.leaves" || name == "parallel.mesh" ||
          name == "parallel.place" || name == "parallel.bucket_bytes" ||
          name == "parallel.transport" || name == "parallel.algorithm" ||

@@ -172,9 +172,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   const bool shares_states = sums_over_ranks() && data_->has_common_memory();
   states_ = std::make_unique<StateStore>(
       lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
-      shares_states ? Share{data_->rank(), data_->size()} : Share());
+      shares_states ? Share{data_->rank(), data_->size()} : Share(), /*allocates=*/false);
   states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
-  if (options_.ranks->size() == 1) initialize_states(lowered);
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_,
                                          {.single_microbatch = trains && has_single_microbatch(),
@@ -183,9 +182,9 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
   }
-  const auto workspace = std::make_shared<Workspace>();
-  training_executor_ = std::make_unique<Executor>(*states_, workspace);
-  other_executor_ = std::make_unique<Executor>(*states_, workspace);
+  workspace_->is_planned = true;
+  training_executor_ = std::make_unique<Executor>(*states_, workspace_);
+  other_executor_ = std::make_unique<Executor>(*states_, workspace_);
   if (options_.ranks->size() > 1) {
     const std::int64_t parts = microbatches_per_leaf();
     const Executor::Axes axes = {{std::string(parallel::kTensorAxis), tensor_}};
@@ -200,8 +199,24 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   Programs& programs = trains                                   ? training_
                        : options_.use == EngineUse::kEvaluation ? evaluation_
                                                                 : prediction_;
+  first_program_ = &compiled->program;
   programs.emplace(options_.microbatch, std::move(compiled));
   if (trains) flops_per_step_ = flops_of_step(whole);
+  if (!options_.only_planned) allocate();
+}
+
+void Engine::allocate() {
+  states_->allocate();
+  workspace_->allocate();
+  if (options_.ranks->size() == 1) initialize_states(first_program_->graph);
+}
+
+std::size_t Engine::sum_bytes() const {
+  if (options_.ranks->size() > 1 && !options_.local) {
+    return training_executor_->sum_buffer_bytes() + other_executor_->sum_buffer_bytes();
+  }
+  const bool parts = microbatches_per_leaf() > 1;
+  return LeafSums::buffers_for(first_leaf_, end_leaf_, parts) * training_program().sums_bytes;
 }
 
 void Engine::join_axes() {

@@ -68,6 +68,8 @@ struct EngineOptions {
   std::size_t bucket_bytes = CompileOptions().bucket_bytes;
   // Each rank takes steps of its own, on its own samples (local_sync.h).
   bool local = false;
+  // Programs are compiled, and there is no memory for states and workspace before allocate().
+  bool only_planned = false;
 };
 
 // How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
@@ -99,6 +101,8 @@ class Engine {
   // Compiles the program of its use, places the states and fills them by their initialisers.
   // Throws Error when the options do not fit each other, the model or the processor.
   Engine(ModelGraphs graphs, const EngineOptions& options);
+  // After the options said only_planned; else it has happened.
+  void allocate();
   // Several ranks call it before anything else that is collective; without others it does nothing.
   // Then the states are what their initialisers say.
   void join_ranks();
@@ -172,6 +176,8 @@ class Engine {
   double seconds_of_products_alone(int runs);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
+  // Of all sums over leaves that this rank keeps at once, of training and of evaluation.
+  std::size_t sum_bytes() const;
 
  private:
   // A program, and its inputs and outputs looked up once; null where the model has none.
@@ -219,6 +225,8 @@ class Engine {
   double flops_per_step_ = 0;                   // of all who share it
   std::int64_t first_leaf_ = 0, end_leaf_ = 0;  // of this rank
   std::unique_ptr<StateStore> states_;
+  std::shared_ptr<Workspace> workspace_ = std::make_shared<Workspace>();
+  const Program* first_program_ = nullptr;  // of the engine's use
   Programs training_, evaluation_, prediction_;
   std::unique_ptr<Executor> training_executor_;
   std::unique_ptr<Executor> other_executor_;  // evaluation and prediction

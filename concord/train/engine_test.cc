@@ -103,6 +103,36 @@ TEST(Engine, AccumulationOverOneTwoOrFourCallsGivesTheSameBits) {
   }
 }
 
+TEST(Engine, WhatIsPlannedIsWhatIsAllocatedAndComputesTheSame) {
+  for (const char* model : {"mlp", "resnet_small"}) {
+    for (const std::int64_t microbatch : {0, 1, 2}) {
+      for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+        EngineOptions options{.batch = kBatch,
+                              .leaves = 4,
+                              .microbatch = microbatch,
+                              .recompute = recompute,
+                              .policy = {.measure = false}};
+        const auto prepared = [&](bool only_planned) {
+          options.only_planned = only_planned;
+          auto engine = std::make_unique<Engine>(model_graphs(small_model(model)), options);
+          engine->prepare_training(kBatch - 3);
+          engine->prepare_evaluation(kBatch);
+          return engine;
+        };
+        const auto planned = prepared(true), real = prepared(false);
+        const std::size_t workspace = planned->workspace_bytes(),
+                          states = planned->states().bytes();
+        EXPECT_EQ(planned->states().data(), nullptr);
+        EXPECT_EQ(workspace, real->workspace_bytes());
+        EXPECT_EQ(states, real->states().bytes());
+        planned->allocate();
+        EXPECT_EQ(workspace, planned->workspace_bytes());  // that there is
+        EXPECT_EQ(train_in_calls(*planned, 1), train_in_calls(*real, 1));
+      }
+    }
+  }
+}
+
 TEST(Engine, StatesAndGradientSumsAreF32WhateverThePrecision) {
   if (!cpu::has_bf16()) GTEST_SKIP() << "the processor has no bf16";
   const auto engine = make_engine("resnet_small", 2, 0, DType::kBF16);

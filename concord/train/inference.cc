@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
@@ -121,15 +122,17 @@ std::optional<Evaluation> evaluate_test_set(Job& job, data::Loader& loader,
 }
 
 std::string hash_of_weights(const Engine& engine) {
-  std::vector<OwnedTensor> tensors;
-  std::vector<formats::NamedTensor> named;
+  std::map<std::string, const StateStore::Entry*> parameters;
   for (const StateStore::Entry& entry : engine.states().entries()) {
-    if (entry.role != State::Role::kParameter) continue;
-    const StateStore::Entry* average = average_of(engine.states(), entry);
-    tensors.push_back(engine.states().read(average == nullptr ? entry : *average));
-    named.push_back({entry.name, entry.type, {tensors.back().view().data, entry.type.bytes()}});
+    if (entry.role == State::Role::kParameter) parameters.emplace(entry.name, &entry);
   }
-  return weights_hash(named);
+  WeightsHash hash;
+  for (const auto& [name, entry] : parameters) {
+    const StateStore::Entry* average = average_of(engine.states(), *entry);
+    const OwnedTensor tensor = engine.states().read(average == nullptr ? *entry : *average);
+    hash.add(name, entry->type, {tensor.view().data, entry->type.bytes()});
+  }
+  return hash.hex();
 }
 
 data::Task task_of(const Checkpoint& checkpoint) {

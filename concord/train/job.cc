@@ -7,6 +7,7 @@
 #include "concord/base/text.h"
 #include "concord/nn/step.h"
 #include "concord/train/kernel_cache.h"
+#include "concord/train/memory.h"
 
 namespace concord::train {
 namespace {
@@ -160,10 +161,11 @@ EngineOptions batch_options(const Config& config, EngineUse use) {
 }
 
 // Compiles what a data set of `samples` needs, so that nothing is compiled or measured later.
-void prepare(Job& job, std::int64_t samples, void (Engine::*compile)(std::int64_t)) {
-  const std::int64_t batch = job.config.train.batch;
-  (*job.engine.*compile)(std::min(batch, samples));
-  (*job.engine.*compile)(samples % batch);
+void prepare(Engine& engine, const Config& config, std::int64_t samples,
+             void (Engine::*compile)(std::int64_t)) {
+  const std::int64_t batch = config.train.batch;
+  (engine.*compile)(std::min(batch, samples));
+  (engine.*compile)(samples % batch);
 }
 
 void save_measured_choices(const Engine& engine) {
@@ -273,12 +275,35 @@ parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
   return plan;
 }
 
-Job open_job(const Config& config, const KernelChoices& choices, comm::Communicator* ranks) {
+namespace {
+
+EngineOptions training_options(const Config& config, comm::Communicator* ranks) {
+  EngineOptions options = batch_options(config, EngineUse::kTraining);
+  options.plan = plan_of(config.parallel, ranks == nullptr ? 1 : ranks->size());
+  options.ranks = ranks;
+  options.leaves_of_ranks = config.parallel.leaves;
+  options.local = config.parallel.sync != "all_reduce" && ranks != nullptr && ranks->size() > 1;
+  options.only_planned = true;
+  return options;
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config) {
+  std::unique_ptr<Engine> engine =
+      make_engine(config, job.task, training_options(config, &job.engine->ranks()),
+                  job.engine->policy().choices, /*complete=*/true);
+  prepare(*engine, config, job.train_set->size(), &Engine::prepare_training);
+  prepare(*engine, config, job.test_set->size(), &Engine::prepare_evaluation);
+  return engine;
+}
+
+Job open_job(const Config& config, const KernelChoices& choices, comm::Communicator* ranks,
+             bool only_planned) {
   const bool follows = ranks != nullptr && !ranks->is_first();
   Job job;
   job.config = config;
-  EngineOptions options = batch_options(config, EngineUse::kTraining);
-  options.plan = plan_of(config.parallel, ranks == nullptr ? 1 : ranks->size());
+  const EngineOptions options = training_options(config, ranks);
   if (ranks != nullptr) {  // before rank 0 compiles, and the others wait for what it chooses
     for (const std::string_view axis : {parallel::kDataAxis, parallel::kTensorAxis}) {
       ranks->split(options.plan.mesh, axis);
@@ -290,12 +315,9 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   job.test_set = std::move(sets.test);
   const KernelChoices known =
       follows ? parse_kernel_choices(ranks->broadcast(""), "rank 0's kernel choices") : choices;
-  options.ranks = ranks;
-  options.leaves_of_ranks = config.parallel.leaves;
-  options.local = config.parallel.sync != "all_reduce" && ranks != nullptr && ranks->size() > 1;
   job.engine = make_engine(config, job.task, options, known, follows);
-  prepare(job, job.train_set->size(), &Engine::prepare_training);
-  prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
+  prepare(*job.engine, config, job.train_set->size(), &Engine::prepare_training);
+  prepare(*job.engine, config, job.test_set->size(), &Engine::prepare_evaluation);
   const KernelChoices& made = job.engine->policy().choices;
   if (follows && made.size() != known.size()) {
     fail(
@@ -303,8 +325,12 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
         "and number of threads to compute the same bits",
         ranks->rank());
   }
+  job.memory = memory_report(job, config, *job.engine);
+  if (!follows && !only_planned) check_memory(job);  // before the others have gone on
   if (ranks != nullptr && !follows) ranks->broadcast(to_json(made));
   if (!follows) save_measured_choices(*job.engine);
+  if (only_planned) return job;
+  job.engine->allocate();
   job.engine->join_ranks();
   return job;
 }
@@ -313,7 +339,7 @@ Job open_evaluation(const Config& config, const data::Task& task, const KernelCh
   Job job{.config = config, .task = task};
   job.test_set = data::open_test_set(data_options(config), task);
   job.engine = make_engine(config, task, batch_options(config, EngineUse::kEvaluation), choices);
-  prepare(job, job.test_set->size(), &Engine::prepare_evaluation);
+  prepare(*job.engine, config, job.test_set->size(), &Engine::prepare_evaluation);
   save_measured_choices(*job.engine);
   return job;
 }

@@ -13,6 +13,23 @@
 
 namespace concord::train {
 
+// Bytes that a rank will have resident, by kind (memory.h).
+struct MemoryReport {
+  std::size_t process = 0;        // before: code, data sets, kernels
+  std::size_t states = 0;         // parameters, statistics and the optimizer's
+  std::size_t common_states = 0;  // of these, what the ranks of a host hold once
+  std::size_t gradients = 0;      // sums over leaves
+  std::size_t workspace = 0;      // activations: arena and prologues
+  std::size_t communication = 0;
+  std::size_t loaders = 0;              // batches that are prepared
+  std::size_t checkpoint_of_first = 0;  // of the next, what rank 0 has and no other
+  std::size_t checkpoint = 0;  // the copy of the states that is being saved, and one being read
+
+  std::size_t peak() const {
+    return process + states + gradients + workspace + communication + loaders + checkpoint;
+  }
+};
+
 struct Job {
   Config config;
   data::Task task;
@@ -21,6 +38,7 @@ struct Job {
   std::unique_ptr<Engine> engine;
 
   // Of training jobs.
+  MemoryReport memory;  // as it was foreseen
   std::int64_t steps_per_epoch() const;
   // Steps of all epochs; schedules span these. train.max_steps may end the run before.
   std::int64_t schedule_steps() const { return config.train.epochs * steps_per_epoch(); }
@@ -39,9 +57,14 @@ struct Job {
 // Opens the data, sets the compute threads, and compiles the model with fresh weights. `choices`:
 // kernel choices that are part of the run (a resumed one's); they win over the machine's cache.
 // `ranks`: who train together, and outlive the job; null: this one alone. Collective: rank 0 makes
-// the kernel choices of all. Throws Error.
+// the kernel choices of all, and refuses what does not fit in memory (memory.h). Throws Error.
+// `only_planned`: a job to be looked at, whose states and workspace have no memory.
 Job open_job(const Config& config, const KernelChoices& choices = {},
-             comm::Communicator* ranks = nullptr);
+             comm::Communicator* ranks = nullptr, bool only_planned = false);
+
+// The engine that this rank would have with another configuration of the same model, data and
+// ranks. It is only planned.
+std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config);
 
 // For evaluating a model that has learned `task`: opens the test set alone, and compiles no
 // training program.

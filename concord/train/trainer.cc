@@ -692,6 +692,7 @@ class Training {
                 seconds - pause_ > 0 ? static_cast<double>(samples_) / (seconds - pause_) : 0,
             .seconds = seconds,
             .peak_rss_bytes = peak_rss_bytes(),
+            .predicted_peak_bytes = job_.memory.peak(),
             .weights_hash = hash,
             .skipped_steps = skipped_steps_,
             .interrupted = interrupted};

@@ -86,6 +86,7 @@ struct Summary {
   double samples_per_second = 0;
   double seconds = 0;
   std::size_t peak_rss_bytes = 0;
+  std::size_t predicted_peak_bytes = 0;  // MemoryReport; 0: nothing was foreseen
   std::string weights_hash;
   std::int64_t skipped_steps = 0;  // whose numbers were not finite (train.nonfinite = "skip")
   // A stop was requested before the end. The test set is then not evaluated once more.

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "concord/formats/checksum.h"
 #include "concord/formats/safetensors.h"
 
 namespace concord::train {
@@ -17,5 +18,16 @@ namespace concord::train {
 //   the elements, row-major in the logical layout [the shape of the parameter], little-endian.
 // How a parameter is laid out in memory, split over ranks or ordered in the model has no influence.
 std::string weights_hash(std::span<const formats::NamedTensor> parameters);
+
+// The same, of parameters that come one after the other in that order.
+class WeightsHash {
+ public:
+  void add(const std::string& name, const TensorType& type, std::span<const std::byte> bytes);
+  std::string hex() const { return sum_.hex(); }
+
+ private:
+  formats::Checksum sum_;
+  std::string last_;  // name
+};
 
 }  // namespace concord::train

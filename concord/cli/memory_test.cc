@@ -1,0 +1,85 @@
+// Memory as it is foreseen, as it is, and what is refused.
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "concord/cli/command_test.h"
+
+namespace concord::cli {
+namespace {
+
+using testing::HasSubstr;
+
+class Memory : public CommandTest {
+ protected:
+  // Some hundred MB of activations.
+  Memory()
+      : CommandTest(R"(
+[model]
+name = "resnet18"
+[data]
+kind = "synthetic"
+shape = [3, 32, 32]
+samples = 128
+classes = 10
+[train]
+batch = 128
+leaves = 2
+max_steps = 1
+[optimizer]
+name = "sgd"
+momentum = 0.9
+[output]
+dir = "run"
+)") {}
+
+  nlohmann::json foreseen(const std::string& options) {
+    const Outcome outcome = run("info small.toml --json " + options);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.last_line()["memory"];
+  }
+};
+
+// Beside a process's own, which is what it is, the sum is of buffers that are all written.
+TEST_F(Memory, ThePeakIsForeseenToAFewPercent) {
+  const nlohmann::json result = run("train small.toml --json").last_line();
+  const double measured = result["peak_rss_bytes"], predicted = result["predicted_peak_bytes"];
+  EXPECT_GT(measured, 4e8);
+  EXPECT_NEAR(predicted, measured, 0.05 * measured);
+  EXPECT_NEAR(foreseen("")["peak"].get<double>(), measured, 0.05 * measured);
+}
+
+TEST_F(Memory, RecomputingAndSmallerMicrobatchesAreForeseenToTakeLess) {
+  const double all = foreseen("")["workspace"];
+  EXPECT_LT(foreseen("--set train.recompute=full")["workspace"].get<double>(), 0.8 * all);
+  EXPECT_LT(foreseen("--set train.microbatch=16")["workspace"].get<double>(), 0.5 * all);
+}
+
+TEST_F(Memory, ARunThatDoesNotFitIsRefusedWithTheNearestThatDoes) {
+  const double peak = foreseen("")["peak"];
+  const auto with_limit = [&](double limit, const std::string& options = "") {
+    return run(fmt::format("train small.toml --json --set train.memory_limit={} {}",
+                           static_cast<std::int64_t>(limit), options));
+  };
+  const double full = foreseen("--set train.recompute=full")["peak"];
+  ASSERT_LT(1.04 * full, peak);
+  const Outcome refused = with_limit(1.03 * full);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("concord: the run would need "));
+  EXPECT_THAT(refused.err, HasSubstr(" is train.memory_limit: "));
+  EXPECT_THAT(refused.err, HasSubstr("; train.recompute = "));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run" / "checkpoints" / "1"));
+  EXPECT_EQ(with_limit(1.03 * full, "--set train.recompute=full").code, 0);
+  const double less = foreseen("--set train.microbatch=8")["peak"];
+  EXPECT_THAT(with_limit(1.03 * less, "--set output.dir=b").err, HasSubstr("train.microbatch = "));
+  EXPECT_THAT(with_limit(1000, "--set output.dir=c").err, HasSubstr("makes it fit: expected a "));
+  // Of all ranks of the host together.
+  const Outcome ranks = with_limit(peak, "--ranks 2 --set output.dir=d");
+  EXPECT_EQ(ranks.code, 1);
+  EXPECT_THAT(ranks.err, HasSubstr("2 ranks would need "));
+}
+
+}  // namespace
+}  // namespace concord::cli

@@ -1,0 +1,166 @@
+#include "concord/train/memory.h"
+
+#include <fmt/format.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "concord/base/error.h"
+
+namespace concord::train {
+namespace {
+
+constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
+
+// The number that stands first in a file, or behind `key` in one of its lines.
+std::optional<std::size_t> number_in(const std::string& path, std::string_view key = {}) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (!line.starts_with(key)) continue;
+    const std::size_t digit = line.find_first_of("0123456789", key.size());
+    if (digit == line.npos) return std::nullopt;
+    std::size_t number = 0;
+    std::from_chars(line.data() + digit, line.data() + line.size(), number);
+    return number;
+  }
+  return std::nullopt;
+}
+
+// What a control group leaves: pages of files that nobody has used lately are given back at need.
+std::size_t left_of(const std::string& limit, const std::string& usage,
+                    const std::string& statistics, std::string_view unused) {
+  const std::optional<std::size_t> most = number_in(limit), used = number_in(usage);
+  if (!most || !used) return kUnlimited;
+  const std::size_t kept = *used - std::min(*used, number_in(statistics, unused).value_or(0));
+  return *most - std::min(*most, kept);
+}
+
+std::string mebibytes(std::size_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+int ranks_of_host(const Job& job) {
+  const comm::Communicator& ranks = job.engine->ranks();
+  return ranks.has_common_memory() ? ranks.size() : 1;
+}
+
+// Another way to compute the same steps, in less memory.
+struct Change {
+  std::string text;
+  Config config;
+};
+
+// The smallest change first. Recomputing changes no bits, smaller microbatches do.
+std::vector<Change> changes(const Config& config, std::int64_t microbatch) {
+  std::vector<Change> found;
+  const auto add = [&](const std::string& recompute, std::int64_t samples) {
+    Change change{.config = config};
+    std::vector<std::string> words;
+    if (recompute != config.train.recompute) {
+      words.push_back(fmt::format("train.recompute = \"{}\"", recompute));
+      change.config.train.recompute = recompute;
+    }
+    if (samples != microbatch) {
+      words.push_back(fmt::format("train.microbatch = {}", samples));
+      change.config.train.microbatch = samples;
+    }
+    change.text = fmt::format("{}", fmt::join(words, " and "));
+    change.config.train.kernels = "default";  // nothing is timed for a plan that may not fit
+    found.push_back(std::move(change));
+  };
+  if (config.train.recompute == "none") add("selective", microbatch);
+  if (config.train.recompute != "full") add("full", microbatch);
+  for (std::int64_t samples = microbatch / 2; samples >= 1; samples /= 2) {
+    add(config.train.recompute, samples);
+    if (config.train.recompute != "full") add("full", samples);
+  }
+  return found;
+}
+
+}  // namespace
+
+std::size_t available_bytes() {
+  std::size_t available = kUnlimited;
+  if (const auto left = number_in("/proc/meminfo", "MemAvailable:")) available = *left * 1024;
+  const std::string v2 = "/sys/fs/cgroup/", v1 = "/sys/fs/cgroup/memory/";
+  available = std::min(available, left_of(v2 + "memory.max", v2 + "memory.current",
+                                          v2 + "memory.stat", "inactive_file "));
+  return std::min(available, left_of(v1 + "memory.limit_in_bytes", v1 + "memory.usage_in_bytes",
+                                     v1 + "memory.stat", "total_inactive_file "));
+}
+
+std::size_t resident_bytes() { return number_in("/proc/self/status", "VmRSS:").value_or(0) * 1024; }
+
+MemoryReport memory_report(const Job& job, const Config& config, const Engine& engine) {
+  malloc_trim(0);  // what was freed since the start, such as by timing kernels, is nobody's
+  MemoryReport report{.process = resident_bytes(),
+                      .states = engine.states().bytes(),
+                      .common_states = engine.states().common_bytes(),
+                      .gradients = engine.sum_bytes(),
+                      .workspace = engine.workspace_bytes(),
+                      .communication = engine.ranks().bytes()};
+  const data::Slice slice = engine.slice_of(config.train.batch);
+  for (const data::Dataset* set : {job.train_set.get(), job.test_set.get()}) {
+    report.loaders += data::Loader::bytes(*set, slice.end - slice.begin,
+                                          {.threads = static_cast<int>(config.data.loader_threads),
+                                           .prefetch = static_cast<int>(config.data.prefetch)});
+  }
+  std::size_t all = 0, largest = 0;
+  for (const StateStore::Entry& entry : engine.states().entries()) {
+    all += entry.type.bytes();
+    largest = std::max(largest, entry.type.bytes());
+  }
+  // Where ranks divide states, each puts all of them together.
+  const bool all_copy = engine.states().is_divided();
+  report.checkpoint = largest + (engine.ranks().is_first() || all_copy ? all : 0);
+  if (engine.ranks().is_first() && !all_copy) report.checkpoint_of_first = all;
+  return report;
+}
+
+std::size_t bytes_of_host(const MemoryReport& rank, int ranks) {
+  const auto count = static_cast<std::size_t>(ranks);
+  return rank.peak() * count - (rank.common_states + rank.checkpoint_of_first) * (count - 1);
+}
+
+void check_memory(const Job& job) {
+  const auto limit = static_cast<std::size_t>(job.config.train.memory_limit);
+  const int ranks = ranks_of_host(job);
+  // What is resident already is not taken once more.
+  const std::size_t resident = job.memory.process * static_cast<std::size_t>(ranks);
+  const std::size_t available = available_bytes();
+  const std::size_t most = limit > 0                           ? limit
+                           : available > kUnlimited - resident ? kUnlimited
+                                                               : available + resident;
+  const std::size_t needed = bytes_of_host(job.memory, ranks);
+  if (needed <= most) return;
+
+  std::string advice =
+      "no train.recompute and no train.microbatch makes it fit: expected a smaller "
+      "model or batch, or more memory";
+  for (const Change& change : changes(job.config, job.engine->microbatch_size())) {
+    const std::unique_ptr<Engine> engine = plan_engine(job, change.config);
+    MemoryReport report = memory_report(job, change.config, *engine);
+    report.process = job.memory.process;
+    const std::size_t bytes = bytes_of_host(report, ranks);
+    if (bytes > most) continue;
+    advice = fmt::format("{} needs {}", change.text, mebibytes(bytes));
+    break;
+  }
+  const MemoryReport& m = job.memory;
+  fail(
+      "{} would need {} of memory, and {} {}: {} of states, {} of gradients, {} of workspace, {} "
+      "of "
+      "data, {} for checkpoints, {} of the process{}; {}",
+      ranks == 1 ? "the run" : fmt::format("{} ranks", ranks), mebibytes(needed), mebibytes(most),
+      limit > 0 ? "is train.memory_limit" : "is there", mebibytes(m.states), mebibytes(m.gradients),
+      mebibytes(m.workspace), mebibytes(m.loaders), mebibytes(m.checkpoint), mebibytes(m.process),
+      ranks == 1 ? "" : " for each", advice);
+}
+
+}  // namespace concord::train
