@@ -104,11 +104,43 @@ dir = "run"
   }
 }
 
+// Of whatever they divide along data, and however they tell each other.
+TEST_F(MeshOfRanks, RanksThatDivideStatesComputeTheBitsOfOne) {
+  for (const char* optimizer : {"", " --set optimizer.name=sgd --set optimizer.clip_norm=0",
+                                " --set optimizer.ema_decay=0.9"}) {
+    const std::string options = std::string(optimizer) + " --set train.leaves=4 ";
+    const Outcome alone = train(options);
+    ASSERT_EQ(alone.code, 0) << alone.err;
+    for (const char* transport : {"shm", "gloo"}) {
+      for (const int zero : {1, 2, 3}) {
+        const int ranks = zero == 2 ? 4 : 2;
+        const std::string division = fmt::format(
+            "--ranks {} --set parallel.transport={} --set parallel.zero={} "
+            "--set output.dir=other",
+            ranks, transport, zero);
+        const Outcome outcome = train(options + division);
+        ASSERT_EQ(outcome.code, 0) << division << ": " << outcome.err;
+        for (const char* figure : {"weights_hash", "loss", "train_loss"}) {
+          EXPECT_EQ(outcome.last_line()[figure], alone.last_line()[figure])
+              << figure << " of " << division << optimizer;
+        }
+        std::filesystem::remove_all(folder_ / "other");
+      }
+    }
+    std::filesystem::remove_all(folder_ / "run");
+  }
+}
+
 // Every mesh goes on from what every other has saved.
 TEST_F(MeshOfRanks, ARunIsResumedByAnyOtherMesh) {
-  const char* const meshes[] = {"", "--ranks 2", "--ranks 2 --set parallel.mesh={tensor=2}",
-                                "--ranks 4 --set parallel.mesh={data=2,tensor=2}",
-                                "--ranks 4 --set parallel.mesh={tensor=4}"};
+  const char* const meshes[] = {"",
+                                "--ranks 2",
+                                "--ranks 2 --set parallel.mesh={tensor=2}",
+                                "--ranks 4 --set parallel.mesh={data=2,tensor=2} "
+                                "--set parallel.zero=1 --set parallel.transport=gloo",
+                                "--ranks 4 --set parallel.mesh={tensor=4}",
+                                "--ranks 2 --set parallel.zero=2 --set parallel.transport=gloo",
+                                "--ranks 2 --set parallel.zero=3 --set parallel.transport=gloo"};
   const double loss = train("").last_line()["loss"];
   for (const char* before : meshes) {
     for (const char* after : meshes) {
@@ -156,6 +188,26 @@ TEST_F(MeshOfRanks, InfoTellsWhatOneOfThemHoldsAndSends) {
   EXPECT_FALSE(part["collectives"].empty());
 }
 
+// Rajbhandari et al. 2020, in f32, where Adam's states are twice as large as the parameters.
+TEST_F(MeshOfRanks, DividedStatesTakeTheMemoryOfTheFormula) {
+  for (const int zero : {0, 1, 2, 3}) {
+    const nlohmann::json info =
+        run(fmt::format("info small.toml --json --ranks 2 --set parallel.transport=gloo "
+                        "--set model.width=512 --set model.layers=12 --set parallel.zero={} "
+                        "--set parallel.bucket_bytes=1048576",
+                        zero))
+            .last_line();
+    const double parameters = 4 * info["parameter_count"].get<double>();
+    const double optimizer = 4 * info["optimizer_state_count"].get<double>();
+    const double expected = parameters / (zero < 3 ? 1 : 2) + parameters / (zero < 2 ? 1 : 2) +
+                            optimizer / (zero < 1 ? 1 : 2);
+    const nlohmann::json memory = info["memory"];
+    EXPECT_NEAR(memory["states"].get<double>() + memory["gradients"].get<double>(), expected,
+                0.05 * expected)
+        << zero;
+  }
+}
+
 TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
   const std::pair<const char*, const char*> mistakes[] = {
       {"--ranks 3 --set parallel.mesh={tensor=2}",
@@ -174,6 +226,19 @@ TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
        "concord: parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected "},
       {"--ranks 2 --set parallel.mesh={tensor=2} --set parallel.sync=local",
        "expected \"all_reduce\" where parallel.mesh has an axis tensor\n"},
+      {"--ranks 2 --set parallel.zero=4", "parallel.zero = 4: expected an integer from 0 to 3\n"},
+      {"--ranks 2 --set parallel.zero=1 --set parallel.sync=local",
+       "expected \"all_reduce\" where parallel.zero divides states\n"},
+      {"--ranks 2 --set parallel.zero=1 --set optimizer.name=lamb",
+       "parallel.zero = 1: the optimizer's state \"h.0.mlp.c_fc.weight.adam_m\" cannot be "
+       "divided, since its update needs the whole tensor: expected parallel.zero = 0, or an "
+       "optimizer that goes number by number (sgd, adam, adamw, lion, rmsprop, adagrad)\n"},
+      {"--ranks 2 --set parallel.zero=2 --set train.microbatch=2",
+       "parallel.zero = 2 divides the gradients of each leaf over the ranks: given "
+       "train.microbatch = 2 and leaves of 4 samples; expected leaves of one microbatch, such as "
+       "train.leaves = 4\n"},
+      {"--ranks 3 --set train.leaves=4 --set parallel.zero=2",
+       "given 3 ranks along data; expected a power of two, such as 2\n"},
   };
   for (const auto& [options, message] : mistakes) {
     const Outcome outcome = train(options);

@@ -35,7 +35,7 @@ std::string to_toml(const train::Engine& engine) {
   for (const MeshAxis& axis : plan.mesh.axes) {
     axes += fmt::format("{}{} = {}", axes.empty() ? "" : ", ", axis.name, axis.extent);
   }
-  std::string text = fmt::format("[parallel]\nmesh = {{ {} }}\n", axes);
+  std::string text = fmt::format("[parallel]\nmesh = {{ {} }}\nzero = {}\n", axes, plan.zero);
   if (plan.states.empty()) return text;
   text += "\n[parallel.place]\n";
   for (const StateStore::Entry& entry : engine.states().entries()) {
@@ -61,6 +61,7 @@ nlohmann::json describe(const train::Engine& engine) {
                                          std::max<std::int64_t>(1, entry.type.shape.elements()))}});
   }
   return {{"mesh", std::move(axes)},
+          {"zero", plan.zero},
           {"ranks", plan.mesh.ranks()},
           {"weights", std::move(weights)},
           {"collectives", describe_collectives(engine)}};

@@ -215,7 +215,7 @@ std::unique_ptr<Communicator> Alone::make_group(const GroupOptions&) {
 
 Result Alone::execute(const Record& record, bool) {
   const Operation& op = record.operation;
-  if (op.kind != Operation::Kind::kTreeSum) {
+  if (op.kind != Operation::Kind::kTreeSum && op.kind != Operation::Kind::kTreeScatter) {
     CONCORD_CHECK(op.kind != Operation::Kind::kSend && op.kind != Operation::Kind::kReceive,
                   "a message of a rank to itself");
     if (op.in != op.out && op.bytes > 0) std::memcpy(op.out, op.in, op.bytes);
@@ -224,11 +224,19 @@ Result Alone::execute(const Record& record, bool) {
   CONCORD_CHECK(!op.parts.empty(), "a sum of nothing");
   nodes_.clear();
   for (const Part& part : op.parts) nodes_.push_back(part.node);
-  for (const Join& join : joins_.of(nodes_)) {
-    add_floats(op.parts[join.into].data + op.offset, op.parts[join.from].data + op.offset,
-               op.bytes);
+  const std::span<const Join> joins = joins_.of(nodes_);
+  const auto add_up = [&](std::size_t offset, std::size_t bytes) {
+    for (const Join& join : joins) {
+      add_floats(op.parts[join.into].data + offset, op.parts[join.from].data + offset, bytes);
+    }
+    return op.parts[0].data + offset;
+  };
+  if (op.kind == Operation::Kind::kTreeSum) return {.sum = add_up(op.offset, op.bytes)};
+  for (const Piece& piece : op.pieces) {
+    std::memmove(op.out + piece.out_offset, add_up(piece.offset, piece.part_bytes),
+                 piece.part_bytes);
   }
-  return {.sum = op.parts[0].data + op.offset};
+  return {.sum = op.out};
 }
 
 }  // namespace concord::comm

@@ -120,7 +120,10 @@ TEST_P(Sums, TheTreeSumHasTheSameBitsOnAnyNumberOfRanks) {
     const auto size = static_cast<int>(ends.size());
     if (!can_be(size)) continue;
     const auto outcomes = run_ranks(GetParam(), size, [&](Communicator& ranks) {
-      for (const std::size_t count : {1, 17, 5000, 5000}) check_tree_sum(ranks, ends, count);
+      for (const std::size_t count : {1, 17, 5000, 5000}) {
+        check_tree_sum(ranks, ends, count);
+        check_tree_scatter(ranks, ends, count);
+      }
     });
     EXPECT_THAT(outcomes, Each("")) << size;
   }
@@ -160,6 +163,7 @@ TEST_P(Sums, LongSumsAreTakenInChunks) {
   if (!can_be(4)) return;
   const auto outcomes = run_ranks(GetParam(), 4, [](Communicator& ranks) {
     check_tree_sum(ranks, {1, 2, 3, 4}, 2'300'001);
+    check_tree_scatter(ranks, {1, 2, 3, 4}, 1'300'001);
   });
   EXPECT_THAT(outcomes, Each(""));
 }

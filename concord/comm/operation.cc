@@ -25,9 +25,10 @@ Operation exchange(Kind kind, std::span<const std::byte> in, std::span<std::byte
 }  // namespace
 
 std::string_view name_of(Kind kind) {
-  constexpr std::string_view kNames[] = {"barrier",    "agreement",      "sum",        "all-reduce",
-                                         "maximum",    "reduce-scatter", "all-gather", "broadcast",
-                                         "all-to-all", "gather",         "send",       "receive"};
+  constexpr std::string_view kNames[] = {
+      "barrier", "agreement",      "sum",        "scattered sum", "all-reduce",
+      "maximum", "reduce-scatter", "all-gather", "broadcast",     "all-to-all",
+      "gather",  "send",           "receive"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -77,7 +78,8 @@ void check_operation(const Operation& op, int rank, int size) {
                        op.bytes, op.out_bytes, expected, size));
   }
   const bool is_in_place =
-      (op.kind == Kind::kAllReduce || op.kind == Kind::kMaximum) && op.in == op.out;
+      ((op.kind == Kind::kAllReduce || op.kind == Kind::kMaximum) && op.in == op.out) ||
+      (op.kind == Kind::kAllGather && op.in == op.out + static_cast<std::size_t>(rank) * op.bytes);
   const bool overlaps = op.bytes > 0 && std::less<>()(op.in, op.out + op.out_bytes) &&
                         std::less<>()(op.out, op.in + op.bytes);
   if (overlaps && !is_in_place) {
@@ -121,6 +123,14 @@ Operation tree_sum(std::span<const Part> parts, std::size_t offset, std::size_t 
           .out = out,
           .parts = parts,
           .offset = offset};
+}
+
+Operation tree_scatter(std::span<const Part> parts, std::span<const Piece> pieces,
+                       std::size_t bytes, std::byte* out, Label label) {
+  Operation operation = tree_sum(parts, /*offset=*/0, bytes, out, label);
+  operation.kind = Kind::kTreeScatter;
+  operation.pieces = pieces;
+  return operation;
 }
 
 Operation barrier(Label label) { return {.kind = Kind::kBarrier, .label = label}; }

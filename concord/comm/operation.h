@@ -3,7 +3,7 @@
 //
 // `bytes` counts what one rank gives, the same on every rank. Memory stays valid, and what is given
 // unchanged, until the operation is done. What is given and what comes out do not overlap, but for
-// an all-reduce and a maximum in place.
+// an all-reduce and a maximum in place, and an all-gather whose `in` lies in its place of `out`.
 #pragma once
 
 #include <algorithm>
@@ -24,6 +24,13 @@ struct Part {
   std::byte* data = nullptr;
 };
 
+// A tensor of a scattered sum, of which rank r gets bytes [r * part_bytes, (r + 1) * part_bytes).
+struct Piece {
+  std::size_t offset = 0;  // of the tensor, in each of the parts
+  std::size_t part_bytes = 0;
+  std::size_t out_offset = 0;  // where this rank's part of the sum goes
+};
+
 // What an operation is about, for people: "layer4.1.conv2.weight". Cut after 47 characters.
 class Label {
  public:
@@ -42,6 +49,7 @@ struct Operation {
     kBarrier,
     kAgreement,      // the bitwise or of `flags`
     kTreeSum,        // of `parts`, along the canonical tree
+    kTreeScatter,    // the same, of which rank r gets the r-th part of each of `pieces`
     kAllReduce,      // out = the sum over ranks of `in`, f32
     kMaximum,        // out = the largest over ranks of `in`, f32; NaN is larger than any number
     kReduceScatter,  // out = the r-th of N pieces, on rank r, of the sum over ranks of `in`
@@ -64,6 +72,7 @@ struct Operation {
   // Of a tree sum: `bytes` from `offset` on of each of the parts.
   std::span<const Part> parts = {};
   std::size_t offset = 0;
+  std::span<const Piece> pieces = {};
 };
 
 // "all-reduce", and "all-reduce of fc.weight".
@@ -96,6 +105,10 @@ std::string disagreement(int rank, const Call& call, int other_rank, const Call&
 // before its parts are written again, which may be when that is done.
 Operation tree_sum(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
                    std::byte* out, Label label = {});
+// The same of `pieces`, `bytes` in all, where each rank gets its part of each, at that piece's
+// place in `out`. This rank's part of a piece, which nobody else reads, may be where it goes.
+Operation tree_scatter(std::span<const Part> parts, std::span<const Piece> pieces,
+                       std::size_t bytes, std::byte* out, Label label = {});
 Operation barrier(Label label = {});
 Operation agreement(std::uint32_t flags, Label label = {});
 // Added along the canonical tree over the ranks. `in` may be `out`.

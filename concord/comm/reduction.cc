@@ -221,6 +221,80 @@ void Reduction::reduce_along_chain(std::span<const Part> parts, std::size_t offs
   chain_from({out, bytes}, size_ - 1);
 }
 
+void Reduction::scatter_parts(std::span<const Part> parts, std::span<const Piece> pieces,
+                              std::byte* out) {
+  std::size_t total = 0;
+  runs_.clear();
+  for (const Piece& piece : pieces) {
+    for (std::size_t begin = 0; begin < piece.part_bytes;) {
+      const std::size_t size = std::min(kChunk - total, piece.part_bytes - begin);
+      runs_.push_back({&piece, begin, size});
+      begin += size;
+      total += size;
+      if (total < kChunk) continue;
+      scatter_runs(parts, out);
+      runs_.clear();
+      total = 0;
+    }
+  }
+  if (!runs_.empty()) scatter_runs(parts, out);
+}
+
+// Each rank gets its part of every run from all others, and adds up.
+void Reduction::scatter_runs(std::span<const Part> parts, std::byte* out) {
+  const auto place = [](const Run& run, int r) {
+    return run.piece->offset + static_cast<std::size_t>(r) * run.piece->part_bytes + run.begin;
+  };
+  std::int64_t total = 0;
+  for (const Run& run : runs_) total += floats_in(run.bytes);
+  staged_ = 0;
+  nodes_.clear();
+  for (const Part& part : parts) nodes_.push_back(part.node);
+  greet_all(nodes_);
+  for (int i = 1; i < size_; ++i) {
+    const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
+    for (const Part& part : parts) {
+      for (const Run& run : runs_) {
+        send(to, floats(part.data + place(run, to)), floats_in(run.bytes));
+      }
+    }
+    std::vector<Term>& terms = terms_[static_cast<std::size_t>(from)];
+    terms.clear();
+    for (const Subtree& node : channel_.meet(from).known_nodes()) {
+      float* at = stage(total);
+      terms.push_back({node, at, /*is_own=*/false});
+      for (const Run& run : runs_) {
+        receive(from, at, floats_in(run.bytes));
+        at += floats_in(run.bytes);
+      }
+    }
+  }
+  channel_.wait_all();
+  std::int64_t done = 0;
+  for (const Run& run : runs_) {
+    nodes_.clear();
+    sources_.clear();
+    for (int r = 0; r < size_; ++r) {
+      if (r == rank_) {
+        for (const Part& part : parts) {
+          nodes_.push_back(part.node);
+          sources_.push_back(floats(part.data + place(run, rank_)));
+        }
+        continue;
+      }
+      for (const Term& term : terms_[static_cast<std::size_t>(r)]) {
+        nodes_.push_back(term.node);
+        sources_.push_back(term.data + done);
+      }
+    }
+    CONCORD_CHECK(!nodes_.empty(), "a sum of nothing");
+    tiles_.plan(joins_.of(nodes_), sources_.size());
+    float* const sum = floats(out + run.piece->out_offset + run.begin);
+    tiles_.run(sources_, {{sum}}, 0, floats_in(run.bytes));
+    done += floats_in(run.bytes);
+  }
+}
+
 void Reduction::scatter(const std::byte* in, std::size_t bytes, std::byte* out) {
   greet_all({});
   std::size_t begin = 0;

@@ -48,6 +48,8 @@ class Reduction {
   // may change; the first may be `out`.
   void sum(Algorithm algorithm, std::span<const Part> parts, std::size_t offset, std::size_t bytes,
            std::byte* out);
+  // The same of this rank's part of each piece. Always along the canonical tree.
+  void scatter_parts(std::span<const Part> parts, std::span<const Piece> pieces, std::byte* out);
   // `out`, on rank r: the r-th of equal pieces, of `bytes` each, of the sum of `in`.
   void scatter(const std::byte* in, std::size_t bytes, std::byte* out);
   // `data`, f32 numbers, becomes the largest that any rank has there (comm::maximum).
@@ -79,6 +81,12 @@ class Reduction {
     float* out;
   };
 
+  // Bytes [begin, begin + bytes) of each rank's part of a piece.
+  struct Run {
+    const Piece* piece;
+    std::size_t begin, bytes;
+  };
+
   // Ranks first, first + stride, ..., so many, of which this one is one.
   struct Group {
     int first, stride, count;
@@ -92,6 +100,7 @@ class Reduction {
   void reduce_around_ring(const Chunk& chunk);
   void reduce_along_chain(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
                           std::byte* out);
+  void scatter_runs(std::span<const Part> parts, std::byte* out);
   void binomial_tree(std::span<std::byte> data, int root);
   void chain_from(std::span<std::byte> data, int root);
 
@@ -129,6 +138,7 @@ class Reduction {
   std::vector<Subtree> nodes_;
   std::vector<const float*> sources_;
   std::vector<Range> kept_, sent_;  // by round
+  std::vector<Run> runs_;           // that are scattered together
   std::vector<Buffer> staging_;
   std::size_t staged_ = 0;  // of staging_, in use
   Joins joins_;

@@ -141,6 +141,8 @@ class SharedMemoryCommunicator final : public Communicator {
       }
       case Kind::kTreeSum:
         return {.sum = sum_parts(op)};
+      case Kind::kTreeScatter:
+        return {.sum = scatter_parts(op)};
       case Kind::kSend:
         send(op);
         return {};
@@ -153,9 +155,7 @@ class SharedMemoryCommunicator final : public Communicator {
     }
   }
 
-  // The sum takes the place of the first part: of each piece of it, who adds up that piece is the
-  // only reader.
-  const std::byte* sum_parts(const Operation& op) {
+  void take_parts(const Operation& op) {
     enter(op);
     nodes_.clear();
     sources_.clear();
@@ -167,12 +167,32 @@ class SharedMemoryCommunicator final : public Communicator {
       }
     }
     CONCORD_CHECK(!sources_.empty(), "a sum of nothing");
-    float* const sum = const_cast<float*>(sources_[0]);
     tiles_.plan(joins_.of(nodes_), sources_.size());
+  }
+
+  // The sum takes the place of the first part: of each piece of it, who adds up that piece is the
+  // only reader.
+  const std::byte* sum_parts(const Operation& op) {
+    take_parts(op);
+    float* const sum = const_cast<float*>(sources_[0]);
     const auto [begin, end] = own_share().of(floats_in(op.bytes));
     tiles_.run(sources_, {{sum}}, begin, end);
     meeting_.leave(patient_);
     return reinterpret_cast<const std::byte*>(sum);
+  }
+
+  const std::byte* scatter_parts(const Operation& op) {
+    take_parts(op);
+    for (const Piece& piece : op.pieces) {
+      const std::int64_t count = floats_in(piece.part_bytes);
+      pieces_.clear();
+      for (const float* source : sources_) {
+        pieces_.push_back(source + floats_in(piece.offset) + rank() * count);
+      }
+      tiles_.run(pieces_, {{reinterpret_cast<float*>(op.out + piece.out_offset)}}, 0, count);
+    }
+    meeting_.leave(patient_);
+    return op.out;
   }
 
   // A long one reads what all bring where it lies, if it can be read there; any other goes through
@@ -371,7 +391,7 @@ class SharedMemoryCommunicator final : public Communicator {
   std::int64_t step_of_operation_ = 0;
   bool patient_ = false;
   std::vector<Subtree> nodes_;
-  std::vector<const float*> sources_;
+  std::vector<const float*> sources_, pieces_;
   std::vector<float*> sums_;
   Joins joins_;
   TileSum tiles_;

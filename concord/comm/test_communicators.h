@@ -71,6 +71,40 @@ inline void check_tree_sum(Communicator& ranks, const std::vector<std::int64_t>&
   ranks.barrier();
 }
 
+// The same, scattered: tensors of `count` numbers for each rank and of 16, of which each gets its
+// part in memory of its own, and of the second in place too.
+inline void check_tree_scatter(Communicator& ranks, const std::vector<std::int64_t>& ends,
+                               std::size_t count) {
+  const auto rank = static_cast<std::size_t>(ranks.rank());
+  const auto size = static_cast<std::size_t>(ranks.size());
+  const std::size_t all = size * (count + 16);
+  const std::vector<Subtree> nodes = subtrees_of(rank == 0 ? 0 : ends[rank - 1], ends[rank]);
+  auto* const own = reinterpret_cast<float*>(ranks.share((nodes.size() + 1) * all * sizeof(float)));
+  std::vector<Part> parts;
+  for (const Subtree& node : nodes) {
+    float* const data = own + parts.size() * all;
+    const std::int64_t first = node.index << node.height;
+    std::ranges::copy(test_sum(first, first + (std::int64_t{1} << node.height), all), data);
+    parts.push_back({node, reinterpret_cast<std::byte*>(data)});
+  }
+  const std::vector<float> expected = test_sum(0, ends.back(), all);
+  const std::size_t bytes = sizeof(float);
+  std::vector<float> out(count + 16);
+  const std::vector<Piece> pieces = {{0, count * bytes, 16 * bytes},
+                                     {size * count * bytes, 16 * bytes, 0}};
+  ranks.run(tree_scatter(parts, pieces, all * bytes, reinterpret_cast<std::byte*>(out.data()),
+                         "numbers"));
+  expect_equal(std::span(out).subspan(16), std::span(expected).subspan(rank * count, count),
+               "a part of a scattered sum");
+  const std::size_t second = size * count + rank * 16;
+  expect_equal(std::span(out).first(16), std::span(expected).subspan(second, 16),
+               "a part of the second tensor of a scattered sum");
+  const std::vector<Piece> in_place = {{pieces[1].offset, 16 * bytes, second * bytes}};
+  ranks.run(tree_scatter(parts, in_place, size * 16 * bytes, reinterpret_cast<std::byte*>(own)));
+  expect_equal({own + second, 16}, std::span(expected).subspan(second, 16), "a part in place");
+  ranks.barrier();
+}
+
 // All operations on vectors of so many numbers, in memory that others can read where it lies, or
 // not.
 inline void check_collectives(Communicator& ranks, std::size_t count, bool shared) {

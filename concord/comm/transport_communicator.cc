@@ -138,6 +138,9 @@ class TransportCommunicator final : public Communicator {
       case Kind::kTreeSum:
         reduction_.sum(options_.algorithm, op.parts, op.offset, op.bytes, op.out);
         return {.sum = op.out};
+      case Kind::kTreeScatter:
+        reduction_.scatter_parts(op.parts, op.pieces, op.out);
+        return {.sum = op.out};
       case Kind::kAllReduce: {
         if (op.in != op.out) std::copy_n(op.in, op.bytes, op.out);
         const Part own{{0, rank()}, op.out};

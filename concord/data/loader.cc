@@ -35,9 +35,9 @@ const LoaderOptions& checked(const LoaderOptions& options) {
   if (options.first_step < 0 || options.end_step < options.first_step) {
     fail("loader steps {} to {}: expected 0 <= first <= end", options.first_step, options.end_step);
   }
-  if (options.slice.begin < 0 || options.slice.end < options.slice.begin) {
-    fail("loader slice {} to {}: expected 0 <= begin <= end", options.slice.begin,
-         options.slice.end);
+  for (const Slice& slice : options.slices) {
+    if (slice.begin >= 0 && slice.end >= slice.begin) continue;
+    fail("loader slice {} to {}: expected 0 <= begin <= end", slice.begin, slice.end);
   }
   return options;
 }
@@ -105,8 +105,12 @@ void Loader::stop() {
 }
 
 void Loader::allocate(Slot& slot) const {
-  const Slice part = part_of(options_.slice, sampler_.batch());
-  const auto batch = static_cast<std::size_t>(part.end - part.begin);
+  std::int64_t places = 0;
+  for (const Slice& slice : options_.slices) {
+    const Slice part = part_of(slice, sampler_.batch());
+    places += part.end - part.begin;
+  }
+  const auto batch = static_cast<std::size_t>(places);
   if (dataset_.sample_type() == SampleType::kTokens) {
     slot.tokens = Buffer(batch * elements_ * sizeof(std::int32_t));
   } else {
@@ -124,8 +128,12 @@ void Loader::allocate(Slot& slot) const {
 // Prepares a free slot for the samples of `step`.
 void Loader::open(Slot& slot, std::int64_t step) {
   const std::span<const std::int64_t> indices = sampler_.indices(step);
-  const Slice part = part_of(options_.slice, static_cast<std::int64_t>(indices.size()));
-  slot.indices.assign(indices.begin() + part.begin, indices.begin() + part.end);
+  slot.indices.clear();
+  for (const Slice& slice : options_.slices) {
+    const Slice part = part_of(slice, static_cast<std::int64_t>(indices.size()));
+    slot.indices.insert(slot.indices.end(), indices.begin() + part.begin,
+                        indices.begin() + part.end);
+  }
   const std::size_t count = slot.indices.size();
   Batch& batch = slot.batch;
   batch.step = step;

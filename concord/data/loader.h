@@ -27,7 +27,7 @@
 
 namespace concord::data {
 
-// The samples of one step, or a slice of them. Spans begin at 64-byte boundaries. The memory behind
+// The samples of one step, or slices of them. Spans begin at 64-byte boundaries. The memory behind
 // `features`, `tokens`, `labels` and `targets` has room for a full one; after a shorter one the
 // rest is zero. It belongs to the loader; the consumer may overwrite it.
 struct Batch {
@@ -35,7 +35,7 @@ struct Batch {
   std::int64_t epoch = 0;
   std::int64_t step_count = 0;     // samples of the step: the sampler's batch size, or less at an
                                    // epoch's end
-  std::int64_t count = 0;          // samples here; 0 where the slice lies beyond those of the step
+  std::int64_t count = 0;          // samples here; 0 where the slices lie beyond those of the step
   std::span<float> features;       // [count, sample shape]; empty unless samples are values
   std::span<std::int32_t> tokens;  // [count, length]; empty unless samples are tokens
   std::span<std::int32_t> labels;  // [count, labels of a sample]; empty unless targets are classes
@@ -49,14 +49,14 @@ struct LoaderOptions {
   std::int64_t first_step = 0;
   std::int64_t end_step = std::numeric_limits<std::int64_t>::max();  // one past the last step
   std::optional<Masking> masking = std::nullopt;                     // of samples of tokens
-  // Which places of each batch are read; the others belong to other ranks.
-  Slice slice = {0, std::numeric_limits<std::int64_t>::max()};
+  // Which places of each batch are read, one after another; the others belong to other ranks.
+  std::vector<Slice> slices = {{0, std::numeric_limits<std::int64_t>::max()}};
 };
 
 class Loader {
  public:
   // `dataset` must outlive the loader. Throws Error for a negative number of threads or of steps,
-  // for a prefetch below 1, and for a slice that is none.
+  // for a prefetch below 1, and for slices that are none.
   Loader(const Dataset& dataset, Sampler sampler, Augmentation augmentation,
          const LoaderOptions& options);
   ~Loader();

@@ -4,6 +4,11 @@
 
 namespace concord {
 
+TensorType whole_type(const Graph& graph, const State& state) {
+  const TensorType& type = state.flat ? state.flat->type : graph.type(state.value);
+  return {type.dtype, whole_shape(type.shape, state.cuts)};
+}
+
 Shape whole_shape(const Shape& part, const std::vector<Cut>& cuts) {
   Shape shape = part;
   for (const Cut& cut : cuts) shape = whole_shape(shape, cut.split, cut.ranks);

@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,6 +81,21 @@ struct Cut {
 // The shape of the tensor of which these cuts leave one of this shape.
 Shape whole_shape(const Shape& part, const std::vector<Cut>& cuts);
 
+// How the ranks along an axis share the numbers of a state (Placement::kFlat). The state's value is
+// this rank's part, f32[part]; or all of it, of which the rank computes its part in an update, and
+// has the others' from them.
+struct FlatCut {
+  std::string axis;
+  TensorType type;  // of all of it
+  Layout layout;
+  int ranks = 1;
+  int index = 0;
+  std::int64_t part = 0;  // numbers of each rank
+  bool is_held_whole = false;
+  std::int64_t elements() const { return part * ranks; }  // stored, with zeros behind the last
+  friend bool operator==(const FlatCut&, const FlatCut&) = default;
+};
+
 struct State {
   enum class Role { kParameter, kStatistic, kOptimizer, kCache };
   ValueId value = kNoValue;
@@ -88,12 +104,17 @@ struct State {
   Initializer initializer;
   bool decay = true;           // parameters: whether weight decay applies (not to norms and biases)
   std::vector<Cut> cuts = {};  // none: the rank has all of it
+  std::optional<FlatCut> flat = {};  // after those
 };
 
 struct Output {
   std::string name;
   ValueId value = kNoValue;
 };
+
+struct Graph;
+// Of all of a state, before any axis cut it.
+TensorType whole_type(const Graph& graph, const State& state);
 
 struct Graph {
   std::vector<Value> values;

@@ -110,6 +110,10 @@ struct Op {
 
   Bf16Form bf16 = {};
 
+  // Each number of an output is computed from those at its place in the inputs that are no scalars,
+  // so that any part of them can be computed alone, in whatever order they lie in memory.
+  bool by_number = false;
+
   // The ways to compute it on several ranks, each of which divides what it splits. Null: none but
   // that every rank computes everything.
   std::vector<PlacementSignature> (*signatures)(const PlacementContext& context) = nullptr;

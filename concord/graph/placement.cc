@@ -47,6 +47,7 @@ std::string to_string(const Placement& placement) {
   if (placement.is_replicate()) return "Replicate";
   if (placement.is_partial()) return "Partial(sum)";
   if (placement.dim == Placement::kLeaves) return "Split(leaves)";
+  if (placement.dim == Placement::kFlat) return "Split(flat)";
   const std::vector<std::int64_t>& sections = placement.sections;
   if (sections.size() > 1) {
     return fmt::format("Split({}, {})", placement.dim, fmt::join(sections, ":"));
@@ -79,6 +80,11 @@ Shape shard_shape(const Shape& shape, const Placement& placement, int ranks) {
 Shape whole_shape(const Shape& shard, const Placement& placement, int ranks) {
   if (!placement.is_split() || placement.dim == Placement::kLeaves) return shard;
   return shard.with(placement.dim, shard[placement.dim] * ranks);
+}
+
+std::int64_t flat_part(std::int64_t stored_elements, int ranks) {
+  const std::int64_t runs = (stored_elements + kFlatRun - 1) / kFlatRun;
+  return (runs + ranks - 1) / ranks * kFlatRun;
 }
 
 std::vector<Range> ranges_of(std::int64_t extent, const Placement& split, int ranks, int index) {

@@ -25,6 +25,9 @@ struct Placement {
   // A dim before the first, which the graph does not show: each rank has a tensor of its own. Those
   // of a microbatch have it along the axis "data", where a rank computes some leaves of the batch.
   static constexpr int kLeaves = -1;
+  // All dims as one: the numbers of a tensor in the order in which they lie in memory, whatever its
+  // layout. Rank r has the r-th `flat_part` of them; where they end before, zeros.
+  static constexpr int kFlat = -2;
 
   Kind kind = Kind::kReplicate;
   int dim = 0;  // of kSplit
@@ -43,7 +46,7 @@ struct Placement {
 };
 
 // "Replicate", "Partial(sum)", "Split(1)", "Split(1, 3 sections)", "Split(0, 4:1:1)",
-// "Split(leaves)".
+// "Split(leaves)", "Split(flat)".
 std::string to_string(const Placement& placement);
 
 // Whether each section of a dim of this extent falls into so many equal parts.
@@ -55,6 +58,11 @@ bool divides(const Shape& shape, const Placement& placement, int ranks);
 Shape shard_shape(const Shape& shape, const Placement& placement, int ranks);
 // The other way round.
 Shape whole_shape(const Shape& shard, const Placement& placement, int ranks);
+
+// How many of so many numbers each rank has of them where they are split flat: a whole number of
+// runs, so that whoever adds up something run by run finds the same runs.
+inline constexpr std::int64_t kFlatRun = 256;
+std::int64_t flat_part(std::int64_t stored_elements, int ranks);
 
 // Indices [begin, end) of a dim.
 struct Range {

@@ -14,7 +14,6 @@
 #include <string_view>
 #include <vector>
 
-#include "concord/base/share.h"
 #include "concord/graph/graph.h"
 
 namespace concord {
@@ -72,11 +71,6 @@ struct KernelRule {
                         KernelPolicy& policy) = nullptr;
 
   std::unique_ptr<Kernel> (*make)(const Signature& signature, KernelPolicy& policy) = nullptr;
-
-  // Makes the kernel that computes a share of each output, from the same share of the inputs of its
-  // type and layout, and leaves the rest of it alone. Null: the op cannot be divided.
-  std::unique_ptr<Kernel> (*make_part)(const Signature& signature, KernelPolicy& policy,
-                                       const Share& share) = nullptr;
 
   // Output 0 is input 0 byte for byte: where they can share memory, no kernel is run.
   bool view = false;

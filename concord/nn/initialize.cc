@@ -32,7 +32,7 @@ void fill_blocks(const RandomStream& stream, std::span<float> values, std::size_
 void initialize(const Graph& graph, const State& state, std::uint64_t seed,
                 std::span<float> values) {
   const Value& value = graph.value(state.value);
-  const std::int64_t elements = whole_shape(value.type.shape, state.cuts).elements();
+  const std::int64_t elements = whole_type(graph, state).shape.elements();
   CONCORD_CHECK(static_cast<std::int64_t>(values.size()) == elements, "state \"{}\": {} values",
                 value.name, values.size());
   const RandomStream stream{seed, random_stream(value.name), 0};

@@ -292,7 +292,8 @@ TEST(Step, PartitionedOverRanksComputesTheSameOnEachOfThem) {
                       .microbatch = 2,
                       .optimizer = {.clip_norm = 0.1}};
   const Graph whole = build_training_step(options);
-  const Graph part = parallel::partition(whole, {{{"data", 3}}});
+  parallel::Plan plan{.mesh = {{{"data", 3}}}};
+  const Graph part = parallel::partition(whole, plan, 0);
   const Bindings bindings = first_bindings(whole, 0.1);
   const auto leaves = Data(options).leaves(4, 0);
   const ref::StepResult expected = ref::evaluate_step(whole, bindings, leaves);
@@ -327,7 +328,8 @@ TEST(Step, BatchNormOverLeavesIsThatOfTheWholeBatch) {
         ref::evaluate_step(whole, bindings, Data(options).leaves(1, 0));
     options.microbatch /= size;
     options.batch_norm_over_leaves = true;
-    const Graph part = parallel::partition(build_training_step(options), {{{"data", size}}});
+    parallel::Plan plan{.mesh = {{{"data", size}}}};
+    const Graph part = parallel::partition(build_training_step(options), plan, 0);
     std::vector<std::vector<std::vector<Bindings>>> leaves_of_ranks;
     for (auto& leaf : Data(options).leaves(size, 0)) leaves_of_ranks.push_back({leaf});
     const auto ranks = static_cast<std::size_t>(size);

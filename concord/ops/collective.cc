@@ -26,20 +26,42 @@ using Infer = std::vector<TensorType> (*)(const Node&, std::span<const TensorTyp
 
 std::vector<TensorType> infer_all_reduce(const Node& node, std::span<const TensorType> inputs) {
   expect_inputs(inputs, 1);
-  expect_floating(inputs[0], "a value summed over ranks");
+  if (inputs[0].dtype != DType::kI64) expect_floating(inputs[0], "a value summed over ranks");
   node.attributes.text("axis");
   return {inputs[0]};
+}
+
+// Flat parts may be longer than what is cut: its layout may have padding.
+void expect_flat_parts(const Node& node, const Shape& whole) {
+  const std::int64_t part = node.attributes.integer("part");
+  if (part < 1 || part * ranks_of(node) < whole.elements()) {
+    fail("{} numbers for each of {} ranks do not make up {}", part, ranks_of(node),
+         to_string(whole));
+  }
 }
 
 // From all of it to this rank's part: reduce_scatter and shard.
 std::vector<TensorType> infer_part(const Node& node, std::span<const TensorType> inputs) {
   expect_inputs(inputs, 1);
+  if (is_flat(node)) {
+    expect_flat_parts(node, inputs[0].shape);
+    return {{inputs[0].dtype, {node.attributes.integer("part")}}};
+  }
   expect_divided(inputs[0].shape, split_of(node), ranks_of(node));
   return {{inputs[0].dtype, shard_shape(inputs[0].shape, split_of(node), ranks_of(node))}};
 }
 
 std::vector<TensorType> infer_all_gather(const Node& node, std::span<const TensorType> inputs) {
-  expect_inputs(inputs, 1);
+  if (!is_flat(node) || inputs.size() != 2) expect_inputs(inputs, 1);
+  if (is_flat(node)) {
+    const Shape whole(node.attributes.integers("shape"));
+    expect_flat_parts(node, whole);
+    if (inputs[0].shape != Shape({node.attributes.integer("part")})) {
+      fail("expected a part of {} numbers, given {}", node.attributes.integer("part"),
+           to_string(inputs[0]));
+    }
+    return {{inputs[0].dtype, whole}};
+  }
   const Shape whole = whole_shape(inputs[0].shape, split_of(node), ranks_of(node));
   expect_divided(whole, split_of(node), ranks_of(node));
   return {{inputs[0].dtype, whole}};
@@ -169,6 +191,20 @@ Placement split_of(const Node& node) {
 Placement second_split_of(const Node& node) {
   return Placement::split(static_cast<int>(node.attributes.integer("to_dim")),
                           node.attributes.integers("to_sections"));
+}
+
+bool is_flat(const Node& node) {
+  return node.attributes.has("dim") && node.attributes.integer("dim") == Placement::kFlat;
+}
+
+Node flat_node(std::string_view op, ValueId x, const FlatCut& cut) {
+  Attributes attributes = {{"axis", cut.axis},
+                           {"ranks", std::int64_t{cut.ranks}},
+                           {"index", std::int64_t{cut.index}},
+                           {"dim", std::int64_t{Placement::kFlat}},
+                           {"part", cut.part}};
+  if (op == kAllGather) attributes.set("shape", cut.type.shape.dims());
+  return {.op = std::string(op), .inputs = {x}, .outputs = {}, .attributes = attributes};
 }
 
 double bytes_sent(const Graph& graph, const Node& node) {

@@ -51,6 +51,13 @@ ValueId halo_exchange(GraphBuilder& builder, ValueId x, const AxisPlace& axis, i
 ValueId halo_sum(GraphBuilder& builder, ValueId x, const AxisPlace& axis, int dim,
                  std::int64_t before, std::int64_t after);
 
+// Of Placement::kFlat: a reduce_scatter, an all_gather or a shard of numbers as they lie in memory.
+// Attributes of such a node: dim, kFlat; part, the numbers of each rank; index; and, of an
+// all_gather, shape. An all_gather may have a second input, which it does not read: it belongs to
+// the phase of that one.
+bool is_flat(const Node& node);
+Node flat_node(std::string_view op, ValueId x, const FlatCut& cut);
+
 // Whether the ranks along an axis meet in the op.
 bool is_collective(std::string_view op);
 // The split of a node's attributes dim and sections.

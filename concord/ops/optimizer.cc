@@ -1,5 +1,6 @@
 #include "concord/ops/optimizer.h"
 
+#include "concord/base/exact_sum.h"
 #include "concord/ops/placement_rules.h"
 #include "concord/ops/rules.h"
 
@@ -66,6 +67,7 @@ Op update_op(const char* name) {
       },
       .cost = [](const Node&, std::span<const TensorType>,
                  std::span<const TensorType> outputs) { return Cost{flops * elements(outputs)}; },
+      .by_number = !needs_norms,
       .signatures = needs_norms ? nullptr : elementwise,
       .separate = separate_update<scalars>};
 }
@@ -85,17 +87,26 @@ const RegisterOp adagrad_update_op{update_op<2, one_memory, 5>("adagrad_update")
 const RegisterOp lars_update_op{update_op<2, momenta_if_any, 6, true>("lars_update")};
 const RegisterOp lamb_update_op{update_op<3, two_memories, 10, true>("lamb_update")};
 
+void expect_all_f32(std::span<const TensorType> inputs) {
+  if (inputs.empty()) fail("expected at least one value");
+  for (const TensorType& type : inputs) {
+    if (type.dtype != DType::kF32) fail("expected f32 values, given {}", to_string(type));
+  }
+}
+
+Cost cost_of_squares(const Node&, std::span<const TensorType> inputs, std::span<const TensorType>) {
+  return {2.0 * elements(inputs)};
+}
+
+const TensorType kExactSum{DType::kI64, {ExactSum::kDigits}};
+
 const RegisterOp sum_of_squares_op{{
     .name = "sum_of_squares",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
-      if (inputs.empty()) fail("expected at least one value");
-      for (const TensorType& type : inputs) {
-        if (type.dtype != DType::kF32) fail("expected f32 values, given {}", to_string(type));
-      }
+      expect_all_f32(inputs);
       return {{DType::kF64, {}}};
     },
-    .cost = [](const Node&, std::span<const TensorType> inputs,
-               std::span<const TensorType>) { return Cost{2.0 * elements(inputs)}; },
+    .cost = cost_of_squares,
     .signatures = [](const PlacementContext& context) -> Signatures {
       Signatures found;
       for (int d = 0; d < context.input(0).rank(); ++d) {
@@ -107,6 +118,28 @@ const RegisterOp sum_of_squares_op{{
       std::vector<ValueId> squares;
       for (const ValueId value : node.inputs) squares.push_back(sum_of_squares(builder, {value}));
       return {builder.node1("add_all", std::move(squares))};
+    },
+}};
+
+const RegisterOp exact_sum_of_squares_op{{
+    .name = "exact_sum_of_squares",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_all_f32(inputs);
+      return {kExactSum};
+    },
+    .cost = cost_of_squares,
+}};
+
+const RegisterOp rounded_sum_op{{
+    .name = "rounded_sum",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      if (inputs.empty()) fail("expected at least one exact sum");
+      for (const TensorType& type : inputs) {
+        if (type != kExactSum) {
+          fail("expected {}, given {}", to_string(kExactSum), to_string(type));
+        }
+      }
+      return {{DType::kF64, {}}};
     },
 }};
 
@@ -146,6 +179,7 @@ const RegisterOp moving_average_op{{
     },
     .cost = [](const Node&, std::span<const TensorType>,
                std::span<const TensorType> outputs) { return Cost{3.0 * elements(outputs)}; },
+    .by_number = true,
     .signatures = elementwise,
 }};
 
@@ -263,6 +297,14 @@ AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
 
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {
   return builder.node1("sum_of_squares", values);
+}
+
+ValueId exact_sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {
+  return builder.node1("exact_sum_of_squares", values);
+}
+
+ValueId rounded_sum(GraphBuilder& builder, const std::vector<ValueId>& sums) {
+  return builder.node1("rounded_sum", sums);
 }
 
 ValueId clip_factor(GraphBuilder& builder, ValueId sum_of_squares, double max_norm) {

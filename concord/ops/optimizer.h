@@ -155,8 +155,13 @@ AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
                        const std::vector<ValueId>& second_moments, const LambOptions& options);
 
 // The sum of the squares of every element of every value, an f64 scalar, since the square of a
-// large norm is more than an f32 holds: their squared Euclidean norm.
+// large norm is more than an f32 holds: their squared Euclidean norm. Runs of Placement::kFlat are
+// summed in f64, and those sums without rounding: so it does not depend on who adds up which runs.
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
+// The same in two halves, for those who share the numbers: the digits of a sum that is not rounded
+// (base/exact_sum.h, i64), which can be added; and the f64 next to the sum of several of these.
+ValueId exact_sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
+ValueId rounded_sum(GraphBuilder& builder, const std::vector<ValueId>& sums);
 
 // min(1, max_norm / (sqrt(sum_of_squares) + 1e-6)), an f32 scalar: what gradients are scaled by so
 // that their norm is at most max_norm (Pascanu, Mikolov, Bengio 2013). NaN stays NaN.

@@ -272,6 +272,7 @@ const RegisterOp cast_op{{
       return {cast(context.builder, context.output_gradient(0), from)};
     },
     .cost = moves_only,
+    .by_number = true,
     .signatures = elementwise,
 }};
 

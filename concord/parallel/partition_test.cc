@@ -21,6 +21,11 @@ Graph training_step(const std::string& model) {
                                   .optimizer = {.clip_norm = 1}});
 }
 
+Graph partitioned(const Graph& graph, const Mesh& mesh) {
+  Plan plan{.mesh = mesh};
+  return partition(graph, plan, 0);
+}
+
 int count(const Graph& graph, std::string_view op) {
   return static_cast<int>(std::ranges::count(graph.nodes, op, &Node::op));
 }
@@ -28,7 +33,7 @@ int count(const Graph& graph, std::string_view op) {
 TEST(Partition, PutsAnAllReduceBehindEveryLeafSumAndNothingElse) {
   for (const char* model : {"mlp", "lenet"}) {
     const Graph whole = training_step(model);
-    const Graph part = partition(whole, {{{"data", 4}}});
+    const Graph part = partitioned(whole, {{{"data", 4}}});
     verify(part);
     EXPECT_EQ(count(part, ops::kAllReduce), count(whole, "leaf_sum"));
     EXPECT_EQ(part.nodes.size(), whole.nodes.size() + count(whole, "leaf_sum"));
@@ -56,7 +61,7 @@ TEST(Partition, PutsAnAllReduceBehindEveryTotalOverLeaves) {
                                                .outputs = 3,
                                                .microbatch = 4,
                                                .batch_norm_over_leaves = true});
-  const Graph part = partition(whole, {{{"data", 4}}});
+  const Graph part = partitioned(whole, {{{"data", 4}}});
   verify(part);
   const int totals = count(whole, ops::kLeafTotal);
   EXPECT_EQ(totals, 4 * count(whole, "batch_norm_over_leaves"));
@@ -67,8 +72,62 @@ TEST(Partition, PutsAnAllReduceBehindEveryTotalOverLeaves) {
 
 TEST(Partition, AMeshOfOneRankChangesNothing) {
   const Graph whole = training_step("mlp");
-  EXPECT_EQ(partition(whole, {}).nodes.size(), whole.nodes.size());
-  EXPECT_EQ(partition(whole, {{{"data", 1}}}).nodes.size(), whole.nodes.size());
+  EXPECT_EQ(partitioned(whole, {}).nodes.size(), whole.nodes.size());
+  EXPECT_EQ(partitioned(whole, {{{"data", 1}}}).nodes.size(), whole.nodes.size());
+}
+
+// The kinds of states, and what is not large enough to be shared.
+TEST(Partition, RanksShareUpdatesByPartsOfWhatLiesInMemory) {
+  const Graph whole =
+      nn::build_training_step({.model = {.name = "mlp", .hidden = {300}},
+                               .sample = {100},
+                               .outputs = 3,
+                               .microbatch = 4,
+                               .optimizer = {.name = "adamw", .clip_norm = 1, .ema_decay = 0.9}});
+  for (const int zero : {0, 1, 3}) {
+    for (const bool in_common : {false, true}) {
+      Plan plan{.mesh = {{{"data", 3}}}, .zero = zero, .in_common = in_common};
+      const Graph part = partition(whole, plan, 1);
+      verify(part);
+      const std::vector<Placement> placements = placements_along_data(part);
+      const bool shares = zero > 0 || in_common;
+      for (const State& state : part.states) {
+        const Value& value = part.value(state.value);
+        const bool is_large = value.name.starts_with("fc1.weight");
+        EXPECT_EQ(state.flat.has_value(), shares && is_large) << value.name;
+        if (!state.flat) continue;
+        const bool is_parameter = state.role == State::Role::kParameter;
+        EXPECT_EQ(state.flat->is_held_whole, is_parameter && (zero < 3 || in_common)) << value.name;
+        EXPECT_EQ(state.flat->part, 10240);  // 300 * 100 numbers in 118 runs, 40 for each
+        const Placement expected =
+            state.flat->is_held_whole ? Placement::replicate() : Placement::split(Placement::kFlat);
+        EXPECT_EQ(placements[state.value], expected);
+        EXPECT_EQ(placements[state.next], expected);
+      }
+      EXPECT_EQ(count(part, ops::kReduceScatter), shares ? 1 : 0);
+      if (zero < 3) {
+        EXPECT_EQ(count(part, ops::kAllGather), shares ? 1 : 0);
+      }
+    }
+  }
+}
+
+TEST(Partition, AnUpdateThatNeedsTheWholeTensorIsNotShared) {
+  const Graph whole = nn::build_training_step({.model = {.name = "mlp", .hidden = {300}},
+                                               .sample = {100},
+                                               .outputs = 3,
+                                               .microbatch = 4,
+                                               .optimizer = {.name = "lamb"}});
+  Plan plan{.mesh = {{{"data", 2}}}, .in_common = true};
+  EXPECT_EQ(count(partition(whole, plan, 0), ops::kReduceScatter), 0);
+  plan = {.mesh = {{{"data", 2}}}, .zero = 1};
+  try {
+    partition(whole, plan, 0);
+    ADD_FAILURE() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("parallel.zero = 1"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("fc1.weight.adam_m"));
+  }
 }
 
 TEST(Partition, AGraphThatReadsASummandIsRefused) {

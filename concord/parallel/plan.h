@@ -8,6 +8,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -45,6 +46,17 @@ struct Plan {
   // before the first graph.
   std::map<std::string, Placement> states = {};
   std::vector<Placement> sums = {};
+  // The stage of ZeRO, 0 to 3: what of states and gradients the ranks along "data" share
+  // (partition.h), and whether they see each other's memory, so that what they share need not be
+  // gathered.
+  int zero = 0;
+  bool in_common = false;
+  // Tensors with fewer numbers for each rank are not worth a message, nor the zeros behind the last
+  // part: every rank has all of them.
+  std::int64_t smallest_part = 8 * kFlatRun;
+  // What was decided along "data": the states whose numbers they share, and of each whether a rank
+  // holds all of it; nothing before the first graph.
+  std::optional<std::map<std::string, bool>> flat = {};
 };
 
 // The graph of one rank along "tensor" (partition.h does the same along "data"). Throws Error for a

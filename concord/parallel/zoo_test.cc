@@ -189,7 +189,7 @@ AxisPlan random_plan(const Graph& graph, int ranks, unsigned seed) {
 
 // The first difference between what the ranks compute by the plan and what one does, "" where there
 // is none.
-std::string compare(Whole& model, const AxisPlan& plan, const Mesh& mesh) {
+std::string compare(Whole& model, const AxisPlan& plan, const Mesh& mesh, int zero = 0) {
   const Graph& whole = model.graph;
   const int tensor = mesh.extent("tensor"), data = mesh.extent("data");
   check_plan(whole, plan, tensor);
@@ -200,12 +200,15 @@ std::string compare(Whole& model, const AxisPlan& plan, const Mesh& mesh) {
   std::vector<Leaves> leaves_of_ranks;
   for (int rank = 0; rank < mesh.ranks(); ++rank) {
     const AxisPlace place{"tensor", tensor, mesh.coordinate(rank, "tensor")};
-    graphs.push_back(partition(apply_plan(whole, plan, place), {{{"data", data}}}));
+    Plan along_data{.mesh = mesh, .zero = zero, .smallest_part = 16};
+    const Graph along_tensor = tensor > 1 ? apply_plan(whole, plan, place) : whole;
+    graphs.push_back(partition(along_tensor, along_data, rank));
+    if (data > 1) placements_along_data(graphs.back());
     verify(graphs.back());
     ref::Bindings own = bindings;
     for (const State& state : graphs.back().states) {
       ref::Array& array = own.at(graphs.back().value(state.value).name);
-      array = ref::part_of(array, state.cuts);
+      array = ref::part_of(array, state);
     }
     bindings_of_ranks.push_back(std::move(own));
     leaves_of_ranks.push_back(
@@ -220,7 +223,7 @@ std::string compare(Whole& model, const AxisPlan& plan, const Mesh& mesh) {
     }
     for (const State& state : graphs[rank].states) {
       const std::string& name = graphs[rank].value(state.value).name;
-      const std::string text = difference(ref::part_of(expected.next_states.at(name), state.cuts),
+      const std::string text = difference(ref::part_of(expected.next_states.at(name), state),
                                           found[rank].next_states.at(name));
       if (!text.empty()) return fmt::format("rank {}: state {}: {}", rank, name, text);
     }
@@ -242,6 +245,20 @@ TEST(Zoo, EveryModelDividedOverEveryMeshComputesWhatOneRankDoes) {
     for (const Mesh& mesh : kMeshes) {
       const AxisPlan plan = choose_plan(whole.graph, "tensor", mesh.extent("tensor"));
       EXPECT_EQ(compare(whole, plan, mesh), "") << model.name << " over " << to_string(mesh);
+    }
+  }
+}
+
+TEST(Zoo, EveryModelWithStatesDividedOverDataComputesWhatOneRankDoes) {
+  for (const Case& model : zoo()) {
+    Whole whole(model.options);
+    for (const Mesh& mesh :
+         {Mesh{{{"data", 2}}}, Mesh{{{"data", 8}}}, Mesh{{{"data", 2}, {"tensor", 2}}}}) {
+      const AxisPlan plan = choose_plan(whole.graph, "tensor", mesh.extent("tensor"));
+      for (const int zero : {1, 3}) {
+        EXPECT_EQ(compare(whole, plan, mesh, zero), "")
+            << model.name << " over " << to_string(mesh) << ", zero = " << zero;
+      }
     }
   }
 }

@@ -16,6 +16,8 @@ using Copies = CollectiveStep::Copies;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+bool is_of_few(DType dtype) { return dtype == DType::kF64 || dtype == DType::kI64; }
+
 bool is_sum(const CollectiveStep& step) {
   return step.op == ops::kAllReduce || step.op == ops::kReduceScatter;
 }
@@ -182,17 +184,18 @@ class Scratch {
   std::byte* next_;
 };
 
-// Of doubles, which are few: each rank adds up what all have, in their order.
-void sum_doubles(const CollectiveStep& step, comm::Communicator& ranks,
-                 std::span<std::byte* const> operands) {
+// Of doubles and integers, which are few: each rank adds up what all have, in their order.
+template <typename T>
+void sum_few(const CollectiveStep& step, comm::Communicator& ranks,
+             std::span<std::byte* const> operands) {
   const auto count = static_cast<std::size_t>(step.in_elements);
   std::byte* const all = Scratch(operands).take(step.gathered_bytes());
   ranks.run(
       comm::all_gather({operands[0], step.in_bytes()}, {all, step.gathered_bytes()}, step.label));
-  const auto* const given = reinterpret_cast<const double*>(all);
-  auto* const sums = reinterpret_cast<double*>(operands[1]);
+  const auto* const given = reinterpret_cast<const T*>(all);
+  auto* const sums = reinterpret_cast<T*>(operands[1]);
   for (std::size_t i = 0; i < count; ++i) {
-    double sum = given[i];
+    T sum = given[i];
     for (std::size_t r = 1; r < static_cast<std::size_t>(step.ranks); ++r) {
       sum += given[r * count + i];
     }
@@ -202,7 +205,8 @@ void sum_doubles(const CollectiveStep& step, comm::Communicator& ranks,
 
 void sum(const CollectiveStep& step, comm::Communicator& ranks,
          std::span<std::byte* const> operands) {
-  if (step.dtype == DType::kF64) return sum_doubles(step, ranks, operands);
+  if (step.dtype == DType::kF64) return sum_few<double>(step, ranks, operands);
+  if (step.dtype == DType::kI64) return sum_few<std::int64_t>(step, ranks, operands);
   Scratch scratch(operands);
   std::byte *in = operands[0], *out = operands[1];
   if (!step.pack.empty()) {
@@ -399,7 +403,7 @@ std::size_t CollectiveStep::scratch_bytes() const {
     return 2 * (aligned(bytes_of_indices(*this, before)) + aligned(bytes_of_indices(*this, after)));
   }
   std::size_t bytes = aligned(packed_bytes) + aligned(unpacked_bytes);
-  if (is_sum(*this) && dtype == DType::kF64) return aligned(gathered_bytes());
+  if (is_sum(*this) && is_of_few(dtype)) return aligned(gathered_bytes());
   if (is_sum(*this) && dtype == DType::kBF16) {
     bytes += aligned(static_cast<std::size_t>(in_elements) * sizeof(float));
     if (op == ops::kReduceScatter) {
@@ -422,15 +426,20 @@ CollectiveStep make_collective_step(const Graph& lowered, const Node& node) {
     CONCORD_CHECK(in.layout == out.layout, "{}", node.op);
     const bool has_ranks = node.attributes.has("ranks");
     CONCORD_CHECK(step.dtype == DType::kF32 || step.dtype == DType::kBF16 ||
-                      (step.dtype == DType::kF64 && has_ranks && !step.maximum),
+                      (is_of_few(step.dtype) && has_ranks && !step.maximum),
                   "{} of {}", node.op, to_string(in.type));
     if (has_ranks) {
       step.ranks = static_cast<int>(node.attributes.integer("ranks"));
     }
     return step;
   }
-  CONCORD_CHECK(in.layout.is_row_major() && out.layout.is_row_major(), "{}", node.op);
   step.ranks = static_cast<int>(node.attributes.integer("ranks"));
+  if (ops::is_flat(node)) {
+    CONCORD_CHECK(node.op == ops::kAllGather, "flat {}", node.op);
+    step.out_elements = step.in_elements * step.ranks;
+    return step;
+  }
+  CONCORD_CHECK(in.layout.is_row_major() && out.layout.is_row_major(), "{}", node.op);
   add_geometry(step, node, in.type, out.type);
   return step;
 }
@@ -441,6 +450,12 @@ void check_ranks(const CollectiveStep& step, const comm::Communicator& ranks) {
       "{} of {} along {} is for {} ranks, and {} are joined: expected the mesh that was compiled "
       "for",
       step.op, step.label.text(), step.axis, step.ranks, ranks.size());
+}
+
+comm::Operation moving(const CollectiveStep& step, std::span<std::byte* const> operands) {
+  CONCORD_CHECK(step.op == ops::kAllGather && step.scratch_bytes() == 0, "{}", step.op);
+  return comm::all_gather({operands[0], step.in_bytes()}, {operands[1], step.out_bytes()},
+                          step.label);
 }
 
 void run(const CollectiveStep& step, comm::Communicator& ranks,

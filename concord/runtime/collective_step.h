@@ -51,6 +51,10 @@ CollectiveStep make_collective_step(const Graph& lowered, const Node& node);
 // Throws Error where it is for another number of ranks.
 void check_ranks(const CollectiveStep& step, const comm::Communicator& ranks);
 
+// Of a step that moves what the operands hold as it is, without scratch memory: the operation
+// alone.
+comm::Operation moving(const CollectiveStep& step, std::span<std::byte* const> operands);
+
 // `operands`: input, output, and the scratch memory if any. Collective among the ranks of the axis.
 // Nothing is allocated. Throws RankError.
 void run(const CollectiveStep& step, comm::Communicator& ranks,

@@ -56,7 +56,7 @@ ref::Array read(const Shape& shape, DType dtype, const std::byte* from) {
 struct RankProgram {
   RankProgram(const Graph& graph, const Executor::Axes& axes, comm::Communicator* data = nullptr)
       : lowered(lower(graph, policy)), states(lowered), executor(states) {
-    executor.join(data == nullptr ? alone : *data, 4, axes);
+    executor.join(data == nullptr ? alone : *data, {.buffers = 4}, axes);
     program = compile(lowered, policy, states);
     executor.prepare(program);
   }
@@ -266,7 +266,7 @@ TEST_P(CollectiveSteps, StandBetweenKernelsAlongBothAxesOfAMesh) {
     for (int round = 0; round < 3; ++round) {
       auto* const in = reinterpret_cast<float*>(program.input());
       std::fill_n(in, 24, static_cast<float>(1 + ranks.rank()));
-      program.executor.begin_step(data.rank());
+      program.executor.begin_step({.first_leaf = data.rank()});
       program.executor.microbatch(program.program, {.last_of_step = true});
       program.executor.reduce(program.program);
       program.executor.update(program.program);

@@ -53,9 +53,11 @@ class Copy final : public Kernel {
 // executor's (leaf_sums.h); so are other collectives, which are steps (collective_step.h).
 bool has_kernel(const Node& node) { return node.op != "leaf_sum" && !ops::is_collective(node.op); }
 
-// An all_reduce that belongs to a leaf_sum. The others are of what the program goes on with.
+// An all_reduce or reduce_scatter that belongs to a leaf_sum. The others are of what the program
+// goes on with.
 bool is_of_leaf_sum(const Graph& graph, const Node& node) {
-  if (node.op != ops::kAllReduce || node.attributes.text("axis") != "data") return false;
+  if (node.op != ops::kAllReduce && node.op != ops::kReduceScatter) return false;
+  if (node.attributes.text("axis") != "data") return false;
   const NodeId producer = graph.value(node.inputs[0]).producer;
   return producer != kNoNode && graph.node(producer).op == "leaf_sum";
 }
@@ -105,12 +107,14 @@ class Compiler {
            const CompileOptions& options)
       : policy_(policy), states_(states), options_(options) {
     program_.graph = std::move(graph);
+    program_.in_rounds = options.in_rounds;
     phase_ = options.single_microbatch ? phases_of_single_microbatch(program_.graph)
                                        : phases(program_.graph);
     const std::size_t values = program_.graph.values.size();
     next_.assign(values, kNoValue);
     storage_.resize(values);
     address_.resize(values);
+    offset_.resize(values);
     slot_.assign(values, kNoSlot);
     last_use_.assign(values, -1);
   }
@@ -122,11 +126,13 @@ class Compiler {
     place_sums();
     find_last_uses();
     make_steps();
+    find_bucket_ends();
+    if (options_.in_rounds) give_sums_slots();
     plan();
+    if (options_.in_rounds) move_sums_to_slots();
     bind_operands();
     copy_next_states();
     bind_names();
-    make_buckets();
     return std::move(program_);
   }
 
@@ -172,18 +178,39 @@ class Compiler {
     for (const State& state : graph().states) {
       const Value& value = graph().value(state.value);
       const StateStore::Entry* entry = states_.find(value.name);
-      CONCORD_CHECK(entry != nullptr && entry->part == value.type && entry->layout == value.layout,
-                    "state \"{}\"", value.name);
-      if (!entry->in_common) {
-        address_[index(state.value)] = {Region::kStates, entry->offset};
-        next_[index(state.value)] = state.next;
-        continue;
-      }
-      address_[index(state.value)] = {Region::kCommonStates, entry->offset};
-      if (state.next == kNoValue || state.next == state.value) continue;
-      address_[index(state.next)] = address_[index(state.value)];
-      divided_.insert(state.next);
+      CONCORD_CHECK(entry != nullptr && fits(*entry, state), "state \"{}\"", value.name);
+      const Region region = entry->in_common ? Region::kCommonStates : Region::kStates;
+      address_[index(state.value)] = {region, states_.offset_of(*entry, value.type)};
+      if (!place_gathered(state)) next_[index(state.value)] = state.next;
     }
+  }
+
+  bool fits(const StateStore::Entry& entry, const State& state) const {
+    const Value& value = graph().value(state.value);
+    const bool is_part = state.flat && !state.flat->is_held_whole;
+    const bool same_parts = is_part ? entry.flat == state.flat
+                                    : entry.part == value.type && entry.layout == value.layout;
+    return same_parts && (is_part || !entry.is_flat());
+  }
+
+  // A state of which the rank computes its part, and gets the others' (parallel/partition.h): all
+  // of that happens where the state lies, since nobody reads what it was any more.
+  bool place_gathered(const State& state) {
+    if (!state.flat || !state.flat->is_held_whole || state.next == kNoValue) return false;
+    const NodeId gather = graph().value(state.next).producer;
+    if (state.next == state.value || gather == kNoNode) return false;
+    Address own = *address_[index(state.value)];
+    address_[index(state.next)] = own;
+    own.offset += flat_offset(graph().node(gather));
+    address_[index(graph().node(gather).inputs[0])] = own;
+    return true;
+  }
+
+  // Of the rank's part, in bytes.
+  std::size_t flat_offset(const Node& node) const {
+    CONCORD_CHECK(ops::is_flat(node), "{} ({})", node.op, node.name);
+    const std::int64_t first = node.attributes.integer("index") * node.attributes.integer("part");
+    return static_cast<std::size_t>(first) * size_of(graph().type(node.inputs[0]).dtype);
   }
 
   // Nothing is run for a view. What a leaf_sum reads lies among the sums, so it is none; nor is
@@ -199,50 +226,110 @@ class Compiler {
       if (node.op == "leaf_sum") summed[index(node.inputs[0])] = true;
     }
     for (const Node& node : graph().nodes) {
-      if (!has_kernel(node) || !cpu::find_kernel_rule(node.op).view) continue;
+      const bool is_part = node.op == ops::kShard && ops::is_flat(node);
+      if (is_part) offset_[index(node.outputs[0])] = flat_offset(node);
+      if (!is_part && (!has_kernel(node) || !cpu::find_kernel_rule(node.op).view)) continue;
       const ValueId input = node.inputs[0], output = node.outputs[0];
+      if (is_part) {
+        storage_[index(output)] = storage(input);
+        continue;
+      }
       if (summed[index(output)] || (read_after[index(output)] && is_overwritten(input))) continue;
       storage_[index(output)] = storage(input);
     }
   }
 
   // The inputs and outputs of leaf_sum and all_reduce share an address: the region is summed over
-  // leaves in place. A value that several leaf_sums read is summed once. What is computed first
-  // lies first, so that a bucket is one piece of memory.
+  // leaves in place, and of a reduce_scatter the part is where it would lie in all of it. A value
+  // that several leaf_sums read is summed once. First lie those of which each rank gets a part;
+  // then, of both kinds, what is computed first, so that a bucket is one piece of memory.
   void place_sums() {
     std::vector<const Node*> sums;
     for (const Node& node : graph().nodes) {
       if (node.op == "leaf_sum") sums.push_back(&node);
+      if (node.op != ops::kReduceScatter || !is_of_leaf_sum(graph(), node)) continue;
+      scatter_of_[graph().node(graph().value(node.inputs[0]).producer).inputs[0]] = &node;
     }
     std::vector<const Node*> in_order = sums;
-    std::ranges::stable_sort(in_order, {}, [&](const Node* sum) { return ready_time(*sum); });
+    std::ranges::stable_sort(in_order, {}, [&](const Node* sum) {
+      return std::pair(!scatter_of_.contains(sum->inputs[0]), ready_time(*sum));
+    });
     for (const Node* sum : in_order) place_sum(*sum);
     if (options_.like != nullptr) place_sums_like(sums, *options_.like);
     for (const Node* sum : sums) {
       const TensorType& type = graph().type(sum->inputs[0]);
       const Layout& layout = graph().value(sum->inputs[0]).layout;
-      address_[index(sum->outputs[0])] = address_[index(sum->inputs[0])];
-      program_.sums.push_back(
-          {sum->name, type, layout.stored_elements(type.shape), *address_[index(sum->inputs[0])]});
+      const Address address = *address_[index(sum->inputs[0])];
+      address_[index(sum->outputs[0])] = address;
+      program_.sums.push_back({.name = sum->name,
+                               .type = type,
+                               .stored_elements = layout.stored_elements(type.shape),
+                               .place = address.offset,
+                               .address = address,
+                               .part_bytes = part_bytes(sum->inputs[0])});
       program_.sums_layouts.push_back(layout);
     }
     for (const Node& node : graph().nodes) {
-      if (!is_of_leaf_sum(graph(), node)) continue;
+      if (node.op != ops::kAllReduce || !is_of_leaf_sum(graph(), node)) continue;
       address_[index(node.outputs[0])] = address_[index(node.inputs[0])];
     }
+    place_parts(sums);
+    CONCORD_CHECK(options_.like == nullptr || program_.totals_bytes == options_.like->totals_bytes,
+                  "programs of one step sum the same values");
+    choose_buckets();
+  }
+  // In the order of the sums' places; where they are among the sums, or behind those that the rank
+  // gets all of.
+  void place_parts(const std::vector<const Node*>& sums) {
+    program_.sums_bytes = scattered_bytes_ = places_bytes_;
+    for (const Sum& sum : program_.sums) {
+      if (sum.part_bytes == 0) scattered_bytes_ = std::min(scattered_bytes_, sum.place);
+    }
+    program_.totals_bytes = places_bytes_ - scattered_bytes_;
+    std::map<std::size_t, std::size_t> part_at;  // by place
+    for (const Sum& sum : program_.sums) {
+      if (sum.part_bytes > 0) part_at[sum.place] = sum.part_bytes;
+    }
+    for (auto& [place, at] : part_at) {
+      const std::size_t bytes = at;
+      at = program_.totals_bytes;
+      program_.totals_bytes += bytes;
+    }
+    for (std::size_t s = 0; s < sums.size(); ++s) {
+      const auto found = scatter_of_.find(sums[s]->inputs[0]);
+      if (found == scatter_of_.end()) continue;
+      Sum& sum = program_.sums[s];
+      const Node& scatter = *found->second;
+      sum.part = {Region::kParts,
+                  options_.in_rounds ? part_at.at(sum.place) : sum.place + flat_offset(scatter)};
+      address_[index(scatter.outputs[0])] = sum.part;
+    }
+  }
+  // Of what a leaf_sum reads, the bytes of each rank's part of the sum; 0 where all get all of it.
+  std::size_t part_bytes(ValueId summand) const {
+    const auto found = scatter_of_.find(summand);
+    if (found == scatter_of_.end()) return 0;
+    return graph().type(found->second->outputs[0]).bytes();
   }
   void place_sum(const Node& sum) {
     const ValueId input = sum.inputs[0];
     CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
     if (address_[index(input)]) return;
-    address_[index(input)] = {Region::kSums, program_.sums_bytes};
-    program_.sums_bytes += (bytes_of(input) + 63) / 64 * 64;
+    address_[index(input)] = {Region::kSums, places_bytes_};
+    places_bytes_ += scatter_of_.contains(input) ? scattered_bytes(sum) : aligned(bytes_of(input));
+  }
+  static std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+  // Of the parts of all ranks.
+  std::size_t scattered_bytes(const Node& sum) const {
+    const Node& scatter = *scatter_of_.at(sum.inputs[0]);
+    return part_bytes(sum.inputs[0]) *
+           static_cast<std::size_t>(scatter.attributes.integer("ranks"));
   }
   void place_sums_like(const std::vector<const Node*>& sums, const Program& like) {
-    CONCORD_CHECK(sums.size() == like.sums.size() && program_.sums_bytes == like.sums_bytes,
+    CONCORD_CHECK(sums.size() == like.sums.size() && options_.in_rounds == like.in_rounds,
                   "programs of one step sum the same values");
     for (std::size_t i = 0; i < sums.size(); ++i) {
-      address_[index(sums[i]->inputs[0])] = like.sums[i].address;
+      address_[index(sums[i]->inputs[0])] = {Region::kSums, like.sums[i].place};
     }
   }
   // When what is summed is computed.
@@ -288,7 +375,7 @@ class Compiler {
     }
     for (int time = 0; time < end(); ++time) {
       const Node& node = node_at(time);
-      if (ops::is_collective(node.op) && !is_of_leaf_sum(graph(), node)) {
+      if (ops::is_collective(node.op) && !is_of_leaf_sum(graph(), node) && !is_in_common(node)) {
         make_collective(time, node);
       }
       if (!has_kernel(node) || storage(node.outputs[0]) != node.outputs[0]) continue;
@@ -296,20 +383,42 @@ class Compiler {
     }
   }
 
+  // All ranks write their parts to one place.
+  bool is_in_common(const Node& node) const {
+    const std::optional<Address>& address = address_[index(node.outputs[0])];
+    return address && address->region == Region::kCommonStates;
+  }
+
   void make_collective(int time, const Node& node) {
     const ValueId output = node.outputs[0];
+    CollectiveStep collective = make_collective_step(graph(), node);
     if (!address_[index(output)]) {
-      slot_[index(output)] = new_slot(bytes_of(output), time, last_use_[index(output)]);
+      const std::size_t bytes = std::max(bytes_of(output), collective.out_bytes());
+      slot_[index(output)] = new_slot(bytes, time, last_use_[index(output)]);
     }
     note_inputs(time, node);
-    CollectiveStep collective = make_collective_step(graph(), node);
     ProgramStep step{.node = order_[static_cast<std::size_t>(time)],
                      .op = fmt::format("{} ({})", node.op, collective.axis),
                      .layer = node.name,
                      .bytes = bytes_of(node.inputs[0]) + bytes_of(output)};
     add_scratchpad(collective.scratch_bytes(), time);
+    step.awaits = awaited_by(node);
+    if (ops::is_flat(node)) {  // a gather: the steps until its first reader go on
+      step.goes_on = true;
+      begun_[output] = ++begun_in_[static_cast<std::size_t>(phase_at(time))];
+    }
     step.collective = std::move(collective);
     steps_of(phase_at(time)).push_back(std::move(step));
+  }
+
+  // How many of the collectives that go on have to be done before it is run.
+  std::size_t awaited_by(const Node& node) const {
+    std::size_t awaits = 0;
+    for (const ValueId input : node.inputs) {
+      const auto found = begun_.find(storage(input));
+      if (found != begun_.end()) awaits = std::max(awaits, found->second);
+    }
+    return awaits;
   }
 
   void make_step(int time, const Node& node) {
@@ -319,17 +428,15 @@ class Compiler {
     note_inputs(time, node);
     ProgramStep step{
         .node = order_[static_cast<std::size_t>(time)], .op = node.op, .layer = node.name};
-    const bool is_divided = divided_.contains(node.outputs[0]);
     try {
-      step.kernel = is_divided ? rule.make_part(signature, policy_, states_.share())
-                               : rule.make(signature, policy_);
+      step.kernel = rule.make(signature, policy_);
     } catch (const Error& error) {
       fail("layer {} ({}): {}", node.name, node.op, error.what());
     }
-    step.flops = cost_of(graph(), node).flops / (is_divided ? states_.share().count : 1);
+    step.awaits = awaited_by(node);
+    step.flops = cost_of(graph(), node).flops;
     for (const ValueId input : node.inputs) step.bytes += bytes_of(input);
     for (const ValueId output : node.outputs) step.bytes += bytes_of(output);
-    if (is_divided) step.bytes /= static_cast<std::size_t>(states_.share().count);
     add_scratchpad(step.kernel->scratchpad_bytes(), time);
     steps_of(phase_at(time)).push_back(std::move(step));
   }
@@ -407,6 +514,7 @@ class Compiler {
     const MemoryPlan arena = plan(Region::kArena);
     program_.arena_bytes = arena.bytes;
     program_.arena_lower_bound = arena.lower_bound;
+    slotted_sums_bytes_ = plan(Region::kSums).bytes;
   }
 
   MemoryPlan plan(Region region) {
@@ -424,7 +532,10 @@ class Compiler {
 
   Address address_of(ValueId id) const {
     const ValueId value = storage(id);
-    return address_[index(value)] ? *address_[index(value)] : address_in(slot_[index(value)]);
+    Address address =
+        address_[index(value)] ? *address_[index(value)] : address_in(slot_[index(value)]);
+    if (value != id) address.offset += offset_[index(id)];
+    return address;
   }
   Address address_in(int slot) const {
     const Slot& planned = slots_[static_cast<std::size_t>(slot)];
@@ -437,7 +548,10 @@ class Compiler {
          {&program_.prologue, &program_.microbatch, &program_.update}) {
       for (ProgramStep& step : *steps) {
         const Node& node = graph().node(step.node);
-        for (const ValueId id : node.inputs) step.operands.push_back(address_of(id));
+        const std::size_t read = step.collective ? 1 : node.inputs.size();
+        for (const ValueId id : std::span(node.inputs).first(read)) {
+          step.operands.push_back(address_of(id));
+        }
         for (const ValueId id : node.outputs) step.operands.push_back(address_of(id));
         if (*scratchpad != kNoSlot) step.operands.push_back(address_in(*scratchpad));
         ++scratchpad;
@@ -461,68 +575,132 @@ class Compiler {
     }
   }
 
-  // As many sums together as options_.bucket_bytes hold; the last ones, for which nothing is left
-  // to compute meanwhile, apart. A bucket is complete when what lies in it is computed, and read
-  // where the microbatch itself goes on with it: ranks add up in place.
-  void make_buckets() {
-    if (options_.like != nullptr) {
-      program_.buckets = options_.like->buckets;
-    } else {
-      choose_buckets();
-    }
-    std::map<NodeId, std::size_t> step_of;  // after which so many steps are done
+  // A bucket is complete when what lies in it is computed, and read where the microbatch itself
+  // goes on with it: ranks add up in place.
+  void find_bucket_ends() {
+    std::map<int, std::size_t> steps_at;  // how many steps of a microbatch are done then
     for (std::size_t s = 0; s < program_.microbatch.size(); ++s) {
-      step_of[program_.microbatch[s].node] = s + 1;
+      steps_at[time_of_[static_cast<std::size_t>(program_.microbatch[s].node)]] = s + 1;
     }
     for (const Bucket& bucket : program_.buckets) {
-      std::size_t ready = program_.bucket_ends.empty() ? 0 : program_.bucket_ends.back();
-      for (std::size_t n = 0; n < graph().nodes.size(); ++n) {
-        const Node& node = graph().nodes[n];
-        const auto done = step_of.find(static_cast<NodeId>(n));
-        if (done == step_of.end()) continue;
+      int ready = bucket_times_.empty() ? begins_[1] : bucket_times_.back();
+      for (int time = begins_[1]; time <= end_of_microbatch(); ++time) {
         const auto lies_there = [&](ValueId id) {
           const std::optional<Address>& address = address_[index(storage(id))];
           return address && address->region == Region::kSums && address->offset >= bucket.offset &&
                  address->offset < bucket.offset + bucket.bytes;
         };
+        const Node& node = node_at(time);
         if (std::ranges::any_of(node.outputs, lies_there) ||
             std::ranges::any_of(node.inputs, lies_there)) {
-          ready = std::max(ready, done->second);
+          ready = std::max(ready, time);
         }
       }
-      program_.bucket_ends.push_back(ready);
+      bucket_times_.push_back(ready);
+      const auto after = steps_at.upper_bound(ready);
+      program_.bucket_ends.push_back(after == steps_at.begin() ? 0 : std::prev(after)->second);
     }
   }
 
+  // In rounds (round_sums.h) what is scattered needs memory from where it is computed until its
+  // bucket has been summed, which is waited for when the next one is ready.
+  void give_sums_slots() {
+    std::size_t s = 0;
+    for (const Node& node : graph().nodes) {
+      if (node.op != "leaf_sum") continue;
+      const Sum& sum = program_.sums[s++];
+      if (sum.part_bytes == 0 || sum_slots_.contains(sum.place)) continue;
+      std::size_t b = 0;
+      while (sum.place >= program_.buckets[b].offset + program_.buckets[b].bytes) ++b;
+      const bool is_last = b + 1 == bucket_times_.size();
+      sum_slots_[sum.place] =
+          new_slot(Region::kSums, scattered_bytes(node), std::max(ready_time(node), begins_[1]),
+                   is_last ? end_of_microbatch() : bucket_times_[b + 1]);
+    }
+  }
+
+  // Behind what the rank gets all of; in a program like another where they are in that one, since
+  // other ranks may run it meanwhile.
+  void move_sums_to_slots() {
+    const std::size_t whole = places_bytes_ - scattered_bytes_;
+    std::map<std::size_t, std::size_t> slot_at;  // by place
+    for (const auto& [place, slot] : sum_slots_) {
+      slot_at[place] = whole + slots_[static_cast<std::size_t>(slot)].offset;
+    }
+    program_.sums_bytes = whole + slotted_sums_bytes_;
+    if (options_.like != nullptr) {
+      for (const Sum& sum : options_.like->sums) {
+        if (sum.part_bytes > 0) slot_at[sum.place] = sum.address.offset;
+      }
+      program_.sums_bytes = options_.like->sums_bytes;
+      check_slots(slot_at);
+    }
+    const auto moved = [&](std::size_t place) {
+      return place < scattered_bytes_ ? slot_at.at(place) : place - scattered_bytes_;
+    };
+    for (std::optional<Address>& address : address_) {
+      if (address && address->region == Region::kSums) address->offset = moved(address->offset);
+    }
+    for (Sum& sum : program_.sums) sum.address.offset = moved(sum.place);
+    for (Bucket& bucket : program_.buckets) {
+      bucket.offset = moved(bucket.offset);
+      for (comm::Piece& piece : bucket.pieces) piece.offset = moved(piece.offset);
+    }
+  }
+  // Graphs of other sizes compute what is summed in the same order.
+  void check_slots(const std::map<std::size_t, std::size_t>& slot_at) const {
+    for (const auto& [place, slot] : sum_slots_) {
+      for (const auto& [other_place, other_slot] : sum_slots_) {
+        const Lifetime& life = slots_[static_cast<std::size_t>(slot)].life;
+        const Lifetime& other = slots_[static_cast<std::size_t>(other_slot)].life;
+        const bool meet = life.first <= other.last && other.first <= life.last;
+        const std::size_t at = slot_at.at(place), other_at = slot_at.at(other_place);
+        CONCORD_CHECK(place == other_place || !meet || at + life.bytes <= other_at ||
+                          other_at + other.bytes <= at,
+                      "sums of one program overlap in another");
+      }
+    }
+  }
+
+  // As many sums together as options_.bucket_bytes hold; the last ones, for which nothing is left
+  // to compute meanwhile, apart.
   void choose_buckets() {
     constexpr std::size_t kLastBytes = std::size_t{1} << 20;
-    std::map<std::size_t, std::string> names;  // by offset
-    for (const Sum& sum : program_.sums) names.emplace(sum.address.offset, sum.name);
+    std::map<std::size_t, const Sum*> sums;  // by offset
+    for (const Sum& sum : program_.sums) sums.emplace(sum.place, &sum);
     constexpr std::size_t kMostBuckets = 64;  // about; the others wait in the ranks' queue
     const std::size_t bucket_bytes =
         std::max(options_.bucket_bytes, program_.sums_bytes / kMostBuckets);
     const auto end_of = [&](auto sum) {
-      return std::next(sum) == names.end() ? program_.sums_bytes : std::next(sum)->first;
+      return std::next(sum) == sums.end() ? program_.sums_bytes : std::next(sum)->first;
     };
+    const auto is_scattered = [](auto sum) { return sum->second->part_bytes > 0; };
     std::size_t last = program_.sums_bytes;  // where the last bucket begins
     if (last > bucket_bytes) {
-      auto sum = std::prev(names.end());
-      while (sum != names.begin() && program_.sums_bytes - std::prev(sum)->first <= kLastBytes)
+      auto sum = std::prev(sums.end());
+      while (sum != sums.begin() && program_.sums_bytes - std::prev(sum)->first <= kLastBytes)
         --sum;
       last = sum->first;
     }
-    for (auto sum = names.begin(); sum != names.end();) {
-      Bucket bucket{.offset = sum->first, .bytes = end_of(sum) - sum->first};
-      const std::string first = sum->second;
-      std::string label = first;
-      for (++sum;
-           sum != names.end() && sum->first != last && end_of(sum) - bucket.offset <= bucket_bytes;
-           ++sum) {
+    for (auto sum = sums.begin(); sum != sums.end();) {
+      Bucket bucket{.offset = sum->first};
+      const auto first = sum;
+      auto before = sum;
+      do {
         bucket.bytes = end_of(sum) - bucket.offset;
-        label = first + " to " + sum->second;
-      }
-      bucket.label = comm::Label(label);
-      program_.buckets.push_back(bucket);
+        if (is_scattered(sum)) {
+          bucket.pieces.push_back({.offset = sum->first,
+                                   .part_bytes = sum->second->part_bytes,
+                                   .out_offset = sum->second->part.offset});
+        }
+        before = sum++;
+      } while (sum != sums.end() && sum->first != last &&
+               is_scattered(sum) == is_scattered(first) &&
+               end_of(sum) - bucket.offset <= bucket_bytes);
+      bucket.label =
+          comm::Label(first == before ? first->second->name
+                                      : first->second->name + " to " + before->second->name);
+      program_.buckets.push_back(std::move(bucket));
     }
   }
 
@@ -542,16 +720,24 @@ class Compiler {
   KernelPolicy& policy_;
   const StateStore& states_;
   const CompileOptions& options_;
-  std::vector<Phase> phase_;      // by node
-  std::vector<NodeId> order_;     // by time
-  std::vector<int> time_of_;      // by node
-  std::array<int, 3> begins_{};   // time at which each phase begins
-  std::vector<ValueId> next_;     // by value: of states, what they become
-  std::set<ValueId> divided_;     // next values of which each rank computes its share
-  std::vector<ValueId> storage_;  // by value
+  std::vector<Phase> phase_;                   // by node
+  std::vector<NodeId> order_;                  // by time
+  std::vector<int> time_of_;                   // by node
+  std::array<int, 3> begins_{};                // time at which each phase begins
+  std::vector<ValueId> next_;                  // by value: of states, what they become
+  std::vector<std::size_t> offset_;            // by value: of a flat part, in its storage
+  std::map<ValueId, const Node*> scatter_of_;  // by what a leaf_sum reads
+  std::size_t places_bytes_ = 0;               // of the sums,
+  std::size_t scattered_bytes_ = 0;            // of which the first ones are scattered
+  std::map<std::size_t, int> sum_slots_;       // by place
+  std::size_t slotted_sums_bytes_ = 0;
+  std::vector<int> bucket_times_;                // when each bucket is complete
+  std::vector<ValueId> storage_;                 // by value
   std::vector<std::optional<Address>> address_;  // by value: of states and sums
   std::vector<int> slot_;                        // by value: of other storages
   std::vector<int> last_use_;                    // by storage
+  std::map<ValueId, std::size_t> begun_;         // outputs of collectives that go on, and which
+  std::array<std::size_t, 3> begun_in_ = {};     // of a phase's they are
   std::vector<Slot> slots_;
   std::vector<int> scratchpads_;  // slot of each step's scratchpad, in order
 };
@@ -585,58 +771,11 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
   passes.push_back(
       {"recompute", [&](const Graph& g) { return recompute_activations(g, options.recompute); }});
   if (options.plan != nullptr) {
-    passes.push_back({"divide over data", [&](Graph g) {
-                        return parallel::partition(std::move(g), options.plan->mesh);
+    passes.push_back({"divide over data", [&](const Graph& g) {
+                        return parallel::partition(g, *options.plan, options.rank);
                       }});
   }
   return run_passes(graph, passes, records);
-}
-
-// Those which nothing computes, and nothing reads in the update, but nodes that can be divided and
-// compute nothing else.
-std::set<std::string> divided_states(const Graph& lowered) {
-  std::map<ValueId, const State*> state_of;  // by its value, and by what it becomes
-  for (const State& state : lowered.states) {
-    for (const ValueId id : {state.value, state.next}) {
-      if (id != kNoValue) state_of[id] = &state;
-    }
-  }
-  std::set<const State*> whole;
-  const auto is_divided = [&](ValueId id) {
-    return state_of.contains(id) && !whole.contains(state_of.at(id));
-  };
-  const std::vector<Phase> phase = phases(lowered);
-  // Every output is the next value of such a state, which takes the place of the old one; so that
-  // no other node reads.
-  const auto can_be_divided = [&](const Node& node) {
-    const auto becomes = [&](ValueId id) { return is_divided(id) && state_of.at(id)->next == id; };
-    const auto was = [&](ValueId id) {
-      return !state_of.contains(id) || state_of.at(id)->value != id ||
-             std::ranges::count(node.outputs, state_of.at(id)->next) > 0;
-    };
-    return has_kernel(node) && cpu::find_kernel_rule(node.op).make_part != nullptr &&
-           std::ranges::all_of(node.outputs, becomes) && std::ranges::all_of(node.inputs, was);
-  };
-  const auto touch = [&](ValueId id) {
-    if (state_of.contains(id)) whole.insert(state_of.at(id));
-  };
-  // Until nothing changes: a node that computes one state whole needs others whole.
-  for (std::size_t before = lowered.states.size() + 1; before != whole.size();) {
-    before = whole.size();
-    for (std::size_t n = 0; n < lowered.nodes.size(); ++n) {
-      const Node& node = lowered.nodes[n];
-      if (node.op == "leaf_sum" || is_of_leaf_sum(lowered, node) || can_be_divided(node)) continue;
-      // What is read before the update is read as it was.
-      const bool reads = phase[n] == Phase::kUpdate;
-      for (const ValueId id : reads ? node.inputs : std::vector<ValueId>()) touch(id);
-      for (const ValueId id : node.outputs) touch(id);
-    }
-  }
-  std::set<std::string> names;
-  for (const State& state : lowered.states) {
-    if (!whole.contains(&state)) names.insert(lowered.value(state.value).name);
-  }
-  return names;
 }
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,

@@ -8,6 +8,8 @@
 #include "concord/base/error.h"
 #include "concord/graph/printer.h"
 #include "concord/ops/collective.h"
+#include "concord/runtime/leaf_sums.h"
+#include "concord/runtime/round_sums.h"
 #include "concord/tensor/relayout.h"
 
 namespace concord {
@@ -43,7 +45,12 @@ constexpr std::size_t whole_pages(std::size_t bytes) {
 void Executor::prepare(Program& program) {
   if (program.sums_bytes > 0 && sums_bytes_ == 0) {
     sums_bytes_ = program.sums_bytes;
-    sums_.emplace(sums_bytes_, *ranks_, sum_buffers_);
+    if (program.in_rounds) {
+      sums_ = std::make_unique<RoundSums>(
+          RoundSums::Sizes{sums_bytes_, program.totals_bytes, sum_buffers_.rounds}, *ranks_);
+    } else {
+      sums_ = std::make_unique<LeafSums>(sums_bytes_, *ranks_, sum_buffers_.buffers);
+    }
   }
   for (const auto* steps : {&program.prologue, &program.microbatch, &program.update}) {
     for (const ProgramStep& step : *steps) {
@@ -71,8 +78,12 @@ void Workspace::allocate() {
 
 Executor::Bases Executor::bases(const Program& program) const {
   std::byte* const arena = workspace_->memory.data();
-  return {states_.data(), states_.common_data(), sums_base_,
-          arena + arena_bytes_ + prologues_.at(&program).offset, arena};
+  return {states_.data(),
+          states_.common_data(),
+          sums_base_,
+          parts_base_,
+          arena + arena_bytes_ + prologues_.at(&program).offset,
+          arena};
 }
 
 comm::Communicator& Executor::ranks_along(const std::string& axis) const {
@@ -99,8 +110,34 @@ void Executor::resolve_operands(const ProgramStep& step, const Bases& bases) {
 // Of the operands in operands_.
 void Executor::meet(const ProgramStep& step) {
   comm::Communicator& ranks = *along_.at(&*step.collective);
-  concord::run(*step.collective, ranks, {operands_.data(), step.operands.size()});
+  const std::span<std::byte* const> operands{operands_.data(), step.operands.size()};
+  if (step.goes_on) {
+    begun_[begun_count_++ % kMostBegun] = {&ranks, ranks.start(moving(*step.collective, operands))};
+    if (begun_count_ - finished_count_ == kMostBegun) await(begun_count_);
+    return;
+  }
+  concord::run(*step.collective, ranks, operands);
   if (&ranks == ranks_ && sums_) sums_->settle();
+}
+
+Executor::~Executor() {
+  try {
+    await_all();  // they read and write what is this one's
+  } catch (const std::exception&) {
+    // They came to nothing, which whoever is told of it knows.
+  }
+}
+
+void Executor::await(std::size_t count) {
+  for (; finished_count_ < count; ++finished_count_) {
+    const Begun& begun = begun_[finished_count_ % kMostBegun];
+    begun.ranks->wait(begun.ticket);
+  }
+}
+
+void Executor::await_all() {
+  await(begun_count_);
+  begun_count_ = finished_count_ = 0;
 }
 
 void Executor::run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
@@ -109,6 +146,7 @@ void Executor::run(const Program& program, const std::vector<ProgramStep>& steps
   const bool timed = seconds != nullptr || trace_ != nullptr;
   for (std::size_t s = begin; s < end; ++s) {
     const double start = timed ? now_seconds() : 0;
+    await(steps[s].awaits);
     run(steps[s], bases);
     if (!timed) continue;
     const double stop = now_seconds();
@@ -123,10 +161,11 @@ void Executor::take_turn() {
   for (auto& [program, prologue] : prologues_) prologue.states_version = 0;
 }
 
-void Executor::begin_step(std::int64_t first_leaf) {
+void Executor::begin_step(const StepPlace& place) {
   take_turn();
   ++step_;
-  if (sums_) sums_->clear(first_leaf);
+  begun_count_ = finished_count_ = 0;
+  if (sums_) sums_->clear(place);
 }
 
 void Executor::run_prologue(Program& program) {
@@ -138,6 +177,7 @@ void Executor::run_prologue(Program& program) {
   last.step = step_;
   const bool timed = timing_ != nullptr && timing_->program == &program;
   run(program, program.prologue, timed ? &timing_->prologue : nullptr);
+  await_all();
 }
 
 void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
@@ -147,7 +187,10 @@ void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
                 "programs of one step sum the same values");
   std::vector<double>* const seconds =
       timing_ != nullptr && timing_->program == &program ? &timing_->microbatch : nullptr;
-  if (!summed) return run(program, program.microbatch, seconds);
+  if (!summed) {
+    run(program, program.microbatch, seconds);
+    return await_all();
+  }
   sums_base_ = sums_->next();
   sums_->begin_microbatch(place);
   std::size_t done = 0;
@@ -157,17 +200,28 @@ void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
     sums_->add(program.buckets[b]);
   }
   run(program, program.microbatch, done, program.microbatch.size(), seconds);
+  await_all();
   sums_->end_microbatch();
 }
 
 // The step has ended before this rank's leaves, and the others go on: it adds nothing.
-void Executor::stand_by(const Program& program) {
+void Executor::stand_by(Program& program) {
+  run_prologue(program);  // others read what it computes
+  sums_->begin_standing_by();
   std::size_t done = 0;
   for (std::size_t b = 0; b < program.buckets.size(); ++b) {
     for (; done < program.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
-    sums_->begin(program.buckets[b]);
+    sums_->stand_by(program.buckets[b]);
   }
   for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
+  await_all();
+  sums_->end_microbatch();
+}
+
+void Executor::take_part(Program& program) {
+  run_prologue(program);
+  for (const ProgramStep& step : program.microbatch) stand_by(program, step);
+  await_all();
 }
 
 // Ranks along other axes have the same leaves as this one: none.
@@ -187,18 +241,23 @@ void Executor::stand_by(const Program& program, const ProgramStep& step) {
 }
 
 // The sums are only read from here on (compile.cc: no value is computed over them).
-void Executor::reduce(const Program& program) {
-  CONCORD_CHECK(sums_.has_value(), "a step that sums nothing");
-  if (!sums_->has_begun()) stand_by(program);
+void Executor::reduce(Program& program) {
+  CONCORD_CHECK(sums_ != nullptr, "a step that sums nothing");
+  while (sums_->awaits_others()) stand_by(program);
   sums_base_ = const_cast<std::byte*>(sums_->finish(program.buckets));
+  parts_base_ = const_cast<std::byte*>(sums_->parts());
 }
 
 bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
   const Bases bases = this->bases(program);
   for (const Sum& sum : program.sums) {
     if (sum.type.shape.elements() > largest) continue;
-    const auto* data = reinterpret_cast<const float*>(resolve(bases, sum.address));
-    if (first_nonfinite(data, sum.stored_elements) >= 0) return false;
+    const bool is_part = sum.part_bytes > 0;  // the others look at theirs
+    const auto* data =
+        reinterpret_cast<const float*>(resolve(bases, is_part ? sum.part : sum.address));
+    const std::int64_t count =
+        is_part ? static_cast<std::int64_t>(sum.part_bytes / sizeof(float)) : sum.stored_elements;
+    if (first_nonfinite(data, count) >= 0) return false;
   }
   return true;
 }
@@ -208,6 +267,7 @@ void Executor::update(Program& program) {
   const bool timed = timing_ != nullptr && timing_->program == &program;
   updating_ = true;
   run(program, program.update, timed ? &timing_->update : nullptr);
+  await_all();
   // Others read what this rank has updated, and this rank may soon write what they have read.
   if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));
   updating_ = false;
@@ -217,7 +277,7 @@ void Executor::update(Program& program) {
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {
   CONCORD_CHECK(runs >= 1);
   // Other ranks read and write the sum of the last step.
-  if (program.sums_bytes > 0) sums_base_ = sums_->next();
+  if (program.sums_bytes > 0) parts_base_ = sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   std::vector<double> seconds;
   for (int i = 0; i < runs; ++i) {
@@ -231,14 +291,15 @@ double Executor::time_alone(const Program& program, const ProgramStep& step, int
 
 std::string Executor::find_nonfinite(Program& program) {
   run_prologue(program);
-  if (program.sums_bytes > 0) sums_base_ = sums_->next();
+  if (program.sums_bytes > 0) parts_base_ = sums_base_ = sums_->next();
   const Bases bases = this->bases(program);
   for (ProgramStep& step : program.microbatch) {
     run(step, bases, /*alone=*/true);
     const Node& node = program.graph.node(step.node);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) {
       const Value& value = program.graph.value(node.outputs[o]);
-      const std::string found = concord::find_nonfinite(value, operands_[node.inputs.size() + o]);
+      const std::size_t inputs = step.collective ? 1 : node.inputs.size();
+      const std::string found = concord::find_nonfinite(value, operands_[inputs + o]);
       if (found.empty()) continue;
       return fmt::format("{} of layer {} (output {}, {}, {})", node.op,
                          node.name.empty() ? "-" : node.name, o, to_string(value.type), found);

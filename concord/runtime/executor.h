@@ -17,14 +17,13 @@
 #include <array>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "concord/comm/communicator.h"
-#include "concord/runtime/leaf_sums.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
+#include "concord/runtime/step_sums.h"
 #include "concord/runtime/trace.h"
 #include "concord/tensor/buffer.h"
 
@@ -50,14 +49,19 @@ class Executor {
                     std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>())
       : states_(states), workspace_(std::move(workspace)) {}
 
+  ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
   // Steps are computed together with other ranks, whose communicators outlive the executor: those
   // along the axis "data" share the leaves of a step and sum over them, and collectives of programs
-  // are along any axis. `sum_buffers`: what LeafSums needs. For before the first prepare().
+  // are along any axis. For before the first prepare().
   using Axes = std::map<std::string, comm::Communicator*, std::less<>>;
-  void join(comm::Communicator& data, std::size_t sum_buffers, Axes others = {}) {
+  struct SumBuffers {
+    std::size_t buffers = 0;  // what LeafSums needs,
+    std::int64_t rounds = 1;  // or RoundSums
+  };
+  void join(comm::Communicator& data, const SumBuffers& sum_buffers, Axes others = {}) {
     ranks_ = &data;
     sum_buffers_ = sum_buffers;
     others_ = std::move(others);
@@ -79,10 +83,12 @@ class Executor {
   void share_sums() {
     if (sums_) sums_->share();
   }
-  // `first_leaf`: of this rank. Collective when it is called first, unless share_sums() was.
-  void begin_step(std::int64_t first_leaf = 0);
+  // Collective when it is called first, unless share_sums() was.
+  void begin_step(const StepPlace& place = {});
   void microbatch(Program& program, const MicrobatchPlace& place);
-  void reduce(const Program& program);  // collective
+  void reduce(Program& program);  // collective
+  // In the place of a microbatch, for one of other ranks: takes part in its collectives along data.
+  void take_part(Program& program);
   // After reduce(): whether every sum of at most `largest` elements is finite. Loss, statistics,
   // and gradients of biases and norms are; large gradients would cost a trip through memory.
   bool sums_are_finite(const Program& program, std::int64_t largest) const;
@@ -117,7 +123,7 @@ class Executor {
     return workspace_->is_planned ? workspace_->bytes : workspace_->memory.bytes();
   }
   // Of the sums that a rank keeps of its leaves.
-  std::size_t sum_buffer_bytes() const { return sum_buffers_ * sums_bytes_; }
+  std::size_t sum_buffer_bytes() const { return sums_ == nullptr ? 0 : sums_->bytes(); }
 
  private:
   // What a program's prologue computed, and from what.
@@ -126,7 +132,7 @@ class Executor {
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
-  using Bases = std::array<std::byte*, 5>;  // by region
+  using Bases = std::array<std::byte*, 6>;  // by region
 
   Bases bases(const Program& program) const;
   static std::byte* resolve(const Bases& bases, const Address& address) {
@@ -145,8 +151,10 @@ class Executor {
   void run(const ProgramStep& step, const Bases& bases, bool alone = false);
   void resolve_operands(const ProgramStep& step, const Bases& bases);
   void meet(const ProgramStep& step);
+  void await(std::size_t count);
+  void await_all();
   comm::Communicator& ranks_along(const std::string& axis) const;
-  void stand_by(const Program& program);
+  void stand_by(Program& program);
   void stand_by(const Program& program, const ProgramStep& step);
 
   StateStore& states_;
@@ -156,10 +164,11 @@ class Executor {
   comm::Alone alone_;
   comm::Communicator* ranks_ = &alone_;  // along data
   Axes others_;
-  std::size_t sum_buffers_ = 0;
-  std::optional<LeafSums> sums_;
+  SumBuffers sum_buffers_;
+  std::unique_ptr<StepSums> sums_;
   std::size_t sums_bytes_ = 0;
   std::byte* sums_base_ = nullptr;
+  std::byte* parts_base_ = nullptr;
   std::map<const Program*, Prologue> prologues_;
   std::map<const CollectiveStep*, comm::Communicator*> along_;  // whom steps of programs ask
   std::uint64_t step_ = 0;
@@ -167,6 +176,14 @@ class Executor {
   Timing* timing_ = nullptr;
   Trace* trace_ = nullptr;
   std::vector<std::byte*> operands_;
+  // Collectives of the phase that go on. A communicator remembers only so many operations.
+  static constexpr std::size_t kMostBegun = 64;
+  struct Begun {
+    comm::Communicator* ranks;
+    comm::Ticket ticket;
+  };
+  std::array<Begun, kMostBegun> begun_;
+  std::size_t begun_count_ = 0, finished_count_ = 0;
 };
 
 }  // namespace concord

@@ -25,13 +25,14 @@ void LeafSums::share() {
   stack_.reserve(buffers_);
 }
 
-void LeafSums::clear(std::int64_t first_leaf) {
+void LeafSums::clear(const StepPlace& place) {
   share();
   free_.assign(all_.rbegin(), all_.rend());
   stack_.clear();
   sums_.clear();
   settled_ = 0;
-  next_leaf_ = first_leaf;
+  sum_ = nullptr;
+  next_leaf_ = place.first_leaf;
   pending_ = nullptr;
 }
 
@@ -87,13 +88,16 @@ void LeafSums::end_microbatch() {
 }
 
 void LeafSums::start_sum(const Bucket& bucket) {
-  std::byte* const own = stack_.empty() ? all_[0] : stack_[0].data;
-  sums_.push_back({bucket.offset, ranks_.start(comm::tree_sum(stack_, bucket.offset, bucket.bytes,
-                                                              own + bucket.offset, bucket.label))});
+  const bool is_whole = bucket.pieces.empty();
+  const comm::Operation sum =
+      is_whole
+          ? comm::tree_sum(stack_, bucket.offset, bucket.bytes, own() + bucket.offset, bucket.label)
+          : comm::tree_scatter(stack_, bucket.pieces, bucket.bytes, own(), bucket.label);
+  sums_.push_back({bucket.offset, ranks_.start(sum), is_whole});
 }
 
 const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
-  if (!has_begun()) {
+  if (sums_.empty()) {
     for (const Bucket& bucket : buckets) start_sum(bucket);
   }
   CONCORD_CHECK(sums_.size() == buckets.size(), "{} of {} buckets", sums_.size(), buckets.size());
@@ -104,9 +108,10 @@ const std::byte* LeafSums::finish(std::span<const Bucket> buckets) {
 void LeafSums::settle() {
   for (; settled_ < sums_.size(); ++settled_) {
     const Started& started = sums_[settled_];
-    const std::byte* const begin = ranks_.wait(started.ticket).sum - started.offset;
-    CONCORD_CHECK(settled_ == 0 || sum_ == begin, "buckets lie apart");
-    sum_ = begin;
+    const std::byte* const sum = ranks_.wait(started.ticket).sum;
+    if (!started.is_whole) continue;
+    CONCORD_CHECK(sum_ == nullptr || sum_ == sum - started.offset, "buckets lie apart");
+    sum_ = sum - started.offset;
   }
 }
 

@@ -8,7 +8,7 @@ namespace concord {
 namespace {
 
 std::string to_string(const Address& address) {
-  constexpr const char* kNames[] = {"states", "common", "sums", "prologue", "arena"};
+  constexpr const char* kNames[] = {"states", "common", "sums", "parts", "prologue", "arena"};
   return fmt::format("{}+{}", kNames[static_cast<std::size_t>(address.region)], address.offset);
 }
 

@@ -4,17 +4,16 @@
 // Each step is a kernel, or a collective in which ranks meet, and the addresses of its operands. An
 // address is an offset in a region: the states of this rank; those that it has in common with
 // others (state_store.h); the sums (what the leaf_sum nodes read, contiguous, so that adding up
-// leaves is one pass over flat memory); the prologue's memory (the step inputs and what the
-// prologue computes), which is the program's own and keeps its values when other programs run; and
-// the arena, which holds everything else by lifetime. The sums region is rebound from leaf to leaf;
-// the others stay. A view, such as a reshape, has the address of what it views and no step. A
-// program is immutable after compilation except for its kernels' inner state, so it is run by one
-// thread at a time.
+// leaves is one pass over flat memory); this rank's parts of those that are scattered; the
+// prologue's memory (the step inputs and what the prologue computes), which is the program's own
+// and keeps its values when other programs run; and the arena, which holds everything else by
+// lifetime. The sums region is rebound from leaf to leaf; the others stay. A view, such as a
+// reshape, has the address of what it views and no step. A program is immutable after compilation
+// except for its kernels' inner state, so it is run by one thread at a time.
 #pragma once
 
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,13 +24,13 @@
 #include "concord/passes/pass.h"
 #include "concord/passes/recompute.h"
 #include "concord/runtime/collective_step.h"
-#include "concord/runtime/leaf_sums.h"
+#include "concord/runtime/step_sums.h"
 
 namespace concord {
 
 class StateStore;
 
-enum class Region : std::uint8_t { kStates, kCommonStates, kSums, kPrologue, kArena };
+enum class Region : std::uint8_t { kStates, kCommonStates, kSums, kParts, kPrologue, kArena };
 
 struct Address {
   Region region = Region::kArena;
@@ -45,6 +44,8 @@ struct ProgramStep {
   std::string layer;
   std::unique_ptr<Kernel> kernel;  // or null:
   std::optional<CollectiveStep> collective;
+  bool goes_on = false;    // the collective does, while later steps are run;
+  std::size_t awaits = 0;  // of those of its phase, how many have to be done before this step
   std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
   double flops = 0;
   std::size_t bytes = 0;  // of all operands
@@ -62,7 +63,10 @@ struct Sum {
   std::string name;  // of the parameter, or what it is
   TensorType type;
   std::int64_t stored_elements = 0;  // padding included
+  std::size_t place = 0;             // in the order in which sums are put in buckets, in bytes
   Address address;
+  std::size_t part_bytes = 0;  // of each rank's part of the sum; 0: each gets all of it
+  Address part;                // where it gets that
 };
 
 struct Program {
@@ -78,7 +82,9 @@ struct Program {
   std::size_t arena_bytes = 0;
   std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
   std::size_t sums_bytes = 0;
-  std::vector<Sum> sums;  // in order of the leaf_sum nodes
+  bool in_rounds = false;        // ranks sum after each leaf (round_sums.h)
+  std::size_t totals_bytes = 0;  // then: of what a rank gets of the sums
+  std::vector<Sum> sums;         // in order of the leaf_sum nodes
   // What all_reduce nodes sum over ranks, together, in the order in which a microbatch completes
   // them: bucket b is complete when the first bucket_ends[b] steps of a microbatch are done.
   std::vector<Bucket> buckets;
@@ -108,14 +114,12 @@ struct LowerOptions {
 Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options = {},
             std::vector<PassRecord>* records = nullptr);
 
-// The states that ranks with memory in common hold once: each rank updates its share of the numbers
-// (KernelRule::make_part) and reads all. `lowered`: as compile() takes it.
-std::set<std::string> divided_states(const Graph& lowered);
-
 struct CompileOptions {
   // A step has one microbatch. Nothing that the prologue computes from states is kept for another:
   // it is computed where the microbatch first reads it, in memory that others use before and after.
   bool single_microbatch = false;
+  // Ranks sum after each leaf, so that no rank keeps more than its parts.
+  bool in_rounds = false;
   // Sums lie, and are put in buckets, as in this program, with which this one takes part in steps.
   const Program* like = nullptr;
   std::size_t bucket_bytes = std::size_t{8} << 20;  // of gradients that are summed together

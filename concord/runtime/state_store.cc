@@ -45,29 +45,43 @@ OwnedTensor put_together(const OwnedTensor& parts, const TensorType& part, const
 
 }  // namespace
 
-StateStore::StateStore(const Graph& graph, const std::set<std::string>& in_common,
-                       const Share& share, bool allocates)
-    : share_(share) {
+std::size_t StateStore::Entry::bytes() const {
+  if (!flat) return stored_bytes(part, layout);
+  const std::int64_t numbers = is_flat() ? flat->part : flat->elements();
+  return static_cast<std::size_t>(numbers) * size_of(part.dtype);
+}
+
+StateStore::StateStore(const Graph& graph, bool in_common, bool allocates) {
   for (const State& state : graph.states) {
     const Value& value = graph.value(state.value);
-    const bool is_common = in_common.contains(value.name);
-    std::size_t& end = is_common ? common_bytes_ : own_bytes_;
     by_name_[value.name] = entries_.size();
-    entries_.push_back({.name = value.name,
-                        .type = {value.type.dtype, whole_shape(value.type.shape, state.cuts)},
-                        .part = value.type,
-                        .cuts = state.cuts,
-                        .layout = value.layout,
-                        .role = state.role,
-                        .in_common = is_common,
-                        .offset = end});
-    end += (stored_bytes(value.type, value.layout) + 63) / 64 * 64;
+    Entry& entry =
+        entries_.emplace_back(Entry{.name = value.name,
+                                    .type = whole_type(graph, state),
+                                    .part = state.flat ? state.flat->type : value.type,
+                                    .cuts = state.cuts,
+                                    .layout = state.flat ? state.flat->layout : value.layout,
+                                    .flat = state.flat,
+                                    .role = state.role,
+                                    .in_common = in_common && state.flat.has_value()});
+    std::size_t& end = entry.in_common ? common_bytes_ : own_bytes_;
+    entry.offset = end;
+    end += (entry.bytes() + 63) / 64 * 64;
   }
   if (allocates) allocate();
 }
 
-void StateStore::share(comm::Communicator& ranks) {
-  if (common_bytes_ > 0) common_ = ranks.common(common_bytes_);
+void StateStore::share() {
+  if (common_bytes_ == 0) return;
+  comm::Communicator& ranks = *axes_.at("data");
+  common_ = ranks.common(common_bytes_);
+  writes_common_ = ranks.is_first();
+}
+
+std::size_t StateStore::offset_of(const Entry& entry, const TensorType& value) const {
+  if (!entry.in_common || entry.flat->is_held_whole || value == entry.part) return entry.offset;
+  return entry.offset +
+         static_cast<std::size_t>(entry.flat->index * entry.flat->part) * size_of(entry.part.dtype);
 }
 
 const StateStore::Entry* StateStore::find(std::string_view name) const {
@@ -82,16 +96,25 @@ std::map<std::string, Layout> StateStore::layouts() const {
 }
 
 bool StateStore::is_divided() const {
-  return std::ranges::any_of(entries_, [](const Entry& entry) { return !entry.cuts.empty(); });
+  return std::ranges::any_of(
+      entries_, [](const Entry& entry) { return !entry.cuts.empty() || entry.is_flat(); });
 }
 
-// The parts come together along the axis that cut last, then along the one before.
+// The numbers come together first, then the parts along the axis that cut last, then along the one
+// before.
 void StateStore::read(const Entry& entry, std::byte* destination) const {
-  if (entry.cuts.empty()) {
-    return from_layout(entry.type, entry.layout, address(entry), destination);
+  OwnedTensor numbers;
+  const std::byte* stored = address(entry);
+  if (entry.is_flat()) {
+    numbers = OwnedTensor({entry.part.dtype, {entry.flat->elements()}});
+    axes_.at(entry.flat->axis)
+        ->run(
+            comm::all_gather({stored, entry.bytes()}, bytes_of(numbers), comm::Label(entry.name)));
+    stored = numbers.view().data;
   }
+  if (entry.cuts.empty()) return from_layout(entry.type, entry.layout, stored, destination);
   OwnedTensor part(entry.part);
-  from_layout(entry.part, entry.layout, address(entry), part.view().data);
+  from_layout(entry.part, entry.layout, stored, part.view().data);
   for (auto cut = entry.cuts.rbegin(); cut != entry.cuts.rend(); ++cut) {
     OwnedTensor parts({part.type().dtype, stacked(part.type().shape, cut->ranks)});
     axes_.at(cut->axis)->run(
@@ -103,12 +126,20 @@ void StateStore::read(const Entry& entry, std::byte* destination) const {
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
   changed();
-  if (entry.in_common && share_.index > 0) return;
-  if (entry.cuts.empty()) return to_layout(entry.type, entry.layout, source, address(entry));
-  OwnedTensor part(entry.type);
-  std::memcpy(part.view().data, source, entry.type.bytes());
-  for (const Cut& cut : entry.cuts) part = part_of(part, cut);
-  to_layout(entry.part, entry.layout, part.view().data, address(entry));
+  if (entry.in_common && !writes_common_) return;
+  OwnedTensor part;
+  if (!entry.cuts.empty()) {
+    part = OwnedTensor(entry.type);
+    std::memcpy(part.view().data, source, entry.type.bytes());
+    for (const Cut& cut : entry.cuts) part = part_of(part, cut);
+    source = part.view().data;
+  }
+  if (!entry.is_flat()) return to_layout(entry.part, entry.layout, source, address(entry));
+  OwnedTensor numbers({entry.part.dtype, {entry.flat->elements()}});
+  to_layout(entry.part, entry.layout, source, numbers.view().data);
+  std::memcpy(address(entry),
+              numbers.view().data + static_cast<std::size_t>(entry.flat->index) * entry.bytes(),
+              entry.bytes());
 }
 
 OwnedTensor StateStore::read(const Entry& entry) const {

@@ -7,20 +7,19 @@
 // Of a state that the ranks of an axis divide, the store holds this rank's part, and its readers
 // and writers see all of it.
 //
-// Ranks that have memory in common may hold states there, once for all of them, of which each rank
-// updates its share.
+// States whose updates ranks share lie once for all of them where they have memory in common; else
+// each rank has its part, or all of it with the others' parts copied in (graph.h, FlatCut).
 // Thread safety: none added; a snapshot is taken between steps.
 #pragma once
 
 #include <cstdint>
 #include <map>
-#include <set>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "concord/base/share.h"
 #include "concord/comm/communicator.h"
 #include "concord/graph/graph.h"
 #include "concord/tensor/buffer.h"
@@ -31,26 +30,31 @@ class StateStore {
  public:
   struct Entry {
     std::string name;
-    TensorType type;        // of all of it
-    TensorType part;        // of what this rank has
-    std::vector<Cut> cuts;  // how that was cut out; none: it is all
-    Layout layout;          // of the part
+    TensorType type;              // of all of it
+    TensorType part;              // that the cuts leave
+    std::vector<Cut> cuts;        // how that was cut out; none: it is all
+    Layout layout;                // of the part
+    std::optional<FlatCut> flat;  // of the part's numbers
     State::Role role;
     bool in_common = false;
     std::size_t offset = 0;  // bytes, in data() or common_data()
+
+    // Whether others have numbers of it that this rank has not.
+    bool is_flat() const { return flat && !flat->is_held_whole && !in_common; }
+    // Of memory, here or in common.
+    std::size_t bytes() const;
   };
 
-  // Takes the states of a graph with layouts assigned; all zero until written. Those named in
-  // `in_common` lie in memory that ranks have in common, which they must share() first.
-  // `allocates`: else there is no memory before allocate(), and nothing to read or write.
-  explicit StateStore(const Graph& graph, const std::set<std::string>& in_common = {},
-                      const Share& share = {}, bool allocates = true);
+  // Takes the states of a graph with layouts assigned; all zero until written. `in_common`: those
+  // with a flat cut lie in memory that the ranks of its axis have in common. `allocates`: else
+  // there is no memory before allocate(), and nothing to read or write.
+  explicit StateStore(const Graph& graph, bool in_common = false, bool allocates = true);
   void allocate() { memory_ = Buffer(own_bytes_); }
-  // Collective; `ranks` outlives the store.
-  void share(comm::Communicator& ranks);
   // Those who divide states along this axis; they outlive the store.
   void set_axis(std::string axis, comm::Communicator& ranks) { axes_[std::move(axis)] = &ranks; }
-  // Whether a state is divided.
+  // Collective along "data": makes what lies in common.
+  void share();
+  // Whether this rank cannot see all of a state by itself.
   bool is_divided() const;
 
   // Whoever writes here says so with changed().
@@ -58,8 +62,9 @@ class StateStore {
   std::byte* common_data() const { return common_; }
   std::size_t bytes() const { return own_bytes_ + common_bytes_; }
   std::size_t common_bytes() const { return common_bytes_; }
-  // Of the states in common, the numbers that this rank updates.
-  Share share() const { return share_; }
+  // Where a value of a graph lies that is the state `entry`, of all of it or of this rank's part of
+  // its numbers.
+  std::size_t offset_of(const Entry& entry, const TensorType& value) const;
   const std::vector<Entry>& entries() const { return entries_; }
   // Null when there is no state of this name.
   const Entry* find(std::string_view name) const;
@@ -91,7 +96,7 @@ class StateStore {
   std::size_t own_bytes_ = 0;
   std::byte* common_ = nullptr;
   std::size_t common_bytes_ = 0;
-  Share share_;
+  bool writes_common_ = true;
   std::uint64_t version_ = 1;
 };
 

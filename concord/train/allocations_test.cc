@@ -171,7 +171,7 @@ TEST(SteadyState, CollectivesOfAProgramAllocateNothing) {
     StateStore states(lowered);
     Executor executor(states);
     comm::Alone alone;
-    executor.join(alone, 0, {{"tensor", &tensor}});
+    executor.join(alone, {}, {{"tensor", &tensor}});
     Program program = compile(std::move(lowered), policy, states);
     EXPECT_EQ(program.microbatch.size(), 14);
     executor.prepare(program);

@@ -255,9 +255,11 @@ void ConfigBuilder::read_plan(const std::filesystem::path& path) {
   const std::map<std::string_view, std::string> before = std::exchange(origin_, {});
   read_text(read_file(path, kMaximumFileBytes), path.string());
   for (const auto& [key, where] : origin_) {
-    if (key == "parallel.mesh" || key == "parallel.place") continue;
-    fail("{}: {} is no part of a plan: expected parallel.mesh and parallel.place alone", where,
-         key);
+    if (key == "parallel.mesh" || key == "parallel.place" || key == "parallel.zero") continue;
+    fail(
+        "{}: {} is no part of a plan: expected parallel.mesh, parallel.zero and parallel.place "
+        "alone",
+        where, key);
   }
   origin_.insert(before.begin(), before.end());
 }

@@ -135,6 +135,7 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::map<std::string, std::int64_t> mesh;
   std::map<std::string, std::string> place;
+  std::int64_t zero = 0;
   bool split_sums = true;
   std::string transport = "auto";
   std::string algorithm = "auto";

@@ -33,6 +33,10 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
     return problem("parallel.sync", parallel.sync,
                    "\"all_reduce\" where parallel.mesh has an axis tensor");
   }
+  if (parallel.sync != "all_reduce" && parallel.zero > 0) {
+    return problem("parallel.sync", parallel.sync,
+                   "\"all_reduce\" where parallel.zero divides states");
+  }
   if (parallel.algorithm == "ring" && parallel.deterministic) {
     return problem("parallel.algorithm", parallel.algorithm,
                    "another one, or parallel.deterministic = false: a ring adds up in an order of "

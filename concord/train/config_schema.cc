@@ -326,6 +326,11 @@ std::vector<ConfigKey> make_keys() {
           "\"h.*.mlp.c_fc.weight\" = \"tensor:split(0)\", or \"tensor:replicate\". What is not "
           "named is placed as costs least (`concord plan show`)"),
       CONCORD_CONFIG_KEY(
+          parallel.zero, between(0, 3),
+          "what the ranks along `data` divide instead of each having all of it (ZeRO; "
+          "docs/placement.md): nothing (0), the optimizer's states (1), the gradients too (2), the "
+          "parameters too (3). Results do not depend on it"),
+      CONCORD_CONFIG_KEY(
           parallel.split_sums, kAny,
           "ranks along `tensor` may share the work of a sum, and add up what they have of it. "
           "false: they divide outputs alone, which takes more messages; in f32 any number of them "
@@ -548,7 +553,7 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.nonfinite",         "train.log_every",
                                         "train.eval_every_epochs", "train.checkpoint_every_steps"};
   return name.starts_with("output.") || name == "parallel.leaves" || name == "parallel.mesh" ||
-         name == "parallel.place" || name == "parallel.bucket_bytes" ||
+         name == "parallel.place" || name == "parallel.zero" || name == "parallel.bucket_bytes" ||
          name == "parallel.transport" || name == "parallel.algorithm" ||
          name == "parallel.deterministic" || std::ranges::find(kFree, name) != std::end(kFree);
 }

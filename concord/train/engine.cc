@@ -15,6 +15,7 @@
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/initialize.h"
 #include "concord/ops/step.h"
+#include "concord/runtime/leaf_sums.h"
 
 namespace concord::train {
 namespace {
@@ -150,6 +151,32 @@ void Engine::choose_divisions() {
         "train.leaves)",
         options_.microbatch, leaf_size());
   }
+  check_rounds();
+}
+
+// In a round each rank has a leaf, whose gradients it does not keep.
+void Engine::check_rounds() const {
+  if (!in_rounds()) return;
+  const int ranks = data_->size();
+  const auto refuse = [&](const std::string& given, const std::string& expected) {
+    fail(
+        "parallel.zero = {} divides the gradients of each leaf over the ranks: given {}; expected "
+        "{}",
+        options_.plan.zero, given, expected);
+  };
+  if (!std::has_single_bit(static_cast<unsigned>(ranks))) {
+    refuse(fmt::format("{} ranks along data", ranks),
+           fmt::format("a power of two, such as {}", std::bit_floor(static_cast<unsigned>(ranks))));
+  }
+  if (!options_.leaves_of_ranks.empty()) {
+    refuse("parallel.leaves", "it to be left out: each rank has as many leaves as the others");
+  }
+  if (microbatches_per_leaf() > 1) {
+    refuse(fmt::format("train.microbatch = {} and leaves of {} samples", options_.microbatch,
+                       leaf_size()),
+           fmt::format("leaves of one microbatch, such as train.leaves = {}",
+                       std::bit_ceil(static_cast<std::uint64_t>(microbatches()))));
+  }
 }
 
 Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
@@ -169,14 +196,13 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   const Graph whole = build(options_.microbatch);
   Graph lowered = lower(whole, options_.policy, lower_options(options_.recompute), &passes);
   check_totals(lowered);
-  const bool shares_states = sums_over_ranks() && data_->has_common_memory();
-  states_ = std::make_unique<StateStore>(
-      lowered, shares_states ? divided_states(lowered) : std::set<std::string>(),
-      shares_states ? Share{data_->rank(), data_->size()} : Share(), /*allocates=*/false);
+  states_ = std::make_unique<StateStore>(lowered, options_.plan.in_common, /*allocates=*/false);
+  states_->set_axis(std::string(parallel::kDataAxis), *data_);
   states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_,
                                          {.single_microbatch = trains && has_single_microbatch(),
+                                          .in_rounds = trains && in_rounds(),
                                           .bucket_bytes = options_.bucket_bytes}));
   compiled->program.passes = std::move(passes);
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
@@ -190,10 +216,13 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     const Executor::Axes axes = {{std::string(parallel::kTensorAxis), tensor_}};
     comm::Communicator& leaves = options_.local ? alone_ : *data_;
     training_executor_->join(
-        leaves, options_.local ? 0 : LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1),
+        leaves,
+        {.buffers = options_.local ? 0 : LeafSums::buffers_for(first_leaf_, end_leaf_, parts > 1),
+         .rounds = leaf_count()},
         axes);
     other_executor_->join(
-        *data_, LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false), axes);
+        *data_, {.buffers = LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false)},
+        axes);
   }
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
@@ -226,6 +255,7 @@ void Engine::join_axes() {
   CONCORD_CHECK(mesh.ranks() == ranks, "mesh {} of {} ranks", to_string(mesh), ranks);
   data_ = &options_.ranks->split(mesh, parallel::kDataAxis);
   tensor_ = &options_.ranks->split(mesh, parallel::kTensorAxis);
+  options_.plan.in_common = sums_over_ranks() && data_->has_common_memory();
 }
 
 // As the program computes it; where ranks divide it, as the model has it.
@@ -260,7 +290,7 @@ void Engine::check_totals(const Graph& graph) const {
 
 void Engine::join_ranks() {
   if (options_.ranks->size() == 1) return;
-  states_->share(*data_);
+  states_->share();
   training_executor_->share_sums();
   other_executor_->share_sums();
   initialize_states(training_program().graph);
@@ -343,6 +373,54 @@ data::Slice Engine::slice_of(std::int64_t count) const {
   return {std::min(count, first_leaf_ * leaf_size()), std::min(count, end_leaf_ * leaf_size())};
 }
 
+bool Engine::in_rounds() const { return options_.plan.zero >= 2 && sums_over_ranks(); }
+
+std::int64_t Engine::leaf_at(std::int64_t i) const {
+  return in_rounds() ? i * data_->size() + data_->rank() : first_leaf_ + i;
+}
+
+std::int64_t Engine::position_of(std::int64_t sample) const {
+  return leaf_at(sample / leaf_size()) * leaf_size() + sample % leaf_size();
+}
+
+std::vector<data::Slice> Engine::training_slices(std::int64_t count) const {
+  if (!in_rounds()) return {slice_of(count)};
+  std::vector<data::Slice> slices;
+  for (std::int64_t i = 0; i < leaf_count(); ++i) {
+    slices.push_back({std::min(count, leaf_at(i) * leaf_size()),
+                      std::min(count, (leaf_at(i) + 1) * leaf_size())});
+  }
+  return slices;
+}
+
+std::int64_t Engine::own_samples(std::int64_t count) const {
+  std::int64_t samples = 0;
+  for (std::int64_t i = 0; i < leaf_count(); ++i) {
+    samples += std::clamp<std::int64_t>(count - leaf_at(i) * leaf_size(), 0, leaf_size());
+  }
+  return samples;
+}
+
+std::int64_t Engine::missing_leaves(std::int64_t samples) const {
+  std::int64_t most = 0, own = 0;
+  for (int rank = 0; rank < data_->size(); ++rank) {
+    const auto [first, end] = leaves_of_rank(options_, rank, data_->size());
+    const std::int64_t leaves = (samples + leaf_size() - 1) / leaf_size();
+    // Who has none stands by for one.
+    const std::int64_t count = std::max<std::int64_t>(1, std::min(end, leaves) - first);
+    most = std::max(most, count);
+    if (rank == data_->rank()) own = count;
+  }
+  return most - own;
+}
+
+// As far as a step of so many samples has leaves.
+StepPlace Engine::step_place(std::int64_t samples) const {
+  const std::int64_t leaves = (samples + leaf_size() - 1) / leaf_size();
+  return {.first_leaf = options_.local ? 0 : first_leaf_,
+          .rounds = (leaves + data_->size() - 1) / data_->size()};
+}
+
 // The first program chooses the layouts of the states, and what the plan leaves open. Ranks that
 // train by themselves have all of them.
 LowerOptions Engine::lower_options(Recompute recompute) {
@@ -362,7 +440,10 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
     lowering.layouts.leaf_sums = training_program().sums_layouts;
     compiled = std::make_unique<Compiled>(compile(
         lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_,
-        {.single_microbatch = has_single_microbatch(), .like = &training_program()}));
+        {.single_microbatch = has_single_microbatch(),
+         .in_rounds = in_rounds(),
+         .like = &training_program(),
+         .bucket_bytes = options_.bucket_bytes}));
     training_executor_->prepare(compiled->program);
   }
   return *compiled;
@@ -373,7 +454,7 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   if (const auto found = programs.find(samples); found != programs.end()) return *found->second;
   Graph graph = build(samples);
   read_averages(graph);
-  CompileOptions compiling;
+  CompileOptions compiling{.bucket_bytes = options_.bucket_bytes};
   if (!programs.empty()) compiling.like = &programs.begin()->second->program;
   Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone)),
                             options_.policy, *states_, compiling);
@@ -453,14 +534,13 @@ void Engine::begin_step(const StepBegin& begin) {
          options_.batch);
   }
   step_ = begin;
-  accumulated_ = slice_of(begin.samples).begin;
+  accumulated_ = 0;
   options_.ranks->set_step(begin.step + 1);  // as they are counted in messages
-  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
+  training_executor_->begin_step(step_place(begin.samples));
 }
 
 double Engine::batch_weight() const {
-  const data::Slice own = slice_of(step_.samples);
-  const std::int64_t samples = options_.local ? own.end - own.begin : step_.samples;
+  const std::int64_t samples = options_.local ? own_samples(step_.samples) : step_.samples;
   return 1.0 / static_cast<double>(std::max<std::int64_t>(1, samples));
 }
 
@@ -468,13 +548,14 @@ void Engine::accumulate(const Samples& samples) {
   if (samples.count == 0) return;  // the step ends before this rank's leaves
   CONCORD_CHECK(accumulated_ % leaf_size() == 0,
                 "only the last call of a step may bring a partial leaf");
-  CONCORD_CHECK(accumulated_ + samples.count <= slice_of(step_.samples).end);
+  CONCORD_CHECK(accumulated_ + samples.count <= own_samples(step_.samples));
   const auto run = [&](std::int64_t offset, std::int64_t count, bool first_of_leaf,
                        bool last_of_leaf) {
     Compiled& compiled = training(count);
     set_step_inputs(*training_executor_, compiled, batch_weight());
-    set_batch_inputs(*training_executor_, compiled, samples, offset, accumulated_ + offset);
-    const bool last = accumulated_ + offset + count == slice_of(step_.samples).end;
+    const std::int64_t sample = accumulated_ + offset;
+    set_batch_inputs(*training_executor_, compiled, samples, offset, position_of(sample));
+    const bool last = sample + count == own_samples(step_.samples);
     training_executor_->microbatch(compiled.program, {first_of_leaf, last_of_leaf, last});
   };
   for_each_microbatch(accumulated_, samples.count, run);
@@ -482,11 +563,12 @@ void Engine::accumulate(const Samples& samples) {
 }
 
 StepResult Engine::reduce(std::uint32_t flags) {
-  CONCORD_CHECK(accumulated_ == slice_of(step_.samples).end, "{} of {} samples", accumulated_,
+  CONCORD_CHECK(accumulated_ == own_samples(step_.samples), "{} of {} samples", accumulated_,
                 step_.samples);
-  if (options_.local && accumulated_ == slice_of(step_.samples).begin) return {.flags = flags};
+  if (options_.local && accumulated_ == 0) return {.flags = flags};
   constexpr std::int64_t kLargestWatched = 4096;
-  const Compiled& compiled = training(options_.microbatch);
+  Compiled& compiled = training(options_.microbatch);
+  set_step_inputs(*training_executor_, compiled, batch_weight());
   training_executor_->reduce(compiled.program);
   StepResult result = results(*training_executor_, compiled);
   result.finite = std::isfinite(result.loss) &&
@@ -501,7 +583,7 @@ StepResult Engine::reduce(std::uint32_t flags) {
 }
 
 void Engine::update() {
-  if (options_.local && accumulated_ == slice_of(step_.samples).begin) return;  // nothing to learn
+  if (options_.local && accumulated_ == 0) return;  // nothing to learn
   Compiled& compiled = training(options_.microbatch);
   set_step_inputs(*training_executor_, compiled, batch_weight());
   training_executor_->update(compiled.program);
@@ -509,8 +591,7 @@ void Engine::update() {
 
 std::size_t Engine::ops_per_step() const {
   const Program& program = training_program();
-  const auto microbatches =
-      static_cast<std::size_t>((end_leaf_ - first_leaf_) * microbatches_per_leaf());
+  const auto microbatches = static_cast<std::size_t>(leaf_count() * microbatches_per_leaf());
   return program.prologue.size() + microbatches * program.microbatch.size() + program.update.size();
 }
 
@@ -523,14 +604,14 @@ bool is_product(std::string_view op) {
 }
 
 double Engine::microbatches_of_rank() const {
-  const data::Slice own = slice_of(options_.batch);
-  return static_cast<double>(own.end - own.begin) / static_cast<double>(options_.microbatch);
+  return static_cast<double>(own_samples(options_.batch)) /
+         static_cast<double>(options_.microbatch);
 }
 
 double Engine::seconds_of_products_alone(int runs) {
   const Program& program = training_program();
   options_.ranks->barrier();  // nobody reads the sum of the last step
-  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
+  training_executor_->begin_step(step_place(options_.batch));
   double seconds = 0;
   const auto add = [&](const std::vector<ProgramStep>& steps, double times) {
     for (const ProgramStep& step : steps) {
@@ -556,16 +637,15 @@ Engine::Culprit Engine::find_nonfinite(const Samples& samples) {
     return {fmt::format("\"{}\", as the step before left it", entry.name), /*is_state=*/true};
   }
   std::string found;
-  training_executor_->begin_step(options_.local ? 0 : first_leaf_);
-  const std::int64_t first = slice_of(step_.samples).begin;
+  training_executor_->begin_step(step_place(step_.samples));
   const auto look = [&](std::int64_t offset, std::int64_t count, bool, bool) {
     if (!found.empty()) return;
     Compiled& compiled = training(count);
     set_step_inputs(*training_executor_, compiled, batch_weight());
-    set_batch_inputs(*training_executor_, compiled, samples, offset, first + offset);
+    set_batch_inputs(*training_executor_, compiled, samples, offset, position_of(offset));
     found = training_executor_->find_nonfinite(compiled.program);
   };
-  for_each_microbatch(first, samples.count, look);
+  for_each_microbatch(0, samples.count, look);
   return {found};
 }
 
@@ -575,8 +655,13 @@ StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
   const std::int64_t first = slice_of(batch_count).begin;
   CONCORD_CHECK(first + samples.count == slice_of(batch_count).end);
   // The sums lie at the same places in the programs of all counts.
-  const Compiled& any = other(evaluation_, graphs_.evaluation, options_.microbatch);
-  other_executor_->begin_step(first_leaf_ * microbatches_per_leaf());
+  Compiled& any = other(evaluation_, graphs_.evaluation, options_.microbatch);
+  other_executor_->begin_step({.first_leaf = first_leaf_ * microbatches_per_leaf()});
+  if (gathers_parameters()) {
+    for (std::int64_t i = missing_leaves(batch_count); i > 0; --i) {
+      other_executor_->take_part(any.program);
+    }
+  }
   const auto run = [&](std::int64_t offset, std::int64_t count, bool, bool) {
     Compiled& compiled = other(evaluation_, graphs_.evaluation, count);
     set_step_inputs(*other_executor_, compiled, 1.0);

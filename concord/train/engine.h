@@ -10,9 +10,9 @@
 //
 // The states after a step depend on the leaves alone, not on how many calls brought them or which
 // rank computed them. With several ranks join_ranks(), begin_step(), reduce(), update() and
-// evaluate() are collective; ranks of one machine hold the states once (divided_states). Of local
-// ranks, reduce() and update() are not, and their losses are of their own samples.
-// Used by one thread; kernels run on base/parallel.h's threads.
+// evaluate() are collective; ranks of one machine hold the states once (parallel/partition.h). Of
+// local ranks, reduce() and update() are not, and their losses are of their own samples. Used by
+// one thread; kernels run on base/parallel.h's threads.
 #pragma once
 
 #include <cstdint>
@@ -146,8 +146,10 @@ class Engine {
   void prepare_training(std::int64_t samples);
   void prepare_evaluation(std::int64_t samples);
 
-  // Which samples of a batch of `count` this rank computes: [begin, end), those of its leaves.
+  // Which samples of a batch of `count` this rank takes part with: in an evaluation [begin, end);
+  // in training those of its leaves, in this order.
   data::Slice slice_of(std::int64_t count) const;
+  std::vector<data::Slice> training_slices(std::int64_t count) const;
 
   StateStore& states() const { return *states_; }
   const KernelPolicy& policy() const { return options_.policy; }
@@ -195,8 +197,21 @@ class Engine {
   std::int64_t microbatches_per_leaf() const;
   std::int64_t microbatches() const;    // of a step
   bool has_single_microbatch() const {  // of this rank
-    return (end_leaf_ - first_leaf_) * microbatches_per_leaf() == 1;
+    return leaf_count() * microbatches_per_leaf() == 1;
   }
+  // Ranks sum after each leaf (runtime/round_sums.h), and rank r of N has leaves r, r + N, ...
+  bool in_rounds() const;
+  std::int64_t leaf_count() const { return end_leaf_ - first_leaf_; }
+  std::int64_t leaf_at(std::int64_t i) const;           // of this rank's leaves
+  std::int64_t position_of(std::int64_t sample) const;  // of this rank's samples, in the batch
+  std::int64_t own_samples(std::int64_t count) const;   // of a batch of so many
+  // Whether every microbatch asks the other ranks for parameters: then all compute equally many.
+  bool gathers_parameters() const {
+    return options_.plan.zero == 3 && !options_.plan.in_common && in_rounds();
+  }
+  std::int64_t missing_leaves(std::int64_t samples) const;  // of an evaluation, beside who has most
+  StepPlace step_place(std::int64_t samples) const;
+  void check_rounds() const;
   void choose_divisions();
   void join_axes();
   double flops_of_step(const Graph& whole) const;

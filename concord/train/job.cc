@@ -173,10 +173,11 @@ void save_measured_choices(const Engine& engine) {
 }
 
 // Of this rank's samples of `set`, masked by `seed` where the task says so.
-data::LoaderOptions loader_options(const Job& job, const data::Dataset& set, std::uint64_t seed) {
+data::LoaderOptions loader_options(const Job& job, const data::Dataset& set, std::uint64_t seed,
+                                   std::vector<data::Slice> slices) {
   data::LoaderOptions options{.threads = static_cast<int>(job.config.data.loader_threads),
                               .prefetch = static_cast<int>(job.config.data.prefetch),
-                              .slice = job.engine->slice_of(job.config.train.batch)};
+                              .slices = std::move(slices)};
   if (job.task.mask) options.masking.emplace(set.classes(), *job.task.mask, seed);
   return options;
 }
@@ -216,7 +217,8 @@ double Job::learning_rate(std::int64_t step) const {
 std::unique_ptr<data::Loader> Job::train_loader(std::int64_t first_step,
                                                 std::int64_t end_step) const {
   const auto seed = static_cast<std::uint64_t>(config.train.seed);
-  data::LoaderOptions options = loader_options(*this, *train_set, seed);
+  data::LoaderOptions options =
+      loader_options(*this, *train_set, seed, engine->training_slices(config.train.batch));
   options.first_step = first_step;
   options.end_step = end_step;
   return std::make_unique<data::Loader>(
@@ -230,7 +232,8 @@ std::unique_ptr<data::Loader> Job::test_loader() const {
   // Masked alike in every evaluation, of any run.
   constexpr std::uint64_t kSeed = 0;
   data::Sampler sampler(test_set->size(), config.train.batch, kSeed, /*shuffle=*/false);
-  data::LoaderOptions options = loader_options(*this, *test_set, kSeed);
+  data::LoaderOptions options =
+      loader_options(*this, *test_set, kSeed, {engine->slice_of(config.train.batch)});
   options.end_step = sampler.steps_per_epoch();
   return std::make_unique<data::Loader>(
       *test_set, std::move(sampler), data::Augmentation::none(task.features, task.sample), options);
@@ -268,7 +271,9 @@ Mesh mesh_of(const ParallelConfig& config, int ranks) {
 }
 
 parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
-  parallel::Plan plan{.mesh = mesh_of(config, ranks), .may_split_sums = config.split_sums};
+  parallel::Plan plan{.mesh = mesh_of(config, ranks),
+                      .may_split_sums = config.split_sums,
+                      .zero = static_cast<int>(config.zero)};
   for (const auto& [pattern, text] : config.place) {
     plan.pins.push_back(parallel::parse_pin(pattern, text));
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "concord/kernels/cpu/gradient_norm.cc"
@@ -7,10 +8,10 @@
 // After foreach_target.
 #include <hwy/highway.h>
 
+#include "concord/base/exact_sum.h"
 #include "concord/base/parallel.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
-#include "concord/kernels/cpu/update.h"
 #include "concord/kernels/cpu/vector_loops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -30,48 +31,116 @@ HWY_EXPORT(SumOfSquares);
 
 namespace {
 
-// Sums of chunks whose places do not depend on the threads, in double, added up in order.
-class SumOfSquaresKernel final : public Kernel {
+// Runs of numbers are summed in double, in an order that the run's length alone decides, and these
+// sums exactly: neither threads nor parts of ranks change the result.
+class Squares {
  public:
-  explicit SumOfSquaresKernel(Sequence values) : values_(std::move(values)) {}
-  std::size_t scratchpad_bytes() const override {
-    return static_cast<std::size_t>(chunks()) * sizeof(double);
+  explicit Squares(std::span<const Operand> values) {
+    for (const Operand& value : values) {
+      tensors_.push_back({stored_elements(value), chunks_});
+      chunks_ += (stored_elements(value) + kGrain - 1) / kGrain;
+    }
   }
-  void run(std::span<std::byte* const> operands) override {
-    double* sums = chunks() > 0 ? as<double>(operands[values_.tensors() + 1]) : nullptr;
-    parallel_for(chunks(), 1, [&](std::int64_t begin, std::int64_t end) {
+  std::size_t tensors() const { return tensors_.size(); }
+  std::size_t scratchpad_bytes() const {
+    return static_cast<std::size_t>(chunks_) * sizeof(ExactSum);
+  }
+  ExactSum sum(std::span<std::byte* const> values, std::byte* scratchpad) const {
+    auto* const sums = reinterpret_cast<ExactSum*>(scratchpad);
+    parallel_for(chunks_, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-        sums[chunk] = 0;
-        values_.for_each_piece(chunk * kGrain, std::min((chunk + 1) * kGrain, values_.total()),
-                               [&](std::size_t tensor, std::int64_t from, std::int64_t to) {
-                                 sums[chunk] += HWY_DYNAMIC_DISPATCH(SumOfSquares)(
-                                     as<float>(operands[tensor]) + from,
-                                     static_cast<std::size_t>(to - from));
-                               });
+        std::size_t tensor = tensors_.size() - 1;
+        while (tensors_[tensor].first_chunk > chunk) --tensor;
+        const std::int64_t first = (chunk - tensors_[tensor].first_chunk) * kGrain;
+        const std::int64_t last = std::min(first + kGrain, tensors_[tensor].elements);
+        sums[chunk] = sum_of_runs(as<float>(values[tensor]), first, last);
       }
     });
-    double sum = 0;
-    for (std::int64_t chunk = 0; chunk < chunks(); ++chunk) sum += sums[chunk];
-    *as<double>(operands[values_.tensors()]) = sum;
+    ExactSum all;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) all.add(sums[chunk].digits());
+    return all;
   }
 
  private:
-  std::int64_t chunks() const { return (values_.total() + kGrain - 1) / kGrain; }
+  static_assert(kGrain % kFlatRun == 0);
+  struct Tensor {
+    std::int64_t elements, first_chunk;
+  };
 
-  Sequence values_;
+  static ExactSum sum_of_runs(const float* values, std::int64_t first, std::int64_t last) {
+    ExactSum sum;
+    for (std::int64_t run = first; run < last; run += kFlatRun) {
+      sum.add(HWY_DYNAMIC_DISPATCH(SumOfSquares)(
+          values + run, static_cast<std::size_t>(std::min(kFlatRun, last - run))));
+    }
+    return sum;
+  }
+
+  std::vector<Tensor> tensors_;
+  std::int64_t chunks_ = 0;
 };
 
-const RegisterKernelRule sum_of_squares{{
-    .op = "sum_of_squares",
-    // Padding adds zeros, so any layout will do.
-    .layouts = [](const Signature& s, std::span<const std::optional<Layout>> inputs,
-                  KernelPolicy&) -> LayoutWish {
-      LayoutWish wish{std::vector<Layout>(s.inputs.size()), std::vector<Layout>(1)};
-      for (std::size_t i = 0; i < inputs.size(); ++i) wish.inputs[i] = inputs[i].value_or(Layout());
-      return wish;
-    },
+template <bool rounds>
+class SumOfSquaresKernel final : public Kernel {
+ public:
+  explicit SumOfSquaresKernel(Squares squares) : squares_(std::move(squares)) {}
+  std::size_t scratchpad_bytes() const override { return squares_.scratchpad_bytes(); }
+  void run(std::span<std::byte* const> operands) override {
+    const ExactSum sum = squares_.sum(operands, operands.back());
+    std::byte* const out = operands[squares_.tensors()];
+    if constexpr (rounds) {
+      *as<double>(out) = sum.rounded();
+    } else {
+      std::memcpy(out, sum.digits().data(), sizeof(ExactSum::Digits));
+    }
+  }
+
+ private:
+  Squares squares_;
+};
+
+// Padding adds zeros, so any layout will do.
+template <bool rounds>
+KernelRule sum_of_squares_rule(std::string op) {
+  return {
+      .op = std::move(op),
+      .layouts = [](const Signature& s, std::span<const std::optional<Layout>> inputs,
+                    KernelPolicy&) -> LayoutWish {
+        LayoutWish wish{std::vector<Layout>(s.inputs.size()), std::vector<Layout>(1)};
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+          wish.inputs[i] = inputs[i].value_or(Layout());
+        }
+        return wish;
+      },
+      .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+        return std::make_unique<SumOfSquaresKernel<rounds>>(Squares(s.inputs));
+      },
+  };
+}
+
+const RegisterKernelRule sum_of_squares{sum_of_squares_rule<true>("sum_of_squares")};
+const RegisterKernelRule exact_sum_of_squares{sum_of_squares_rule<false>("exact_sum_of_squares")};
+
+class RoundedSum final : public Kernel {
+ public:
+  explicit RoundedSum(std::size_t count) : count_(count) {}
+  void run(std::span<std::byte* const> operands) override {
+    ExactSum sum;
+    for (std::size_t i = 0; i < count_; ++i) {
+      sum.add(std::span<const std::int64_t, ExactSum::kDigits>(as<std::int64_t>(operands[i]),
+                                                               ExactSum::kDigits));
+    }
+    *as<double>(operands[count_]) = sum.rounded();
+  }
+
+ private:
+  std::size_t count_;
+};
+
+const RegisterKernelRule rounded_sum{{
+    .op = "rounded_sum",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      return std::make_unique<SumOfSquaresKernel>(Sequence(s.inputs, Share()));
+      return std::make_unique<RoundedSum>(s.inputs.size());
     },
 }};
 

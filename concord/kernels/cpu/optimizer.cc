@@ -1,5 +1,4 @@
 #include <cmath>
-#include <tuple>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "concord/kernels/cpu/optimizer.cc"
@@ -320,43 +319,38 @@ class AdagradRule {
   double epsilon_;
 };
 
-const RegisterKernelRule sgd_update{element_wise_update_rule<Update<SgdRule>>("sgd_update")};
-const RegisterKernelRule adam_update{element_wise_update_rule<Update<AdamRule>>("adam_update")};
-const RegisterKernelRule lion_update{element_wise_update_rule<Update<LionRule>>("lion_update")};
-const RegisterKernelRule rmsprop_update{
-    element_wise_update_rule<Update<RmspropRule>>("rmsprop_update")};
-const RegisterKernelRule adagrad_update{
-    element_wise_update_rule<Update<AdagradRule>>("adagrad_update")};
+const RegisterKernelRule sgd_update{update_rule<Update<SgdRule>>("sgd_update")};
+const RegisterKernelRule adam_update{update_rule<Update<AdamRule>>("adam_update")};
+const RegisterKernelRule lion_update{update_rule<Update<LionRule>>("lion_update")};
+const RegisterKernelRule rmsprop_update{update_rule<Update<RmspropRule>>("rmsprop_update")};
+const RegisterKernelRule adagrad_update{update_rule<Update<AdagradRule>>("adagrad_update")};
 
 class MovingAverageKernel final : public Kernel {
  public:
-  MovingAverageKernel(const Signature& s, const Share& share)
-      : momentum_(static_cast<float>(s.node.attributes.real("momentum"))) {
+  explicit MovingAverageKernel(const Signature& s)
+      : momentum_(static_cast<float>(s.node.attributes.real("momentum"))),
+        elements_(stored_elements(s.outputs[0])) {
     expect_f32(s);
-    std::tie(begin_, end_) = share.of(stored_elements(s.outputs[0]));
   }
   void run(std::span<std::byte* const> operands) override {
-    parallel_for(end_ - begin_, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t first = begin_ + begin;
+    parallel_for(elements_, kGrain, [&](std::int64_t begin, std::int64_t end) {
       HWY_DYNAMIC_DISPATCH(MovingAverage)
-      (momentum_, as<float>(operands[0]) + first, as<float>(operands[1]) + first,
-       as<float>(operands[2]) + first, static_cast<std::size_t>(end - begin));
+      (momentum_, as<float>(operands[0]) + begin, as<float>(operands[1]) + begin,
+       as<float>(operands[2]) + begin, static_cast<std::size_t>(end - begin));
     });
   }
 
  private:
   float momentum_;
-  std::int64_t begin_ = 0, end_ = 0;  // of the elements that it computes
+  std::int64_t elements_;
 };
 
 const RegisterKernelRule moving_average{{
     .op = "moving_average",
     .layouts = same_layout,
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      return std::make_unique<MovingAverageKernel>(s, Share());
+      return std::make_unique<MovingAverageKernel>(s);
     },
-    .make_part = [](const Signature& s, KernelPolicy&, const Share& share)
-        -> std::unique_ptr<Kernel> { return std::make_unique<MovingAverageKernel>(s, share); },
     .in_place = element_wise_in_place,
 }};
 

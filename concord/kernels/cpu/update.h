@@ -7,21 +7,16 @@
 #include <span>
 #include <vector>
 
-#include "concord/base/share.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
 
 namespace concord::cpu {
 
-// A share of each of several tensors, seen as one sequence of elements.
+// Several tensors, seen as one sequence of elements.
 class Sequence {
  public:
-  Sequence(std::span<const Operand> operands, const Share& share) {
-    for (const Operand& operand : operands) {
-      const auto [begin, end] = share.of(stored_elements(operand));
-      begins_.push_back(begin);
-      ends_.push_back(total() + end - begin);
-    }
+  explicit Sequence(std::span<const Operand> operands) {
+    for (const Operand& operand : operands) ends_.push_back(total() + stored_elements(operand));
   }
   std::size_t tensors() const { return ends_.size(); }
   std::int64_t total() const { return ends_.empty() ? 0 : ends_.back(); }
@@ -35,15 +30,13 @@ class Sequence {
     for (; begin < end; ++tensor) {
       const std::int64_t start = tensor == 0 ? 0 : ends_[tensor - 1];
       const std::int64_t stop = std::min(end, ends_[tensor]);
-      const std::int64_t first = begins_[tensor];
-      if (begin < stop) f(tensor, first + begin - start, first + stop - start);
+      if (begin < stop) f(tensor, begin - start, stop - start);
       begin = std::max(begin, stop);
     }
   }
 
  private:
-  std::vector<std::int64_t> begins_;  // of the share, in each tensor
-  std::vector<std::int64_t> ends_;    // of each tensor's, in the sequence
+  std::vector<std::int64_t> ends_;  // of each tensor's, in the sequence
 };
 
 // A run of elements of one parameter. Outputs may lie over the inputs they replace. What the
@@ -111,15 +104,6 @@ bool update_in_place(const Signature& s, std::size_t o, std::size_t i) {
   return i == scalars + (list == 0 ? 0 : list + 1) * count + o % count;
 }
 
-template <typename UpdateKernel>
-std::unique_ptr<Kernel> make_update(const Signature& s, const Share& share) {
-  expect_f32(s);
-  const std::size_t count = updated_tensors(s, UpdateKernel::kScalars);
-  return std::make_unique<UpdateKernel>(
-      Sequence(std::span(s.inputs).subspan(UpdateKernel::kScalars, count), share),
-      s.outputs.size() / count - 1, s.node.attributes);
-}
-
 // The rule of an update whose kernel takes `kScalars` scalars, and is made from its parameters as a
 // sequence, the number of its memories, and the node's attributes.
 template <typename UpdateKernel>
@@ -128,19 +112,13 @@ KernelRule update_rule(std::string op) {
   return {.op = std::move(op),
           .layouts = update_layouts<kScalars>,
           .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-            return make_update<UpdateKernel>(s, {});
+            expect_f32(s);
+            const std::size_t count = updated_tensors(s, kScalars);
+            return std::make_unique<UpdateKernel>(
+                Sequence(std::span(s.inputs).subspan(kScalars, count)),
+                s.outputs.size() / count - 1, s.node.attributes);
           },
           .in_place = update_in_place<kScalars>};
-}
-
-// The same of an update that computes each element by itself.
-template <typename UpdateKernel>
-KernelRule element_wise_update_rule(std::string op) {
-  KernelRule rule = update_rule<UpdateKernel>(std::move(op));
-  rule.make_part = [](const Signature& s, KernelPolicy&, const Share& share) {
-    return make_update<UpdateKernel>(s, share);
-  };
-  return rule;
 }
 
 // Weight decay, coupled or decoupled. Coupled it is a term of the gradient, decoupled a factor of

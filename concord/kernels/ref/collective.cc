@@ -45,6 +45,24 @@ Array shard(const Array& whole, const Placement& split, int ranks, int index) {
   return part;
 }
 
+// Of Placement::kFlat, in row-major order.
+Array flat_shard(const Array& whole, std::int64_t part, int index) {
+  Array result({part});
+  for (std::int64_t i = 0; i < part && index * part + i < whole.shape.elements(); ++i) {
+    result[i] = whole[index * part + i];
+  }
+  return result;
+}
+
+Array flat_gathered(std::span<const Array* const> parts, const Shape& shape) {
+  Array whole(shape);
+  const std::int64_t part = parts[0]->shape.elements();
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    whole[i] = (*parts[static_cast<std::size_t>(i / part)])[i % part];
+  }
+  return whole;
+}
+
 Array gathered(std::span<const Array* const> parts, const Placement& split) {
   const auto ranks = static_cast<int>(parts.size());
   Array whole(whole_shape(parts[0]->shape, split, ranks));
@@ -113,8 +131,27 @@ std::vector<Array> shards(const Array& whole, const Placement& split, std::size_
   return results;
 }
 
+std::vector<Array> run_flat(const Node& node, std::span<const Array* const> inputs) {
+  if (node.op == ops::kAllGather) {
+    const Shape whole(node.attributes.integers("shape"));
+    return std::vector<Array>(inputs.size(), flat_gathered(inputs, whole));
+  }
+  const Array sum = reduced(inputs, false);
+  std::vector<Array> results;
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    results.push_back(flat_shard(sum, node.attributes.integer("part"), static_cast<int>(r)));
+  }
+  return results;
+}
+
 const RegisterKernel shard_kernel{std::string(ops::kShard), [](const Call& c) {
                                     const Attributes& attributes = c.node.attributes;
+                                    if (ops::is_flat(c.node)) {
+                                      c.out(0) =
+                                          flat_shard(c.in(0), attributes.integer("part"),
+                                                     static_cast<int>(attributes.integer("index")));
+                                      return;
+                                    }
                                     c.out(0) = shard(c.in(0), ops::split_of(c.node),
                                                      static_cast<int>(attributes.integer("ranks")),
                                                      static_cast<int>(attributes.integer("index")));
@@ -133,6 +170,7 @@ std::vector<Array> run_collective(const Node& node, std::span<const Array* const
     const bool maximum = node.attributes.has("maximum");
     return std::vector<Array>(ranks, reduced(inputs, maximum));
   }
+  if (ops::is_flat(node)) return run_flat(node, inputs);
   if (node.op == ops::kReduceScatter) {
     return shards(reduced(inputs, false), ops::split_of(node), ranks);
   }
@@ -147,9 +185,10 @@ std::vector<Array> run_collective(const Node& node, std::span<const Array* const
   return summed_halos(node, inputs);
 }
 
-Array part_of(Array whole, std::span<const Cut> cuts) {
-  for (const Cut& cut : cuts) whole = shard(whole, cut.split, cut.ranks, cut.index);
-  return whole;
+Array part_of(Array whole, const State& state) {
+  for (const Cut& cut : state.cuts) whole = shard(whole, cut.split, cut.ranks, cut.index);
+  if (!state.flat || state.flat->is_held_whole) return whole;
+  return flat_shard(whole, state.flat->part, state.flat->index);
 }
 
 }  // namespace concord::ref

@@ -1,6 +1,7 @@
 #include <array>
 #include <cmath>
 
+#include "concord/base/exact_sum.h"
 #include "concord/kernels/ref/elementwise.h"
 
 namespace concord::ref {
@@ -160,6 +161,29 @@ const RegisterKernel sum_of_squares{"sum_of_squares", [](const Call& c) {
                                         for (const double x : values->data) c.out(0)[0] += x * x;
                                       }
                                     }};
+
+const RegisterKernel exact_sum_of_squares{"exact_sum_of_squares", [](const Call& c) {
+                                            ExactSum sum;
+                                            for (const Array* values : c.inputs) {
+                                              for (const double x : values->data) sum.add(x * x);
+                                            }
+                                            for (std::size_t i = 0; i < sum.digits().size(); ++i) {
+                                              c.out(0).data[i] =
+                                                  static_cast<double>(sum.digits()[i]);
+                                            }
+                                          }};
+
+const RegisterKernel rounded_sum{"rounded_sum", [](const Call& c) {
+                                   ExactSum sum;
+                                   for (const Array* value : c.inputs) {
+                                     ExactSum::Digits digits;
+                                     for (std::size_t i = 0; i < digits.size(); ++i) {
+                                       digits[i] = static_cast<std::int64_t>(value->data[i]);
+                                     }
+                                     sum.add(digits);
+                                   }
+                                   c.out(0)[0] = sum.rounded();
+                                 }};
 
 const RegisterKernel add_all{"add_all", [](const Call& c) {
                                for (const Array* value : c.inputs) c.out(0)[0] += (*value)[0];

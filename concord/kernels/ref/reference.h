@@ -75,8 +75,8 @@ std::vector<StepResult> evaluate_ranks(const Mesh& mesh, std::span<const Graph> 
 // What a collective (ops/collective.h) gives each rank of one axis, of what each has.
 std::vector<Array> run_collective(const Node& node, std::span<const Array* const> inputs);
 
-// The part of a whole array that these cuts leave.
-Array part_of(Array whole, std::span<const Cut> cuts);
+// What a rank holds of a whole state.
+Array part_of(Array whole, const State& state);
 
 // Evaluates a graph without leaf_sum on one set of bindings and returns every value, by id.
 std::vector<Array> evaluate(const Graph& graph, const Bindings& bindings);
