@@ -21,12 +21,13 @@ NAMES = {
     "resnet18": "ResNet-18, 32×32, batch 64",
     "resnet50": "ResNet-50, 224×224, batch 8",
     "resnet50_recompute": "the same, recompute = \"selective\"",
+    "gpt4096": "GPT 4×256, 128 tokens, vocabulary 4096, batch 8",
     "gpt8192": "GPT 6×384, 256 tokens, vocabulary 8192, batch 8",
     "gpt50257": "GPT 6×384, 256 tokens, vocabulary 50257, batch 8",
 }
 # Debian's libtcmalloc-minimal4; "" where it is not installed.
 TCMALLOC = next(iter(glob.glob("/usr/lib/*/libtcmalloc_minimal.so.4")), "")
-BATCHES = {"resnet18": 64, "resnet50": 8, "gpt8192": 8, "gpt50257": 8}  # of others: 128
+BATCHES = {"gpt4096": 8, "resnet18": 64, "resnet50": 8, "gpt8192": 8, "gpt50257": 8}  # of others: 128
 
 
 class Peer:

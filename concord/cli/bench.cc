@@ -69,7 +69,7 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
   if (engine.ranks().size() > 1) {
     json["communication_seconds"] = result.communication_seconds;
     json["exposed_seconds"] = result.exposed_seconds;
-    json["communication_bytes"] = engine.ranks().bytes();
+    json["communication_bytes"] = engine.communication_bytes();
     json["gradient_bytes"] = engine.training_program().sums_bytes;
   }
   return json;
@@ -94,7 +94,7 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
         "communication    {} a step, of which rank 0 waits for {}\n"
         "buffers          {} of each rank, gradients of {} included\n\n",
         format_duration(result.communication_seconds), format_duration(result.exposed_seconds),
-        format_bytes(static_cast<double>(engine.ranks().bytes())),
+        format_bytes(static_cast<double>(engine.communication_bytes())),
         format_bytes(static_cast<double>(engine.training_program().sums_bytes)));
   }
   if (result.products_alone_seconds > 0) {

@@ -147,8 +147,23 @@ void Communicator::work() {
 
 std::byte* Communicator::share(std::size_t bytes) {
   wait(started_.load(std::memory_order_relaxed));
-  shared_bytes_ += bytes;
-  return make_shared(bytes);
+  std::byte* const data = make_shared(bytes);
+  shared_.push_back({data, bytes});
+  return data;
+}
+
+void Communicator::unshare(std::byte* data) {
+  const std::lock_guard lock(executing_);
+  std::erase_if(shared_, [=](const Shared& shared) { return shared.data == data; });
+  drop_shared(data);
+}
+
+std::byte* Communicator::make_shared(std::size_t bytes) {
+  return buffers_.emplace_back(bytes).data();
+}
+
+void Communicator::drop_shared(std::byte* data) {
+  std::erase_if(buffers_, [=](const Buffer& buffer) { return buffer.data() == data; });
 }
 
 std::byte* Communicator::common(std::size_t bytes) {
@@ -181,7 +196,8 @@ Communicator::Usage Communicator::usage() const {
 }
 
 std::size_t Communicator::bytes() const {
-  std::size_t bytes = shared_bytes_ + own_bytes();
+  std::size_t bytes = own_bytes();
+  for (const Shared& shared : shared_) bytes += shared.bytes;
   for (const Split& split : splits_) {
     if (split.own) bytes += split.own->bytes();
   }
@@ -205,8 +221,6 @@ std::vector<Record> Communicator::flight_record() const {
   if (!splits_.empty()) std::ranges::stable_sort(records, {}, &Record::started);
   return records;
 }
-
-std::byte* Alone::make_shared(std::size_t bytes) { return buffers_.emplace_back(bytes).data(); }
 
 std::unique_ptr<Communicator> Alone::make_group(const GroupOptions&) {
   CONCORD_CHECK(false, "one rank has no groups");

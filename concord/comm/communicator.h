@@ -56,6 +56,7 @@ using Ticket = std::uint64_t;
 struct Result {
   const std::byte* sum = nullptr;  // of a tree sum
   std::uint32_t flags = 0;         // of an agreement
+  bool in_place = false;           // what the ranks brought was read where it lies
 };
 
 // An operation in the flight recorder. Times are now_seconds(); 0 where it has not come so far.
@@ -88,8 +89,10 @@ class Communicator {
 
   // Collective. Memory of this rank, zero-initialised, that other ranks read fast; parts of a tree
   // sum must lie in some. `bytes` may differ from rank to rank. It lives as long as the
-  // communicator.
+  // communicator, or until unshare().
   std::byte* share(std::size_t bytes);
+  // Of each rank for itself: what share() returned is no more. For when no operation uses it.
+  void unshare(std::byte* data);
   // Collective. Memory that all ranks see as one, zero-initialised; `bytes` is the same on every
   // rank. Where there is none in common it throws Error.
   virtual bool has_common_memory() const { return false; }
@@ -129,7 +132,9 @@ class Communicator {
   // What a backend supplies. All but abort() are called by one thread at a time, in the order of
   // the tickets. `patient`: nobody waits yet, so nobody's core is to be used for waiting.
   virtual Result execute(const Record& record, bool patient) = 0;
-  virtual std::byte* make_shared(std::size_t bytes) = 0;
+  // Here: memory that nobody else sees.
+  virtual std::byte* make_shared(std::size_t bytes);
+  virtual void drop_shared(std::byte* data);
   virtual std::byte* make_common(std::size_t bytes);
   virtual std::size_t own_bytes() const { return 0; }
   // The communicator of a group of which this rank is `rank`. All ranks call it, each for its own
@@ -161,8 +166,14 @@ class Communicator {
 
   int rank_, size_;
   std::int64_t step_ = 0;
+  struct Shared {
+    std::byte* data;
+    std::size_t bytes;
+  };
+
   std::vector<Split> splits_;
-  std::size_t shared_bytes_ = 0;
+  std::vector<Shared> shared_;
+  std::vector<Buffer> buffers_;  // of make_shared()
   std::array<Record, kRemembered> records_;
   std::atomic<Ticket> started_ = 0, done_ = 0;
   mutable std::mutex executing_;  // held while an operation is executed
@@ -181,10 +192,8 @@ class Alone final : public Communicator {
 
  private:
   Result execute(const Record& record, bool patient) override;
-  std::byte* make_shared(std::size_t bytes) override;
   std::unique_ptr<Communicator> make_group(const GroupOptions& options) override;
 
-  std::vector<Buffer> buffers_;
   std::vector<Subtree> nodes_;
   Joins joins_;
 };

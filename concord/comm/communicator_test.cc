@@ -133,7 +133,10 @@ TEST_P(Sums, CollectivesOfAnySizeInAnyMemory) {
   for (const int size : {1, 2, 3, 5, 8}) {
     if (!can_be(size)) continue;
     const auto outcomes = run_ranks(GetParam(), size, [&](Communicator& ranks) {
-      for (const std::size_t count : {std::size_t{1}, std::size_t{100}, std::size_t{30011}}) {
+      // The stages of a meeting hold 1024 numbers.
+      const std::size_t n = static_cast<std::size_t>(ranks.size());
+      for (const std::size_t count : {std::size_t{1}, std::size_t{100}, 1024 / n, 1024 / n + 1,
+                                      std::size_t{1024}, std::size_t{1025}, std::size_t{30011}}) {
         check_collectives(ranks, count, /*shared=*/false);
         check_collectives(ranks, count, /*shared=*/true);
       }
@@ -397,6 +400,39 @@ TEST_P(Ranks, WhatAGroupDoesIsCountedAndRememberedWithItsAxis) {
     EXPECT_EQ(last.axis.text(), "tensor");
     EXPECT_THAT(described({last}, now_seconds())[0],
                 HasSubstr("step 8: all-reduce of ones along tensor, 400 bytes"));
+  });
+  EXPECT_THAT(outcomes, Each(""));
+}
+
+TEST_P(Ranks, WhatIsUnsharedIsHeldNoMore) {
+  const auto outcomes = run_ranks(3, [](Communicator& ranks) {
+    constexpr std::size_t kNumbers = 5000, kBytes = kNumbers * sizeof(float);
+    const std::size_t before = ranks.bytes();
+    const auto share = [&] {
+      return std::span(reinterpret_cast<float*>(ranks.share(kBytes)), kNumbers);
+    };
+    const auto unshare = [&](std::span<float> memory) {
+      ranks.unshare(reinterpret_cast<std::byte*>(memory.data()));
+    };
+    const auto check_sum = [&](std::span<float> values) {
+      std::ranges::copy(test_numbers(ranks.rank(), kNumbers), values.begin());
+      const Result result = ranks.run(all_reduce(values, values));
+      expect_equal(values, test_sum(0, ranks.size(), kNumbers), "a sum");
+      return result;
+    };
+    const std::span<float> first = share(), second = share();
+    EXPECT_EQ(ranks.bytes(), before + 2 * kBytes);
+    unshare(first);
+    EXPECT_EQ(ranks.bytes(), before + kBytes);
+    const Result of_second = check_sum(second);
+    EXPECT_EQ(of_second.in_place, ranks.has_common_memory());
+    const std::span<float> third = share();
+    EXPECT_EQ(check_sum(third).in_place, of_second.in_place);
+    std::vector<float> others(kNumbers);
+    EXPECT_FALSE(check_sum(others).in_place);
+    unshare(second);
+    unshare(third);
+    EXPECT_LE(ranks.bytes(), before + kBytes);  // a backend's own grows with operations
   });
   EXPECT_THAT(outcomes, Each(""));
 }

@@ -13,8 +13,6 @@ Result Planned::execute(const Record& record, bool) {
   return {.flags = op.flags};
 }
 
-std::byte* Planned::make_shared(std::size_t bytes) { return buffers_.emplace_back(bytes).data(); }
-
 std::unique_ptr<Communicator> Planned::make_group(const GroupOptions& options) {
   return std::make_unique<Planned>(options.rank, static_cast<int>(options.group.members.size()),
                                    has_common_memory_);

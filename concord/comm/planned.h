@@ -4,7 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <vector>
 
 #include "concord/comm/communicator.h"
 
@@ -22,12 +21,10 @@ class Planned final : public Communicator {
 
  private:
   Result execute(const Record& record, bool patient) override;
-  std::byte* make_shared(std::size_t bytes) override;
   std::byte* make_common(std::size_t bytes) override { return make_shared(bytes); }
   std::unique_ptr<Communicator> make_group(const GroupOptions& options) override;
 
   bool has_common_memory_;
-  std::vector<Buffer> buffers_;
 };
 
 }  // namespace concord::comm

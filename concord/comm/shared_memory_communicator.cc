@@ -98,6 +98,14 @@ class SharedMemoryCommunicator final : public Communicator {
     return regions_.emplace_back(std::move(region))[static_cast<std::size_t>(rank())].data();
   }
 
+  void drop_shared(std::byte* data) override {
+    for (Region& region : regions_) {
+      if (!region.empty() && region[static_cast<std::size_t>(rank())].data() == data) {
+        region.clear();  // others have their numbers from its place
+      }
+    }
+  }
+
   std::size_t own_bytes() const override {
     return Meeting::bytes(size()) / static_cast<std::size_t>(size());
   }
@@ -150,8 +158,7 @@ class SharedMemoryCommunicator final : public Communicator {
         receive(op);
         return {};
       default:
-        exchange(op);
-        return {};
+        return {.in_place = exchange(op)};
     }
   }
 
@@ -196,14 +203,15 @@ class SharedMemoryCommunicator final : public Communicator {
   }
 
   // A long one reads what all bring where it lies, if it can be read there; any other goes through
-  // the stages.
-  void exchange(const Operation& op) {
+  // the stages. Returns whether it did the former.
+  bool exchange(const Operation& op) {
     const bool in_pieces = op.kind == Kind::kReduceScatter || op.kind == Kind::kAllToAll;
     const std::size_t pieces = in_pieces ? static_cast<std::size_t>(size()) : 1;
     const std::size_t piece_bytes = op.bytes / pieces;
     if (op.bytes > Meeting::kStage && all_can_be_read(op)) {
       take(op, {pieces, piece_bytes, /*staged=*/false, 0, piece_bytes});
-      return meeting_.leave(patient_);
+      meeting_.leave(patient_);
+      return true;
     }
     const std::size_t stage = Meeting::kStage / pieces / 16 * 16;
     std::size_t begin = 0;
@@ -217,6 +225,7 @@ class SharedMemoryCommunicator final : public Communicator {
       take(op, {pieces, piece_bytes, /*staged=*/true, begin, end});
       begin = end;
     } while (begin < piece_bytes);
+    return false;
   }
 
   bool all_can_be_read(const Operation& op) {
@@ -368,6 +377,7 @@ class SharedMemoryCommunicator final : public Communicator {
 
   Place place_of(const std::byte* data) const {
     for (std::size_t i = 0; i < regions_.size(); ++i) {
+      if (regions_[i].empty()) continue;
       const net::SharedMemory& own = regions_[i][static_cast<std::size_t>(rank())];
       if (data >= own.data() && data < own.data() + own.bytes()) {
         return {i, static_cast<std::uint64_t>(data - own.data())};
@@ -387,7 +397,7 @@ class SharedMemoryCommunicator final : public Communicator {
   net::StoreClient& store_;
   const Label axis_;
   Meeting meeting_;
-  std::vector<Region> regions_;  // in order of share()
+  std::vector<Region> regions_;  // in order of share(); empty: of what was unshared
   std::int64_t step_of_operation_ = 0;
   bool patient_ = false;
   std::vector<Subtree> nodes_;

@@ -126,8 +126,6 @@ class TransportCommunicator final : public Communicator {
     }
   }
 
-  std::byte* make_shared(std::size_t bytes) override { return buffers_.emplace_back(bytes).data(); }
-
   std::size_t own_bytes() const override { return reduction_.bytes(); }
 
   Result perform(const Operation& op) {
@@ -239,9 +237,8 @@ class TransportCommunicator final : public Communicator {
   Channel channel_;
   Reduction reduction_;
   std::uint64_t entered_ = 0;  // operations in which all take part
-  std::vector<Buffer> buffers_;
-  Ways own_ways_;  // of a job
-  Ways& ways_;     // of the job
+  Ways own_ways_;              // of a job
+  Ways& ways_;                 // of the job
 };
 
 }  // namespace

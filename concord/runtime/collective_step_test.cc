@@ -52,13 +52,17 @@ ref::Array read(const Shape& shape, DType dtype, const std::byte* from) {
   return array;
 }
 
-// One rank's program.
+// One rank's program. `readers`: who read what it computes where it lies.
 struct RankProgram {
-  RankProgram(const Graph& graph, const Executor::Axes& axes, comm::Communicator* data = nullptr)
-      : lowered(lower(graph, policy)), states(lowered), executor(states) {
+  RankProgram(const Graph& graph, const Executor::Axes& axes, comm::Communicator* data = nullptr,
+              comm::Communicator* readers = nullptr)
+      : lowered(lower(graph, policy)),
+        states(lowered),
+        executor(states, std::make_shared<Workspace>(readers)) {
     executor.join(data == nullptr ? alone : *data, {.buffers = 4}, axes);
     program = compile(lowered, policy, states);
     executor.prepare(program);
+    if (readers != nullptr) executor.share_memory();
   }
   std::byte* input(std::string_view name = "x") {
     const Binding* binding = find_binding(program.batch_inputs, name);
@@ -84,18 +88,20 @@ struct RankProgram {
 
 using Build = std::function<ValueId(GraphBuilder&, ValueId, const AxisPlace&)>;
 
-// What one collective gives on this rank, in a microbatch and in an update, is what the reference
-// says.
+// What one collective gives on this rank, in a microbatch and in an update, in memory that others
+// read and in memory that they do not, is what the reference says.
 void check(comm::Communicator& ranks, const TensorType& type, const Build& build,
            const std::string& what) {
-  for (const Input::Kind kind : {Input::Kind::kBatch, Input::Kind::kStep}) {
+  const std::pair<Input::Kind, bool> cases[] = {
+      {Input::Kind::kBatch, false}, {Input::Kind::kBatch, true}, {Input::Kind::kStep, true}};
+  for (const auto& [kind, shared] : cases) {
     Graph graph;
     GraphBuilder b(graph);
     const ValueId x = b.input("x", type, kind);
     b.output("y", build(b, x, {"tensor", ranks.size(), ranks.rank()}));
     const Node node = graph.nodes[0];
     const TensorType out = graph.type(node.outputs[0]);
-    RankProgram program(graph, {{"tensor", &ranks}});
+    RankProgram program(graph, {{"tensor", &ranks}}, nullptr, shared ? &ranks : nullptr);
 
     std::vector<ref::Array> all;
     std::vector<const ref::Array*> inputs;
@@ -185,6 +191,28 @@ TEST_P(CollectiveSteps, ReduceScatterAndAllGatherBySectionsOfAnyDim) {
               "from " + to_string(split));
         }
       }
+    }
+  });
+}
+
+// Far more than the stages of a meeting hold.
+TEST_P(CollectiveSteps, ReduceScatterAndAllGatherOfLargeRows) {
+  on_ranks([](comm::Communicator& ranks) {
+    const Shape whole{3, 8, 5000};
+    const Placement split = Placement::split(1);
+    for (const DType dtype : kFloating) {
+      check(
+          ranks, {dtype, whole},
+          [&](GraphBuilder& b, ValueId x, const AxisPlace& axis) {
+            return ops::place(b, x, axis, Placement::partial(), split);
+          },
+          "reduce_scatter");
+      check(
+          ranks, {dtype, shard_shape(whole, split, ranks.size())},
+          [&](GraphBuilder& b, ValueId x, const AxisPlace& axis) {
+            return ops::place(b, x, axis, split, Placement::replicate());
+          },
+          "all_gather");
     }
   });
 }
@@ -293,6 +321,55 @@ TEST(CollectiveStep, AnAllReduceKeepsTheLayoutOfItsInput) {
                                    reinterpret_cast<std::byte*>(out.data())};
     run(step, ranks, operands);
     EXPECT_THAT(out, testing::Each(3.0f));
+  });
+}
+
+TEST(CollectiveStep, OperandsInAWorkspaceThatRanksShareAreReadWhereTheyLie) {
+  comm::run_ranks("shm", 2, [](comm::Communicator& ranks) {
+    for (const bool shared : {false, true}) {
+      Graph graph;
+      GraphBuilder b(graph);
+      const AxisPlace axis{"tensor", 2, ranks.rank()};
+      ValueId x = b.input("x", {DType::kF32, {40, 60}});
+      x = ops::all_reduce(b, x, axis);
+      x = ops::place(b, x, axis, Placement::partial(), Placement::split(1));
+      x = ops::place(b, x, axis, Placement::split(1), Placement::split(0));
+      b.output("y", ops::place(b, x, axis, Placement::split(0), Placement::replicate()));
+      RankProgram program(graph, {{"tensor", &ranks}}, nullptr, shared ? &ranks : nullptr);
+      EXPECT_EQ(program.program.microbatch.size(), 4);
+      program.run();
+      const std::vector<comm::Record> records = ranks.flight_record();
+      for (const comm::Record& record : std::span(records).last(4)) {
+        EXPECT_EQ(record.result.in_place, shared) << name_of(record.operation.kind);
+      }
+    }
+  });
+}
+
+TEST(Workspace, OfRanksWhoShareItIsThereOnceTheyDoAndGrowsForAll) {
+  comm::run_ranks("shm", 2, [](comm::Communicator& ranks) {
+    const bool first = ranks.is_first();
+    const std::size_t before = ranks.bytes();
+    {
+      Workspace workspace(&ranks);
+      if (first) workspace.reserve(1000);  // each for itself so far
+      workspace.reserve(first ? 2000 : 3000);
+      EXPECT_EQ(workspace.data(), nullptr);
+      EXPECT_EQ(workspace.bytes(), first ? 2000 : 3000);
+      workspace.allocate();
+      const std::byte* const data = workspace.data();
+      ASSERT_NE(data, nullptr);
+      workspace.allocate();
+      workspace.reserve(2000);
+      EXPECT_EQ(workspace.data(), data);
+      EXPECT_EQ(ranks.bytes(), before + workspace.bytes());
+      workspace.reserve(2500);
+      EXPECT_EQ(workspace.bytes(), first ? 2500 : 3000);
+      EXPECT_EQ(ranks.bytes(), before + workspace.bytes());
+      std::fill_n(workspace.data(), workspace.bytes(), std::byte{1});
+      ranks.barrier();
+    }
+    EXPECT_EQ(ranks.bytes(), before);
   });
 }
 

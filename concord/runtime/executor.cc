@@ -42,6 +42,35 @@ constexpr std::size_t whole_pages(std::size_t bytes) {
 
 }  // namespace
 
+Workspace::~Workspace() { release(); }
+
+void Workspace::reserve(std::size_t bytes) {
+  bool grows = bytes > bytes_;
+  bytes_ = std::max(bytes, bytes_);
+  if (is_planned_) return;
+  if (readers_ != nullptr) grows = readers_->any_of(grows ? 1 : 0) != 0;
+  if (!grows) return;
+  release();  // before the larger one is there
+  make();
+}
+
+void Workspace::allocate() {
+  if (!is_planned_) return;
+  is_planned_ = false;
+  make();
+}
+
+void Workspace::make() {
+  if (readers_ == nullptr) own_ = Buffer(bytes_);
+  data_ = readers_ == nullptr ? own_.data() : readers_->share(bytes_);
+}
+
+void Workspace::release() {
+  if (readers_ != nullptr && data_ != nullptr) readers_->unshare(data_);
+  own_ = Buffer();
+  data_ = nullptr;
+}
+
 void Executor::prepare(Program& program) {
   if (program.sums_bytes > 0 && sums_bytes_ == 0) {
     sums_bytes_ = program.sums_bytes;
@@ -64,20 +93,12 @@ void Executor::prepare(Program& program) {
   prologues_[&program] = {.offset = prologue_bytes_};
   prologue_bytes_ += whole_pages(program.prologue_bytes);
   arena_bytes_ = std::max(arena_bytes_, whole_pages(program.arena_bytes));
-  workspace_->bytes = std::max(workspace_->bytes, arena_bytes_ + prologue_bytes_);
-  if (!workspace_->is_planned) workspace_->allocate();
+  workspace_->reserve(arena_bytes_ + prologue_bytes_);
   workspace_->user = nullptr;  // prologues may have moved
 }
 
-void Workspace::allocate() {
-  is_planned = false;
-  if (bytes <= memory.bytes()) return;
-  memory = Buffer();  // before the larger one is there
-  memory = Buffer(bytes);
-}
-
 Executor::Bases Executor::bases(const Program& program) const {
-  std::byte* const arena = workspace_->memory.data();
+  std::byte* const arena = workspace_->data();
   return {states_.data(),
           states_.common_data(),
           sums_base_,

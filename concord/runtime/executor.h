@@ -33,13 +33,39 @@ class Executor;
 
 // What executors that take turns from step to step compute in: what one has kept is lost when
 // another begins.
-struct Workspace {
-  Buffer memory;
-  const Executor* user = nullptr;
-  std::size_t bytes = 0;    // that the programs need
-  bool is_planned = false;  // so far: there is no memory before allocate()
+class Workspace {
+ public:
+  // `readers`: ranks who read each other's operands where they lie, and who outlive it; null: none.
+  // It is there from the first reserve() on; where there are readers, or it is only planned, from
+  // allocate() on.
+  explicit Workspace(comm::Communicator* readers = nullptr, bool is_planned = false)
+      : readers_(readers), is_planned_(is_planned || readers != nullptr) {}
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
 
+  // It has, or will have, at least so many bytes. What it held is lost where it grows. Once it is
+  // there this is collective among the readers: it grows for all or for none.
+  void reserve(std::size_t bytes);
+  // Collective among the readers.
   void allocate();
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  // Of Communicator::bytes() of the readers.
+  std::size_t shared_bytes() const { return readers_ == nullptr || is_planned_ ? 0 : bytes_; }
+
+  const Executor* user = nullptr;
+
+ private:
+  void make();
+  void release();
+
+  comm::Communicator* readers_;
+  bool is_planned_;
+  Buffer own_;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
 };
 
 class Executor {
@@ -67,8 +93,9 @@ class Executor {
     others_ = std::move(others);
   }
 
-  // Makes room for a program; call for each one before its first use. Throws Error where it has a
-  // collective along an axis that was not joined.
+  // Makes room for a program; call for each one before its first use. After share_memory()
+  // collective among the readers of the workspace. Throws Error where the program has a collective
+  // along an axis that was not joined.
   void prepare(Program& program);
 
   // Memory of an input or output of a program. Batch inputs are read by the program's next
@@ -79,11 +106,12 @@ class Executor {
     return reinterpret_cast<T*>(resolve(bases(program), binding.address));
   }
 
-  // Collective: makes the memory for sums over ranks, so that no step has to.
-  void share_sums() {
+  // Collective: makes the memory for sums over ranks, so that no step has to, and the workspace.
+  void share_memory() {
     if (sums_) sums_->share();
+    workspace_->allocate();
   }
-  // Collective when it is called first, unless share_sums() was.
+  // Collective when it is called first, unless share_memory() was.
   void begin_step(const StepPlace& place = {});
   void microbatch(Program& program, const MicrobatchPlace& place);
   void reduce(Program& program);  // collective
@@ -119,9 +147,7 @@ class Executor {
   double time_alone(const Program& program, const ProgramStep& step, int runs);
 
   // Of the memory that it shares with other executors, or will.
-  std::size_t workspace_bytes() const {
-    return workspace_->is_planned ? workspace_->bytes : workspace_->memory.bytes();
-  }
+  std::size_t workspace_bytes() const { return workspace_->bytes(); }
   // Of the sums that a rank keeps of its leaves.
   std::size_t sum_buffer_bytes() const { return sums_ == nullptr ? 0 : sums_->bytes(); }
 

@@ -149,10 +149,10 @@ TEST(Executor, ExecutorsOfOneWorkspaceTakeTurns) {
   const auto workspace = std::make_shared<Workspace>();
   Executor one(step.states(), workspace), other(step.states(), workspace);
   one.prepare(program);
-  const std::byte* memory = workspace->memory.data();
+  const std::byte* memory = workspace->data();
   other.prepare(program);
-  EXPECT_EQ(workspace->memory.data(), memory);
-  EXPECT_EQ(one.workspace_bytes(), workspace->memory.bytes());
+  EXPECT_EQ(workspace->data(), memory);
+  EXPECT_EQ(one.workspace_bytes(), workspace->bytes());
   const auto last_sum = [&](Executor& executor, float x) {
     runs = 0;
     executor.begin_step();
@@ -164,7 +164,7 @@ TEST(Executor, ExecutorsOfOneWorkspaceTakeTurns) {
   EXPECT_FLOAT_EQ(last_sum(one, 1), 4 * 9.99f);
   EXPECT_FLOAT_EQ(last_sum(one, 1), 4 * 9.99f);
   EXPECT_EQ(runs, 0);
-  std::memset(workspace->memory.data(), 1, workspace->memory.bytes());
+  std::memset(workspace->data(), 1, workspace->bytes());
   EXPECT_FLOAT_EQ(last_sum(other, 2), 8 * 9.99f);
   EXPECT_FLOAT_EQ(last_sum(one, 3), 12 * 9.99f);
   EXPECT_EQ(runs, 1);

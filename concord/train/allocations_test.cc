@@ -149,9 +149,10 @@ TEST(SteadyState, StepOfSeveralRanksAllocatesNothing) {
   allocations = 0;
 }
 
-// Sums, parts moved between ranks and neighbours' edges, in a microbatch, in f32 and bf16.
+// Sums, parts moved between ranks and neighbours' edges, in a microbatch, in f32 and bf16; in
+// memory that ranks read of each other, and in memory of each one's own.
 TEST(SteadyState, CollectivesOfAProgramAllocateNothing) {
-  comm::run_ranks("shm", 4, [](comm::Communicator& ranks) {
+  const auto run_steps = [](comm::Communicator& ranks, bool shared) {
     const Mesh mesh{{{"data", 2}, {"tensor", 2}}};
     comm::Communicator& tensor = ranks.split(mesh, "tensor");
     const AxisPlace axis{"tensor", 2, tensor.rank()};
@@ -169,12 +170,13 @@ TEST(SteadyState, CollectivesOfAProgramAllocateNothing) {
     KernelPolicy policy{.measure = false};
     Graph lowered = lower(graph, policy);
     StateStore states(lowered);
-    Executor executor(states);
+    Executor executor(states, std::make_shared<Workspace>(shared ? &tensor : nullptr));
     comm::Alone alone;
     executor.join(alone, {}, {{"tensor", &tensor}});
     Program program = compile(std::move(lowered), policy, states);
     EXPECT_EQ(program.microbatch.size(), 14);
     executor.prepare(program);
+    executor.share_memory();
     const auto run = [&] {
       executor.begin_step();
       executor.microbatch(program, {.last_of_step = true});
@@ -187,8 +189,11 @@ TEST(SteadyState, CollectivesOfAProgramAllocateNothing) {
     ranks.barrier();
     counting = false;
     ranks.barrier();
-  });
-  EXPECT_EQ(allocations.exchange(0), 0);
+  };
+  for (const bool shared : {false, true}) {
+    comm::run_ranks("shm", 4, [&](comm::Communicator& ranks) { run_steps(ranks, shared); });
+    EXPECT_EQ(allocations.exchange(0), 0);
+  }
 }
 
 // What a rank has for communication holds its gradient, which others read where it lies or which

@@ -208,7 +208,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
   }
-  workspace_->is_planned = true;
+  workspace_ = std::make_shared<Workspace>(tensor_ranks() > 1 ? tensor_ : nullptr,
+                                           /*is_planned=*/true);
   training_executor_ = std::make_unique<Executor>(*states_, workspace_);
   other_executor_ = std::make_unique<Executor>(*states_, workspace_);
   if (options_.ranks->size() > 1) {
@@ -236,7 +237,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
 
 void Engine::allocate() {
   states_->allocate();
-  workspace_->allocate();
+  if (tensor_ranks() == 1) workspace_->allocate();  // else ranks share it when they have joined
   if (options_.ranks->size() == 1) initialize_states(first_program_->graph);
 }
 
@@ -291,8 +292,8 @@ void Engine::check_totals(const Graph& graph) const {
 void Engine::join_ranks() {
   if (options_.ranks->size() == 1) return;
   states_->share();
-  training_executor_->share_sums();
-  other_executor_->share_sums();
+  training_executor_->share_memory();
+  other_executor_->share_memory();
   initialize_states(training_program().graph);
   options_.ranks->barrier();  // what is in common is written
 }

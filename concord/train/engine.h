@@ -178,6 +178,8 @@ class Engine {
   double seconds_of_products_alone(int runs);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
+  // Of memory that this rank has for what it tells others, the workspace apart.
+  std::size_t communication_bytes() const { return ranks().bytes() - workspace_->shared_bytes(); }
   // Of all sums over leaves that this rank keeps at once, of training and of evaluation.
   std::size_t sum_bytes() const;
 
@@ -240,7 +242,7 @@ class Engine {
   double flops_per_step_ = 0;                   // of all who share it
   std::int64_t first_leaf_ = 0, end_leaf_ = 0;  // of this rank
   std::unique_ptr<StateStore> states_;
-  std::shared_ptr<Workspace> workspace_ = std::make_shared<Workspace>();
+  std::shared_ptr<Workspace> workspace_;
   const Program* first_program_ = nullptr;  // of the engine's use
   Programs training_, evaluation_, prediction_;
   std::unique_ptr<Executor> training_executor_;

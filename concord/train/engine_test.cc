@@ -282,6 +282,47 @@ double arena_of_gpt(std::int64_t length, int vocabulary, DType precision) {
   return static_cast<double>(engine.training_program().arena_bytes);
 }
 
+// The same in an evaluation, which is compiled when the workspace is theirs together.
+TEST(Engine, RanksThatDivideAModelReadEachOthersOperandsWhereTheyLie) {
+  nn::StepOptions options = small_model("mlp");
+  options.model.hidden = {512, 512};
+  const auto losses = [&](comm::Communicator* ranks) {
+    const int size = ranks == nullptr ? 1 : ranks->size();
+    EngineOptions engine_options{.batch = kBatch, .leaves = 1, .seed = 3};
+    engine_options.policy.measure = false;
+    engine_options.ranks = ranks;
+    engine_options.plan.mesh = {{{"data", 1}, {"tensor", size}}};
+    Engine engine(model_graphs(options), engine_options);
+    engine.join_ranks();
+    std::vector<double> result;
+    for (std::int64_t step = 0; step < 2; ++step) {
+      engine.begin_step({step, kBatch, 0.05});
+      engine.accumulate(Data(kBatch).range(0, kBatch));
+      result.push_back(engine.reduce().loss);
+      engine.update();
+      result.push_back(engine.evaluate(Data(kBatch).range(0, kBatch)).loss);
+    }
+    return result;
+  };
+  const std::vector<double> expected = losses(nullptr);
+  comm::run_ranks("shm", 2, [&](comm::Communicator& ranks) {
+    const std::vector<double> found = losses(&ranks);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], 1e-4 * expected[i]);
+    }
+    int exchanges = 0;
+    for (const comm::Record& record : ranks.flight_record()) {
+      using Kind = comm::Operation::Kind;
+      const Kind kind = record.operation.kind;
+      if (kind == Kind::kBroadcast || kind == Kind::kTreeSum) continue;
+      const bool is_large = record.operation.bytes > 4096;
+      EXPECT_EQ(record.result.in_place, is_large) << record.operation.label.text();
+      if (is_large) ++exchanges;
+    }
+    EXPECT_GE(exchanges, 4);
+  });
+}
+
 // The scores of every pair of positions would take four times as much, and most of it.
 TEST(Engine, MemoryOfAttentionGrowsAsTheLength) {
   for (const DType precision : precisions()) {

@@ -104,7 +104,7 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
                       .common_states = engine.states().common_bytes(),
                       .gradients = engine.sum_bytes(),
                       .workspace = engine.workspace_bytes(),
-                      .communication = engine.ranks().bytes()};
+                      .communication = engine.communication_bytes()};
   const data::Slice slice = engine.slice_of(config.train.batch);
   for (const data::Dataset* set : {job.train_set.get(), job.test_set.get()}) {
     report.loaders += data::Loader::bytes(*set, slice.end - slice.begin,
