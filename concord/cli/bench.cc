@@ -146,15 +146,17 @@ void run_step(const BenchArguments& arguments) {
   if (arguments.ranks.are_given()) return arguments.ranks.launch(words_of(arguments), "");
   const JoinedRanks ranks = join_ranks(config.parallel);
   if (ranks.communicator == nullptr) return measure_step(arguments, config, nullptr);
-  try {
-    measure_step(arguments, config, ranks.communicator.get());
-  } catch (const comm::RankError&) {
-    if (ranks.communicator->is_first()) throw;
-    throw Exit(1);  // rank 0 says it
-  } catch (const Error& error) {
-    ranks.communicator->abort(fmt::format("rank {}: {}", ranks.communicator->rank(), error.what()));
-    throw;
-  }
+  ranks.run([&] {
+    try {
+      measure_step(arguments, config, ranks.communicator.get());
+    } catch (const comm::RankError&) {
+      throw;
+    } catch (const Error& error) {
+      ranks.communicator->abort(
+          fmt::format("rank {}: {}", ranks.communicator->rank(), error.what()));
+      throw;
+    }
+  });
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 #include "concord/cli/ranks.h"
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <iterator>
 #include <sstream>
+#include <string_view>
+#include <thread>
 
 #include "concord/base/clock.h"
 #include "concord/base/log.h"
@@ -19,6 +22,8 @@ namespace {
 // Without a terminal nobody is asked for a password; and a host that is gone is noticed in a
 // minute.
 constexpr const char* kRemoteCommand = "ssh -o BatchMode=yes -o ServerAliveInterval=15";
+
+constexpr std::string_view kTold = "told";  // in the store: 1 when rank 0 has told how a job failed
 
 std::vector<std::string> words_of(const std::string& text) {
   std::istringstream words(text);
@@ -68,7 +73,7 @@ void RanksArguments::launch(const std::vector<std::string>& words,
 }
 
 void JoinedRanks::log_last_operations() const {
-  if (!job || job->launcher != net::kOwnLauncher) return;
+  if (job->launcher != net::kOwnLauncher) return;
   const auto lines = comm::described(communicator->flight_record(), now_seconds());
   std::string text = fmt::format("{}the last operations of rank {} ({}), oldest first:\n",
                                  net::kForLogAlone, job->rank, description);
@@ -76,13 +81,45 @@ void JoinedRanks::log_last_operations() const {
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-void JoinedRanks::speak_for_lost_first(const comm::RankError& error) const {
+// Rank 0 tells what has happened to all, when it has saved what it can. Launchers of others end all
+// ranks as soon as one has ended, so there the others wait for that.
+void JoinedRanks::tell(const Error& error) const {
+  const bool is_launched = job->launcher == net::kOwnLauncher;
+  const bool is_of_all = dynamic_cast<const comm::RankError*>(&error) != nullptr;
+  const std::string_view line = error.what();
+  if (communicator->is_first() || !is_of_all) log("{}", line);
+  if (communicator->is_first()) {
+    if (!is_launched) {
+      try {
+        job->store->add(kTold, 1, Deadline::in(how.timeout_seconds));
+      } catch (const Error&) {  // this rank's store; nobody waits any more
+      }
+    }
+    throw Exit(1);
+  }
   // So begins the line about a rank that has ended or does not come; of an error of its own, rank 0
   // tells itself.
-  constexpr std::string_view kLost = "rank 0 (process ";
-  if (communicator->is_first() || !std::string_view(error.what()).starts_with(kLost)) return;
-  log("{}", error.what());
-  throw Exit(job->launcher == net::kOwnLauncher ? net::kFirstIsLost : 1);
+  if (is_of_all && line.starts_with("rank 0 (process ")) {
+    log("{}", line);
+    throw Exit(is_launched ? net::kFirstIsLost : 1);
+  }
+  if (!is_launched && !is_told_by_first() && is_of_all) log("{}", line);
+  throw Exit(1);
+}
+
+// False where it hangs.
+bool JoinedRanks::is_told_by_first() const {
+  constexpr auto kTick = std::chrono::milliseconds(20);
+  const Deadline deadline = Deadline::in(how.timeout_seconds);
+  try {
+    while (job->store->add(kTold, 0, deadline) == 0) {
+      if (deadline.has_passed()) return false;
+      std::this_thread::sleep_for(kTick);
+    }
+  } catch (const Error&) {  // rank 0 holds the store, and has ended
+    return !deadline.has_passed();
+  }
+  return true;
 }
 
 JoinedRanks join_ranks(const ParallelConfig& how) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "concord/base/error.h"
 #include "concord/cli/command.h"
 #include "concord/comm/join.h"
 #include "concord/net/join.h"
@@ -32,24 +33,26 @@ struct JoinedRanks {
   comm::JoinOptions how;
   std::string description;  // "4 ranks by Open MPI on 2 hosts, gloo"; "" alone
 
-  // Of a job that has failed: where concord launch keeps logs, what this rank did last goes to its.
-  void log_last_operations() const;
-  // Where it is rank 0 that is lost, nobody else tells: says so, and throws Exit.
-  void speak_for_lost_first(const comm::RankError& error) const;
-  // Does so where `work` throws.
+  // Where `work` throws Error, the job has failed: this is told once, and Exit is thrown.
   template <typename Work>
   auto run(Work work) const {
     try {
       return work();
-    } catch (const comm::RankError& error) {
+    } catch (const Error& error) {
+      if (!job) throw;
       log_last_operations();
-      speak_for_lost_first(error);
-      throw;
+      tell(error);
     } catch (...) {
-      log_last_operations();
+      if (job) log_last_operations();
       throw;
     }
   }
+
+ private:
+  // Where concord launch keeps logs, what this rank did last goes to its.
+  void log_last_operations() const;
+  [[noreturn]] void tell(const Error& error) const;
+  bool is_told_by_first() const;
 };
 // Collective. `how`: the transport, the algorithm and the timeout. Throws Error where a rank does
 // not come before that.

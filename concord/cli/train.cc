@@ -86,16 +86,6 @@ void launch_training(const TrainArguments& arguments, const Config& config) {
   RanksArguments{.ranks = arguments.ranks}.launch(words, config.output.dir);
 }
 
-// A rank that is not the first: it says only what went wrong with itself.
-void follow(const Config& config, const train::TrainRequest& request, const JoinedRanks& joined) {
-  train::TrainObserver silent;
-  try {
-    joined.run([&] { return train::train(config, request, silent); });
-  } catch (const comm::RankError&) {
-    throw Exit(1);
-  }
-}
-
 void run_train(const TrainArguments& arguments) {
   const Config config = arguments.config.load();
   if (arguments.ranks > 1) return launch_training(arguments, config);
@@ -104,12 +94,15 @@ void run_train(const TrainArguments& arguments) {
   handle_signals(ranks);
   const train::TrainRequest request{
       .resume = arguments.resume, .stop = &stop_requested, .ranks = ranks};
-  if (ranks != nullptr && !ranks->is_first()) return follow(config, request, joined);
 
   train::Summary summary;
   const auto train_and_tell = [&](train::TrainObserver& observer) {
     summary = joined.run([&] { return train::train(config, request, observer); });
   };
+  if (ranks != nullptr && !ranks->is_first()) {
+    train::TrainObserver silent;
+    return train_and_tell(silent);
+  }
   if (arguments.quiet) {
     QuietObserver quiet;
     train_and_tell(quiet);
