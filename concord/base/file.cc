@@ -94,10 +94,39 @@ void sync_directory(const std::filesystem::path& directory) {
   if (result != 0) fail_on("flush", path);
 }
 
+InputFile::InputFile(const std::filesystem::path& path)
+    : name_(path.string()), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  if (!file_.is_open()) fail_on("open", path);
+  struct stat status;
+  if (::fstat(file_.descriptor(), &status) != 0) fail_on("read", path);
+  if (!S_ISREG(status.st_mode)) fail("cannot read {}: it is not a file", name_);
+  bytes_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+void InputFile::read(std::uint64_t offset, std::span<std::byte> to) const {
+  if (offset > bytes_ || to.size() > bytes_ - offset) {
+    fail("{}: {} bytes from byte {} on were expected, it has {}", name_, to.size(), offset, bytes_);
+  }
+  if (!file_.is_open()) {
+    std::memcpy(to.data(), contents_.data() + offset, to.size());
+    return;
+  }
+  while (!to.empty()) {
+    const ssize_t count =
+        ::pread(file_.descriptor(), to.data(), to.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_on("read", name_);
+    if (count == 0) fail("{} has become shorter while it was read", name_);
+    to = to.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
 OutputFile::OutputFile(std::filesystem::path path, Mode mode) : path_(std::move(path)) {
-  const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (mode == Mode::kAppend ? O_APPEND : O_TRUNC);
+  int flags = O_WRONLY | O_CLOEXEC;
+  if (mode != Mode::kExisting) flags |= O_CREAT | (mode == Mode::kAppend ? O_APPEND : O_TRUNC);
   descriptor_ = ::open(path_.c_str(), flags, 0644);
-  if (descriptor_ < 0) fail_on("create", path_);
+  if (descriptor_ < 0) fail_on(mode == Mode::kExisting ? "open" : "create", path_);
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
@@ -127,6 +156,21 @@ void OutputFile::write(std::string_view bytes) {
 
 void OutputFile::write(std::span<const std::byte> bytes) {
   write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count =
+        ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_on("write", path_);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
+void OutputFile::resize(std::uint64_t bytes) {
+  if (::ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) fail_on("resize", path_);
 }
 
 void OutputFile::sync() {

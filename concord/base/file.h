@@ -4,10 +4,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include "concord/base/descriptor.h"
 
 namespace concord {
 
@@ -24,12 +28,33 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view b
 // Flushes a directory's entries to the device, so that a rename in it survives a power cut.
 void sync_directory(const std::filesystem::path& directory);
 
+// A file that is read piece by piece, or bytes in memory in the place of one.
+class InputFile {
+ public:
+  // Throws Error when it is not a file that can be read.
+  explicit InputFile(const std::filesystem::path& path);
+  InputFile(std::string contents, std::string name)
+      : name_(std::move(name)), contents_(std::move(contents)), bytes_(contents_.size()) {}
+
+  const std::string& name() const { return name_; }  // for errors
+  // When it was opened.
+  std::uint64_t bytes() const { return bytes_; }
+  // Fills `to` with what stands from `offset` on. Throws Error when there is not so much.
+  void read(std::uint64_t offset, std::span<std::byte> to) const;
+
+ private:
+  std::string name_;
+  Descriptor file_;  // else contents_
+  std::string contents_;
+  std::uint64_t bytes_ = 0;
+};
+
 // A file being written: buffered by the caller, errors thrown at once, fsync on request. Closes
 // when destroyed; the file stays as far as it was written.
 class OutputFile {
  public:
-  // Creates or truncates the file, or appends to it.
-  enum class Mode { kTruncate, kAppend };
+  // Creates or truncates the file, appends to it, or opens one that is there to write in its midst.
+  enum class Mode { kTruncate, kAppend, kExisting };
   explicit OutputFile(std::filesystem::path path, Mode mode = Mode::kTruncate);
   ~OutputFile();
   OutputFile(OutputFile&& other) noexcept;
@@ -38,6 +63,10 @@ class OutputFile {
   // At the end of the file. When it throws, the file is as it was before.
   void write(std::string_view bytes);
   void write(std::span<const std::byte> bytes);
+  // From `offset` bytes on. When it throws, some may be written.
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  // The file has so many bytes; those that nobody wrote are 0.
+  void resize(std::uint64_t bytes);
   void sync();
 
  private:

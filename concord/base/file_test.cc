@@ -74,6 +74,23 @@ TEST(File, APipeIsReadWhenItsWriterComesAndADeviceIsNoFile) {
   }
 }
 
+TEST(File, SeveralWriteInTheMidstOfOneThatIsThere) {
+  const auto path = scratch("concord_file_parts");
+  const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };
+  std::filesystem::remove(path);
+  EXPECT_THROW(OutputFile(path, OutputFile::Mode::kExisting), Error);
+  {
+    OutputFile whole(path);
+    whole.write("12");
+    whole.resize(8);
+    OutputFile one(path, OutputFile::Mode::kExisting), other(path, OutputFile::Mode::kExisting);
+    one.write_at(6, bytes("78"));
+    other.write_at(2, bytes("345"));
+  }
+  EXPECT_EQ(read_file(path), std::string("12345\00078", 8));
+  std::filesystem::remove(path);
+}
+
 TEST(File, ReadStopsAtTheLimit) {
   const auto path = scratch("concord_file_limit");
   write_file_atomically(path, "12345");

@@ -156,6 +156,38 @@ TEST_F(MeshOfRanks, ARunIsResumedByAnyOtherMesh) {
   }
 }
 
+// Each tensor is written by one of the ranks, to its place in the same file.
+TEST_F(MeshOfRanks, ACheckpointIsTheSameFilesHoweverRanksDivideStates) {
+  const auto files = [&](const char* ranks) {
+    const Outcome outcome =
+        train(std::string(ranks) + " --set train.leaves=4 --set train.checkpoint_every_steps=3");
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    std::map<std::string, std::string> found;
+    const std::filesystem::path folder = folder_ / "run" / "checkpoints";
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+      if (entry.path().extension() != ".safetensors") continue;
+      found[std::filesystem::relative(entry.path(), folder)] = read_file(entry.path());
+    }
+    std::filesystem::remove_all(folder_ / "run");
+    return found;
+  };
+  const auto expected = files("");
+  EXPECT_GE(expected.size(), 4u);
+  EXPECT_EQ(files("--ranks 2 --set parallel.zero=1 --set parallel.transport=gloo"), expected);
+  EXPECT_EQ(files("--ranks 4 --set parallel.zero=3 --set parallel.transport=gloo"), expected);
+}
+
+// The files may have 20 KiB, as on a disk that is full.
+TEST_F(MeshOfRanks, WeightsThatTheyCannotSaveAtTheEndAreAnError) {
+  const Outcome outcome = run_script(
+      "trap '' XFSZ; ulimit -f 20; \"$concord\" train small.toml --ranks 2 --set parallel.zero=1 "
+      "--set parallel.transport=gloo");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("step 8 was not saved: cannot"));
+  EXPECT_THAT(outcome.err, HasSubstr("concord: the checkpoint of step 20 was not saved: cannot"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run" / "checkpoints" / "step-00000020"));
+}
+
 TEST_F(MeshOfRanks, APlanIsShownSavedAndGivenBack) {
   const Outcome shown =
       run("plan show small.toml --set parallel.mesh={tensor=2} --out plan.toml --json");

@@ -4,6 +4,8 @@
 #include <xxhash.h>
 
 #include <array>
+#include <fstream>
+#include <vector>
 
 #include "concord/base/error.h"
 
@@ -49,6 +51,21 @@ std::string Checksum::hex() const { return to_hex(XXH3_128bits_digest(state_.get
 
 std::string checksum(std::string_view bytes) {
   return to_hex(XXH3_128bits(bytes.data(), bytes.size()));
+}
+
+FileDigest digest_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  Checksum sum;
+  FileDigest digest;
+  for (std::vector<char> block(1 << 20); file;) {
+    file.read(block.data(), static_cast<std::streamsize>(block.size()));
+    const auto count = static_cast<std::size_t>(file.gcount());
+    sum.update(std::string_view(block.data(), count));
+    digest.bytes += count;
+  }
+  if (!file.eof()) fail("cannot read {}", path.string());
+  digest.xxh3_128 = sum.hex();
+  return digest;
 }
 
 std::uint32_t crc32c(std::string_view bytes) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -41,6 +42,9 @@ struct FileDigest {
 
   friend bool operator==(const FileDigest&, const FileDigest&) = default;
 };
+
+// Of a file as it can be read now. Throws Error when it cannot.
+FileDigest digest_of(const std::filesystem::path& path);
 
 // CRC-32C (Castagnoli).
 std::uint32_t crc32c(std::string_view bytes);

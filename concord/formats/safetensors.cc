@@ -46,21 +46,28 @@ std::optional<DType> dtype_named(std::string_view name) {
   return std::nullopt;
 }
 
+using NamedType = std::pair<std::string_view, TensorType>;
+
+// The order in which a file holds them.
+bool precedes(const NamedType& a, const NamedType& b) {
+  return std::tuple(size_of(b.second.dtype), a.first) <
+         std::tuple(size_of(a.second.dtype), b.first);
+}
+
 // The prefix and the header, padded so that the data begins at a multiple of 8.
-std::string render_header(std::span<const NamedTensor* const> tensors, const Metadata& metadata,
+std::string render_header(std::span<const NamedType> tensors, const Metadata& metadata,
                           const std::string& path) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[std::string(kMetadata)] = metadata;
   std::uint64_t offset = 0;
-  for (const NamedTensor* tensor : tensors) {
-    if (header.contains(tensor->name) || tensor->name == kMetadata) {
-      fail("cannot write {}: tensor name '{}' is taken", path, tensor->name);
+  for (const auto& [name, type] : tensors) {
+    if (header.contains(name) || name == kMetadata) {
+      fail("cannot write {}: tensor name '{}' is taken", path, name);
     }
-    CONCORD_CHECK(tensor->bytes.size() == tensor->type.bytes(), "{}", tensor->name);
-    header[tensor->name] = {{"dtype", name_of(tensor->type.dtype)},
-                            {"shape", tensor->type.shape.dims()},
-                            {"data_offsets", {offset, offset + tensor->bytes.size()}}};
-    offset += tensor->bytes.size();
+    header[std::string(name)] = {{"dtype", name_of(type.dtype)},
+                                 {"shape", type.shape.dims()},
+                                 {"data_offsets", {offset, offset + type.bytes()}}};
+    offset += type.bytes();
   }
   std::string text;
   try {
@@ -108,20 +115,20 @@ const nlohmann::json& field(const nlohmann::json& description, const char* key,
   return *found;
 }
 
-// The header of a file, which `contents` must hold in full.
-std::string_view header_of(std::string_view contents, const std::string& source) {
-  if (contents.size() < kPrefix) {
-    fail("{}: {} bytes, too short for a safetensors file", source, contents.size());
+std::string read_header(const InputFile& file) {
+  if (file.bytes() < kPrefix) {
+    fail("{}: {} bytes, too short for a safetensors file", file.name(), file.bytes());
   }
   std::uint64_t length = 0;
-  std::memcpy(&length, contents.data(), kPrefix);
-  const std::size_t available = contents.size() - kPrefix;
-  if (length > std::min(available, kMaxHeader)) {
-    fail("{}: its header should have {} bytes, but {} follow and at most {} are allowed", source,
-         length, available, kMaxHeader);
+  file.read(0, std::as_writable_bytes(std::span(&length, 1)));
+  const std::uint64_t available = file.bytes() - kPrefix;
+  if (length > std::min<std::uint64_t>(available, kMaxHeader)) {
+    fail("{}: its header should have {} bytes, but {} follow and at most {} are allowed",
+         file.name(), length, available, kMaxHeader);
   }
-  const std::string_view header = contents.substr(kPrefix, static_cast<std::size_t>(length));
-  if (!header.starts_with('{')) fail("{}: the header does not begin with '{{'", source);
+  std::string header(static_cast<std::size_t>(length), '\0');
+  file.read(kPrefix, std::as_writable_bytes(std::span(header)));
+  if (!header.starts_with('{')) fail("{}: the header does not begin with '{{'", file.name());
   return header;
 }
 
@@ -177,73 +184,106 @@ Metadata parse_metadata(const nlohmann::json& value, const std::string& source) 
 
 FileDigest write_safetensors(const std::filesystem::path& path,
                              std::span<const NamedTensor> tensors, const Metadata& metadata) {
-  std::vector<const NamedTensor*> order;
-  for (const NamedTensor& tensor : tensors) order.push_back(&tensor);
-  std::ranges::sort(order, [](const NamedTensor* a, const NamedTensor* b) {
-    return std::tuple(size_of(b->type.dtype), std::string_view(a->name)) <
-           std::tuple(size_of(a->type.dtype), std::string_view(b->name));
-  });
+  std::vector<std::pair<NamedType, std::span<const std::byte>>> order;
+  for (const auto& [name, type, bytes] : tensors) {
+    CONCORD_CHECK(bytes.size() == type.bytes(), "{}", name);
+    order.push_back({{name, type}, bytes});
+  }
+  std::ranges::sort(order, precedes, [](const auto& tensor) { return tensor.first; });
+  std::vector<NamedType> types;
+  for (const auto& [type, bytes] : order) types.push_back(type);
 
-  const std::string header = render_header(order, metadata, path.string());
+  const std::string header = render_header(types, metadata, path.string());
   OutputFile file(path);
   Checksum sum;
   FileDigest digest{.bytes = header.size(), .xxh3_128 = ""};
   file.write(header);
   sum.update(header);
-  for (const NamedTensor* tensor : order) {
-    file.write(tensor->bytes);
-    sum.update(tensor->bytes);
-    digest.bytes += tensor->bytes.size();
+  for (const auto& [type, bytes] : order) {
+    file.write(bytes);
+    sum.update(bytes);
+    digest.bytes += bytes.size();
   }
   file.sync();
   digest.xxh3_128 = sum.hex();
   return digest;
 }
 
+SharedSafetensors::SharedSafetensors(std::filesystem::path path,
+                                     const std::map<std::string, TensorType, std::less<>>& tensors,
+                                     const Metadata& metadata)
+    : path_(std::move(path)) {
+  std::vector<NamedType> order(tensors.begin(), tensors.end());
+  std::ranges::sort(order, precedes);
+  header_ = render_header(order, metadata, path_.string());
+  bytes_ = header_.size();
+  for (const auto& [name, type] : order) {
+    offsets_.emplace(name, bytes_);
+    bytes_ += type.bytes();
+  }
+}
+
+void SharedSafetensors::create() const {
+  OutputFile file(path_);
+  file.write(header_);
+  file.resize(bytes_);
+  file.sync();
+}
+
+void SharedSafetensors::write(std::span<const NamedTensor> tensors) const {
+  OutputFile file(path_, OutputFile::Mode::kExisting);
+  for (const auto& [name, type, bytes] : tensors) {
+    const auto offset = offsets_.find(name);
+    CONCORD_CHECK(offset != offsets_.end() && bytes.size() == type.bytes(), "{}", name);
+    file.write_at(offset->second, bytes);
+  }
+  file.sync();
+}
+
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
-  return parse(read_file(path), path.string());
+  return SafetensorsFile(InputFile(path));
 }
 
 SafetensorsFile SafetensorsFile::parse(std::string contents, std::string source) {
-  const std::string_view text = header_of(contents, source);
-  const std::size_t data = kPrefix + text.size();
-  SafetensorsFile file;
-  const nlohmann::json header = parse_json(text, source);
+  return SafetensorsFile(InputFile(std::move(contents), std::move(source)));
+}
+
+SafetensorsFile::SafetensorsFile(InputFile file) : file_(std::move(file)) {
+  const std::string text = read_header(file_);
+  const std::uint64_t data = kPrefix + text.size();
+  const nlohmann::json header = parse_json(text, file_.name());
   for (const auto& [name, value] : header.items()) {
     if (name == kMetadata) {
-      file.metadata_ = parse_metadata(value, source);
+      metadata_ = parse_metadata(value, file_.name());
       continue;
     }
-    Description description = parse_description(value, contents.size() - data,
-                                                fmt::format("{}: tensor '{}'", source, name));
+    Description description = parse_description(value, file_.bytes() - data,
+                                                fmt::format("{}: tensor '{}'", file_.name(), name));
     const auto dtype = dtype_named(description.dtype);
-    file.entries_[name] = {.dtype = std::move(description.dtype),
-                           .type = {dtype.value_or(DType{}), Shape(std::move(description.dims))},
-                           .known = dtype.has_value(),
-                           .begin = data + description.begin,
-                           .end = data + description.end};
+    entries_[name] = {.dtype = std::move(description.dtype),
+                      .type = {dtype.value_or(DType{}), Shape(std::move(description.dims))},
+                      .known = dtype.has_value(),
+                      .begin = data + description.begin,
+                      .end = data + description.end};
   }
-  file.source_ = std::move(source);
-  file.contents_ = std::move(contents);
-  file.check_coverage(data);
-  return file;
+  check_coverage(data);
 }
 
 // Every byte of the data, which begins at `data`, must belong to exactly one tensor.
-void SafetensorsFile::check_coverage(std::size_t data) const {
-  std::vector<std::tuple<std::size_t, std::size_t, std::string_view>> ranges;
+void SafetensorsFile::check_coverage(std::uint64_t data) const {
+  std::vector<std::tuple<std::uint64_t, std::uint64_t, std::string_view>> ranges;
   for (const auto& [name, entry] : entries_) ranges.emplace_back(entry.begin, entry.end, name);
   std::ranges::sort(ranges);
-  std::size_t position = data;
+  std::uint64_t position = data;
   for (const auto& [begin, end, name] : ranges) {
     if (begin != position) {
       fail("{}: tensor '{}' begins at byte {} of the data, expected {} (a hole or an overlap)",
-           source_, name, begin - data, position - data);
+           file_.name(), name, begin - data, position - data);
     }
     position = end;
   }
-  if (position != contents_.size()) {
-    fail("{}: {} bytes at the end belong to no tensor", source_, contents_.size() - position);
+  if (position != file_.bytes()) {
+    fail("{}: {} bytes at the end belong to no tensor", file_.name(), file_.bytes() - position);
   }
 }
 
@@ -255,19 +295,21 @@ std::vector<std::string> SafetensorsFile::names() const {
 
 const SafetensorsFile::Entry& SafetensorsFile::find(std::string_view name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) fail("{} holds no tensor '{}'", source_, name);
+  if (found == entries_.end()) fail("{} holds no tensor '{}'", file_.name(), name);
   if (!found->second.known) {
     fail("{}: tensor '{}' has element type {}; Concord reads F32, F64, BF16, I32, I64 and U8",
-         source_, name, found->second.dtype);
+         file_.name(), name, found->second.dtype);
   }
   return found->second;
 }
 
 const TensorType& SafetensorsFile::type(std::string_view name) const { return find(name).type; }
 
-std::span<const std::byte> SafetensorsFile::bytes(std::string_view name) const {
+std::vector<std::byte> SafetensorsFile::bytes(std::string_view name) const {
   const Entry& entry = find(name);
-  return std::as_bytes(std::span(contents_)).subspan(entry.begin, entry.end - entry.begin);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(entry.end - entry.begin));
+  file_.read(entry.begin, bytes);
+  return bytes;
 }
 
 }  // namespace concord::formats

@@ -31,7 +31,7 @@ OwnedTensor part_of(const OwnedTensor& whole, const Cut& cut) {
 }
 
 // `parts`: those of all ranks, of this type each, one after the other.
-OwnedTensor put_together(const OwnedTensor& parts, const TensorType& part, const Cut& cut) {
+OwnedTensor joined(const OwnedTensor& parts, const TensorType& part, const Cut& cut) {
   const TensorType type{part.dtype, whole_shape(part.shape, cut.split, cut.ranks)};
   OwnedTensor whole(type);
   for (int r = 0; r < cut.ranks; ++r) {
@@ -102,26 +102,59 @@ bool StateStore::is_divided() const {
 
 // The numbers come together first, then the parts along the axis that cut last, then along the one
 // before.
-void StateStore::read(const Entry& entry, std::byte* destination) const {
+void StateStore::put_together(const Entry& entry, const Collect& collect,
+                              std::byte* destination) const {
   OwnedTensor numbers;
   const std::byte* stored = address(entry);
   if (entry.is_flat()) {
-    numbers = OwnedTensor({entry.part.dtype, {entry.flat->elements()}});
-    axes_.at(entry.flat->axis)
-        ->run(
-            comm::all_gather({stored, entry.bytes()}, bytes_of(numbers), comm::Label(entry.name)));
+    const TensorType type{entry.part.dtype, {entry.flat->elements()}};
+    if (!collect(entry.flat->axis, {stored, entry.bytes()}, numbers, type)) return;
     stored = numbers.view().data;
   }
   if (entry.cuts.empty()) return from_layout(entry.type, entry.layout, stored, destination);
   OwnedTensor part(entry.part);
   from_layout(entry.part, entry.layout, stored, part.view().data);
   for (auto cut = entry.cuts.rbegin(); cut != entry.cuts.rend(); ++cut) {
-    OwnedTensor parts({part.type().dtype, stacked(part.type().shape, cut->ranks)});
-    axes_.at(cut->axis)->run(
-        comm::all_gather(bytes_of(part), bytes_of(parts), comm::Label(entry.name)));
-    part = put_together(parts, part.type(), *cut);
+    OwnedTensor parts;
+    const TensorType type{part.type().dtype, stacked(part.type().shape, cut->ranks)};
+    if (!collect(cut->axis, bytes_of(part), parts, type)) return;
+    part = joined(parts, part.type(), *cut);
   }
   std::memcpy(destination, part.view().data, entry.type.bytes());
+}
+
+void StateStore::read(const Entry& entry, std::byte* destination) const {
+  const auto collect = [&](const std::string& axis, std::span<const std::byte> in, OwnedTensor& out,
+                           const TensorType& type) {
+    out = OwnedTensor(type);
+    axes_.at(axis)->run(comm::all_gather(in, bytes_of(out), comm::Label(entry.name)));
+    return true;
+  };
+  put_together(entry, collect, destination);
+}
+
+void StateStore::gather(const Entry& entry, const std::map<std::string, int>& root,
+                        std::byte* destination) const {
+  const auto is_at_root = [&](const std::string& axis) {
+    return axes_.at(axis)->rank() == root.at(axis);
+  };
+  // Along other axes ranks have the same: those beside the root are enough.
+  const auto divides = [&](const std::string& axis) {
+    return (entry.is_flat() && entry.flat->axis == axis) ||
+           std::ranges::find(entry.cuts, axis, &Cut::axis) != entry.cuts.end();
+  };
+  for (const auto& [axis, ranks] : axes_) {
+    if (!divides(axis) && !is_at_root(axis)) return;
+  }
+  const auto collect = [&](const std::string& axis, std::span<const std::byte> in, OwnedTensor& out,
+                           const TensorType& type) {
+    const bool is_root = is_at_root(axis);
+    if (is_root) out = OwnedTensor(type);
+    const std::span<std::byte> room = is_root ? bytes_of(out) : std::span<std::byte>();
+    axes_.at(axis)->run(comm::gather(in, room, root.at(axis), comm::Label(entry.name)));
+    return is_root;
+  };
+  put_together(entry, collect, destination);
 }
 
 void StateStore::write(const Entry& entry, const std::byte* source) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -79,6 +80,10 @@ class StateStore {
   void write(const Entry& entry, const std::byte* source);
   // The same as a tensor of its own.
   OwnedTensor read(const Entry& entry) const;
+  // Brings all of a state to one rank alone. Collective among those who set axes: all name the same
+  // places along them, `root`, and the rank that is there gives a destination.
+  void gather(const Entry& entry, const std::map<std::string, int>& root,
+              std::byte* destination) const;
 
   // Counts the changes: what was computed from the states at one version holds until the next.
   std::uint64_t version() const { return version_; }
@@ -90,6 +95,12 @@ class StateStore {
   std::byte* address(const Entry& entry) const {
     return (entry.in_common ? common_ : memory_.data()) + entry.offset;
   }
+
+  // Brings what ranks have along an axis together in `out`: false where this rank has no further
+  // part in it.
+  using Collect = std::function<bool(const std::string& axis, std::span<const std::byte> in,
+                                     OwnedTensor& out, const TensorType& type)>;
+  void put_together(const Entry& entry, const Collect& collect, std::byte* destination) const;
 
   std::map<std::string, comm::Communicator*> axes_;
   Buffer memory_;

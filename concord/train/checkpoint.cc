@@ -18,26 +18,25 @@ using formats::SafetensorsFile;
 
 constexpr std::size_t kMaxManifest = 1 << 30;  // bytes
 
-SafetensorsFile read_verified(const fs::path& path, const formats::FileDigest& expected) {
+SafetensorsFile open_verified(const fs::path& path, const formats::FileDigest& expected) {
   std::error_code error;
   const std::uintmax_t bytes = fs::file_size(path, error);
   if (error) fail("cannot read {}: {}", path.string(), error.message());
   if (bytes != expected.bytes) {
     fail("{} has {} bytes, its manifest says {}", path.string(), bytes, expected.bytes);
   }
-  std::string contents = read_file(path, static_cast<std::size_t>(bytes));
-  const std::string sum = formats::checksum(contents);
+  const std::string sum = formats::digest_of(path).xxh3_128;
   if (sum != expected.xxh3_128) {
     fail("{} has checksum {}, its manifest says {}", path.string(), sum, expected.xxh3_128);
   }
-  return SafetensorsFile::parse(std::move(contents), path.string());
+  return SafetensorsFile::open(path);
 }
 
 Checkpoint load_one(const fs::path& directory) {
   Manifest manifest = read_manifest(directory);
   return {directory, std::move(manifest.info),
-          read_verified(directory / kWeightsFile, manifest.weights),
-          read_verified(directory / kOptimizerFile, manifest.optimizer)};
+          open_verified(directory / kWeightsFile, manifest.weights),
+          open_verified(directory / kOptimizerFile, manifest.optimizer)};
 }
 
 // The first of `candidates` that is not damaged.

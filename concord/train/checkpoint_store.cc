@@ -16,11 +16,31 @@ namespace {
 
 namespace fs = std::filesystem;
 using formats::NamedTensor;
+using formats::SharedSafetensors;
 
 constexpr std::string_view kTemporary = ".tmp";  // being written, or being removed
 constexpr std::string_view kReplaced = ".old";   // was in place until its replacement took the name
 
 fs::path with_suffix(fs::path path, std::string_view suffix) { return path += suffix; }
+
+TensorTypes all_types(const TensorMap& tensors, const TensorTypes& elsewhere) {
+  TensorTypes all = elsewhere;
+  for (const auto& [name, tensor] : tensors) all.emplace(name, tensor.type());
+  return all;
+}
+
+formats::Metadata weights_metadata(const CheckpointInfo& info) {
+  return {{"step", std::to_string(info.step)}};
+}
+
+SharedSafetensors weights_file(const fs::path& directory, const Snapshot& snapshot) {
+  return {directory / kWeightsFile, all_types(snapshot.weights, snapshot.weights_elsewhere),
+          weights_metadata(snapshot.info)};
+}
+
+SharedSafetensors optimizer_file(const fs::path& directory, const Snapshot& snapshot) {
+  return {directory / kOptimizerFile, all_types(snapshot.optimizer, snapshot.optimizer_elsewhere)};
+}
 
 std::vector<NamedTensor> views(const TensorMap& tensors) {
   std::vector<NamedTensor> result;
@@ -39,6 +59,36 @@ Tensor slot(TensorMap& tensors, std::string_view name, const TensorType& type) {
   if (found->second.type() != type) found->second = OwnedTensor(type);
   return found->second.view();
 }
+
+PartWriter::~PartWriter() {
+  if (in_flight_.valid()) in_flight_.wait();
+}
+
+Snapshot PartWriter::take_snapshot() {
+  CONCORD_CHECK(!in_flight_.valid());
+  return std::exchange(snapshot_, {});
+}
+
+void PartWriter::write(fs::path directory, Snapshot snapshot) {
+  CONCORD_CHECK(!in_flight_.valid());
+  snapshot_ = std::move(snapshot);
+  in_flight_ = std::async(std::launch::async, [this, directory = std::move(directory)] {
+    try {
+      weights_file(directory, snapshot_).write(views(snapshot_.weights));
+      optimizer_file(directory, snapshot_).write(views(snapshot_.optimizer));
+      return std::string();
+    } catch (const std::exception& error) {
+      return std::string(error.what());
+    }
+  });
+}
+
+bool PartWriter::is_writing() const {
+  return in_flight_.valid() &&
+         in_flight_.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+}
+
+std::string PartWriter::wait() { return in_flight_.valid() ? in_flight_.get() : ""; }
 
 CheckpointStore::CheckpointStore(fs::path directory, int keep_last,
                                  std::optional<std::int64_t> resumed_from)
@@ -96,32 +146,72 @@ std::optional<SaveResult> CheckpointStore::poll() {
   return in_flight_.get();
 }
 
+fs::path CheckpointStore::being_written(const fs::path& directory, std::int64_t step) {
+  return with_suffix(directory / checkpoint_name(step), kTemporary);
+}
+
 SaveResult CheckpointStore::write(const Snapshot& snapshot) {
   const CheckpointInfo& info = snapshot.info;
-  const fs::path checkpoint = directory_ / checkpoint_name(info.step);
-  const fs::path temporary = with_suffix(checkpoint, kTemporary);
+  const fs::path temporary = being_written(directory_, info.step);
   try {
     fs::create_directory(temporary);
-    Manifest manifest{.info = info};
-    manifest.weights = formats::write_safetensors(temporary / kWeightsFile, views(snapshot.weights),
-                                                  {{"step", std::to_string(info.step)}});
-    manifest.optimizer =
-        formats::write_safetensors(temporary / kOptimizerFile, views(snapshot.optimizer));
-    OutputFile file(temporary / kManifestFile);
-    file.write(to_text(manifest));
-    file.sync();
-    sync_directory(temporary);
-    publish(temporary, checkpoint);
+    finish({.info = info,
+            .weights = formats::write_safetensors(temporary / kWeightsFile, views(snapshot.weights),
+                                                  weights_metadata(info)),
+            .optimizer =
+                formats::write_safetensors(temporary / kOptimizerFile, views(snapshot.optimizer))});
   } catch (const std::exception& error) {
-    clear_leftovers();
-    return {
-        info.step,
-        fmt::format("the checkpoint of step {} was not saved: {}; those before it are as they were",
-                    info.step, error.what())};
+    return discard(info.step, error.what());
   }
+  return {info.step, ""};
+}
+
+std::string CheckpointStore::prepare(const Snapshot& snapshot) {
+  CONCORD_CHECK(!in_flight_.valid());
+  const fs::path temporary = being_written(directory_, snapshot.info.step);
+  try {
+    fs::create_directory(temporary);
+    weights_file(temporary, snapshot).create();
+    optimizer_file(temporary, snapshot).create();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// The digests are of what is there now, whoever wrote it.
+void CheckpointStore::complete(CheckpointInfo info) {
+  CONCORD_CHECK(!in_flight_.valid());
+  in_flight_ = std::async(std::launch::async, [this, info = std::move(info)] {
+    const fs::path temporary = being_written(directory_, info.step);
+    try {
+      finish({.info = info,
+              .weights = formats::digest_of(temporary / kWeightsFile),
+              .optimizer = formats::digest_of(temporary / kOptimizerFile)});
+    } catch (const std::exception& error) {
+      return discard(info.step, error.what());
+    }
+    return SaveResult{info.step, ""};
+  });
+}
+
+SaveResult CheckpointStore::discard(std::int64_t step, std::string_view why) {
+  clear_leftovers();
+  return {step, fmt::format(
+                    "the checkpoint of step {} was not saved: {}; those before it are as they were",
+                    step, why)};
+}
+
+void CheckpointStore::finish(Manifest manifest) {
+  const CheckpointInfo& info = manifest.info;
+  const fs::path temporary = being_written(directory_, info.step);
+  OutputFile file(temporary / kManifestFile);
+  file.write(to_text(manifest));
+  file.sync();
+  sync_directory(temporary);
+  publish(temporary, directory_ / checkpoint_name(info.step));
   scores_[info.step] = info.score && std::isfinite(*info.score) ? info.score : std::nullopt;
   prune();
-  return {info.step, ""};
 }
 
 void CheckpointStore::publish(const fs::path& temporary, const fs::path& checkpoint) {

@@ -25,11 +25,16 @@ using TensorMap = std::map<std::string, OwnedTensor, std::less<>>;
 // The tensor of that name, to be filled: the one already there if it has that type, else a new one.
 Tensor slot(TensorMap& tensors, std::string_view name, const TensorType& type);
 
+using TensorTypes = std::map<std::string, TensorType, std::less<>>;
+
 // A copy of the training state, which training may leave behind while it is being saved.
 struct Snapshot {
   CheckpointInfo info;
   TensorMap weights;
   TensorMap optimizer;
+  // Tensors of the same checkpoint that other processes write.
+  TensorTypes weights_elsewhere = {};
+  TensorTypes optimizer_elsewhere = {};
 };
 
 // How a save ended.
@@ -38,7 +43,30 @@ struct SaveResult {
   std::string error;  // why it is not in place; empty when it is
 };
 
-// One process writes to a directory. Thread safety: called by one thread.
+// Writes in the background what a process has of a checkpoint that several write: each tensor is
+// written once, by one of them, to the files that the first has prepared (CheckpointStore).
+// Thread safety: called by one thread.
+class PartWriter {
+ public:
+  // Waits for what is being written.
+  ~PartWriter();
+
+  // The snapshot of the call before, so that slot() finds its memory. Nothing may be being written.
+  Snapshot take_snapshot();
+  // `directory`: CheckpointStore::being_written().
+  void write(std::filesystem::path directory, Snapshot snapshot);
+  bool is_writing() const;
+  // For the end of that: why it could not be written; empty where it is.
+  std::string wait();
+  const CheckpointInfo& info() const { return snapshot_.info; }
+
+ private:
+  Snapshot snapshot_;
+  std::future<std::string> in_flight_;
+};
+
+// One process writes to a directory, or is the first of several that do.
+// Thread safety: called by one thread.
 class CheckpointStore {
  public:
   // Creates `directory` if needed and removes what a crash during a save left. Keeps the
@@ -58,9 +86,19 @@ class CheckpointStore {
   // No save may be in flight.
   Snapshot take_snapshot();
 
-  // Saves `snapshot` in the background. A checkpoint of the same step is replaced. A save that
-  // fails leaves every checkpoint as it was. No save may be in flight.
+  // Saves `snapshot`, which is all of a checkpoint, in the background. A checkpoint of the same
+  // step is replaced. A save that fails leaves every checkpoint as it was. No save may be in
+  // flight.
   void save(Snapshot snapshot);
+
+  // A checkpoint that several processes write: prepare() makes its files, then each writes its
+  // tensors with a PartWriter, then complete() puts it in place in the background. prepare()
+  // returns why it cannot; discard() says that others cannot. Then every checkpoint is as it was.
+  std::string prepare(const Snapshot& snapshot);
+  void complete(CheckpointInfo info);
+  SaveResult discard(std::int64_t step, std::string_view why);
+  static std::filesystem::path being_written(const std::filesystem::path& directory,
+                                             std::int64_t step);
 
   // The result of the save in flight, once: wait() waits for its end, poll() does not. nullopt when
   // none is in flight or, from poll(), it has not ended.
@@ -72,6 +110,8 @@ class CheckpointStore {
 
  private:
   SaveResult write(const Snapshot& snapshot);
+  // Puts files that are written in place.
+  void finish(Manifest manifest);
   void publish(const std::filesystem::path& temporary, const std::filesystem::path& checkpoint);
   std::optional<std::int64_t> best_step() const;
   void prune();

@@ -292,6 +292,78 @@ TEST_F(CheckpointStoreTest, AFullDiskLosesNothing) {
   EXPECT_EQ(load_latest(directory_)->info.step, 2);
 }
 
+// The part of a snapshot that one of two processes has.
+Snapshot part_of(const Snapshot& whole, bool has_weights) {
+  Snapshot part{.info = whole.info};
+  const auto deal = [](const TensorMap& from, bool has, TensorMap& here, TensorTypes& elsewhere) {
+    for (const auto& [name, tensor] : from) {
+      if (!has) {
+        elsewhere.emplace(name, tensor.type());
+        continue;
+      }
+      std::memcpy(slot(here, name, tensor.type()).data, tensor.view().data, tensor.type().bytes());
+    }
+  };
+  deal(whole.weights, has_weights, part.weights, part.weights_elsewhere);
+  deal(whole.optimizer, !has_weights, part.optimizer, part.optimizer_elsewhere);
+  return part;
+}
+
+TEST_F(CheckpointStoreTest, SeveralWriteWhatOneWrites) {
+  const auto files = [&] {
+    std::map<std::string, std::string> found;
+    for (const auto& entry : fs::directory_iterator(at(7))) {
+      found[entry.path().filename()] = read_file(entry.path());
+    }
+    return found;
+  };
+  CheckpointStore store(directory_, 1);
+  save_now(store, snapshot(7, 0.5));
+  const std::map<std::string, std::string> expected = files();
+  EXPECT_EQ(expected.size(), 3u);
+
+  const Snapshot whole = snapshot(7, 0.5);
+  ASSERT_EQ(store.prepare(part_of(whole, true)), "");
+  const fs::path temporary = CheckpointStore::being_written(directory_, 7);
+  PartWriter writers[2];
+  for (const int w : {1, 0}) writers[w].write(temporary, part_of(whole, w == 0));
+  for (PartWriter& writer : writers) {
+    EXPECT_EQ(writer.wait(), "");
+    EXPECT_FALSE(writer.is_writing());
+    EXPECT_EQ(writer.wait(), "");
+  }
+  EXPECT_EQ(writers[1].take_snapshot().optimizer.size(), 1u);
+  EXPECT_EQ(files(), expected);  // what was there, until
+  fs::remove_all(at(7));
+  store.complete(whole.info);
+  EXPECT_EQ(store.wait()->error, "");
+  EXPECT_EQ(files(), expected);
+  EXPECT_EQ(store.best_score(), 0.5);
+}
+
+TEST_F(CheckpointStoreTest, WhatOneOfSeveralCannotWriteLosesNothing) {
+  CheckpointStore store(directory_, 1);
+  save_now(store, snapshot(1));
+  const Snapshot large = snapshot(2, std::nullopt, 1 << 20);
+  ASSERT_EQ(store.prepare(part_of(large, false)), "");
+  PartWriter writer;
+  {
+    const FileSizeLimit limit(1 << 20);
+    writer.write(CheckpointStore::being_written(directory_, 2), part_of(large, true));
+    EXPECT_THAT(writer.wait(), HasSubstr("cannot write"));
+    EXPECT_THAT(store.prepare(part_of(large, false)), HasSubstr("cannot"));
+  }
+  EXPECT_THAT(store.discard(2, "rank 1: full").error, HasSubstr("2 was not saved: rank 1: full"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory_), fs::directory_iterator()), 1);
+  EXPECT_EQ(load_latest(directory_)->info.step, 1);
+
+  ASSERT_EQ(store.prepare(part_of(large, true)), "");
+  fs::remove(CheckpointStore::being_written(directory_, 2) / kOptimizerFile);
+  store.complete(large.info);
+  EXPECT_THAT(store.wait()->error, HasSubstr("cannot read"));
+  EXPECT_EQ(load_latest(directory_)->info.step, 1);
+}
+
 TEST_F(CheckpointStoreTest, AFailedReplacementLeavesTheCheckpointInPlace) {
   CheckpointStore store(directory_, 1);
   save_now(store, snapshot(1));

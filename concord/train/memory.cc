@@ -7,10 +7,12 @@
 #include <charconv>
 #include <fstream>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <vector>
 
 #include "concord/base/error.h"
+#include "concord/train/saver.h"
 
 namespace concord::train {
 namespace {
@@ -111,15 +113,20 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
                                           {.threads = static_cast<int>(config.data.loader_threads),
                                            .prefetch = static_cast<int>(config.data.prefetch)});
   }
-  std::size_t all = 0, largest = 0;
-  for (const StateStore::Entry& entry : engine.states().entries()) {
-    all += entry.type.bytes();
-    largest = std::max(largest, entry.type.bytes());
+  // Where ranks divide states, each puts some of them together.
+  const comm::Communicator& ranks = engine.ranks();
+  const bool all_write = engine.states().is_divided();
+  std::vector<int> writers(all_write ? static_cast<std::size_t>(ranks.size()) : 1);
+  std::iota(writers.begin(), writers.end(), 0);
+  const std::vector<int> writer = writers_of(engine.states(), writers);
+  std::size_t kept = 0, largest = 0;
+  for (std::size_t i = 0; i < writer.size(); ++i) {
+    const std::size_t bytes = engine.states().entries()[i].type.bytes();
+    if (writer[i] == ranks.rank()) kept += bytes;
+    largest = std::max(largest, bytes);
   }
-  // Where ranks divide states, each puts all of them together.
-  const bool all_copy = engine.states().is_divided();
-  report.checkpoint = largest + (engine.ranks().is_first() || all_copy ? all : 0);
-  if (engine.ranks().is_first() && !all_copy) report.checkpoint_of_first = all;
+  report.checkpoint = largest + kept;
+  if (ranks.is_first() && !all_write) report.checkpoint_of_first = kept;
   return report;
 }
 

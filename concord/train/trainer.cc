@@ -13,40 +13,15 @@
 #include "concord/kernels/cpu/peak.h"
 #include "concord/tensor/relayout.h"
 #include "concord/train/checkpoint.h"
-#include "concord/train/checkpoint_store.h"
 #include "concord/train/inference.h"
 #include "concord/train/job.h"
 #include "concord/train/local_sync.h"
 #include "concord/train/run_folder.h"
+#include "concord/train/saver.h"
 #include "concord/train/speed.h"
 
 namespace concord::train {
 namespace {
-
-// Where a checkpoint keeps a state. The weights it hands out are those that were evaluated: the
-// averages where there are some; what is trained then lies beside the optimizer's states.
-struct Place {
-  bool is_weight = true;
-  std::string name;
-};
-
-Place place_of(const StateStore& states, const StateStore::Entry& entry) {
-  if (average_of(states, entry) != nullptr) return {false, entry.name + ".trained"};
-  if (entry.role != State::Role::kOptimizer) return {true, entry.name};
-  std::string_view name = entry.name;
-  const bool is_average = name.ends_with(kAverageSuffix);
-  if (is_average) name.remove_suffix(kAverageSuffix.size());
-  return {is_average, std::string(name)};
-}
-
-// Collective where ranks divide states.
-void copy_state(const Engine& engine, Snapshot& snapshot) {
-  for (const StateStore::Entry& entry : engine.states().entries()) {
-    const Place place = place_of(engine.states(), entry);
-    TensorMap& map = place.is_weight ? snapshot.weights : snapshot.optimizer;
-    engine.states().read(entry, slot(map, place.name, entry.type).data);
-  }
-}
 
 void check_tensor(const Checkpoint& checkpoint, const formats::SafetensorsFile& file,
                   const std::string& name, const TensorType& type) {
@@ -116,12 +91,10 @@ class Training {
     check_equal(to_toml(config));
     if (ranks_.is_first()) lock_.emplace(config.output.dir);
     checkpoint_ = find_checkpoint(config);
-    if (ranks_.is_first()) {
-      store_.emplace(RunFolder::checkpoints(config),
-                     static_cast<int>(config.output.keep_checkpoints),
-                     checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt);
-    }
+    saver_.emplace(RunFolder::checkpoints(config), static_cast<int>(config.output.keep_checkpoints),
+                   checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt, ranks_);
     job_ = open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices(), &ranks_);
+    saver_->begin(*job_.engine);
     make_local_sync();
     const std::int64_t first_step = checkpoint_ ? resume() : start();
     if (local_sync_) local_sync_->begin();
@@ -164,8 +137,8 @@ class Training {
 
       engine.begin_step({batch.step, batch.step_count, progress_.learning_rate});
       engine.accumulate(samples);
-      const StepResult result = engine.reduce(wants_stop());
-      stops_ = !local_sync_ && result.flags != 0;
+      const StepResult result = engine.reduce(wants_stop() | saver_->flags());
+      stops_ = !local_sync_ && (result.flags & kStops) != 0;
       if (result.finite) {
         engine.update();
         skipped_in_a_row_ = 0;
@@ -380,8 +353,10 @@ class Training {
     }
   }
 
+  static constexpr std::uint32_t kStops = 1;
+  static_assert((kStops & Saver::kWrites) == 0);
   std::uint32_t wants_stop() const {
-    return request_.stop != nullptr && request_.stop->load() ? 1 : 0;
+    return request_.stop != nullptr && request_.stop->load() ? kStops : 0;
   }
   // Of any rank; collective.
   bool stop_requested() { return ranks_.any_of(wants_stop()) != 0; }
@@ -401,9 +376,7 @@ class Training {
   void fail_if_torn(std::string_view what) {
     const bool are_whole = job_.engine->states_are_whole();
     if (are_whole && !is_within_period_ && !divides_states()) return;
-    if (store_) {
-      if (const auto saved = store_->wait()) report(*saved);
-    }
+    report(saver_->wait_alone());
     fail("{}, and {}. --resume continues from the newest checkpoint in {}", what,
          divides_states() ? "each rank has a part of the weights"
          : are_whole      ? "ranks had weights of their own"
@@ -413,7 +386,7 @@ class Training {
 
   // What was learned so far is saved when the data fails.
   [[noreturn]] void save_and_fail(const Error& error) {
-    if (!store_) throw;  // rank 0 saves
+    if (!ranks_.is_first()) throw;  // rank 0 saves
     fail_if_torn(error.what());
     save_last();
     fail("{}. The weights of step {} are saved in {}; --resume continues from there", error.what(),
@@ -425,16 +398,10 @@ class Training {
     if (local_sync_ || ranks_.size() == 1 || culprit.is_state) {
       return culprit.description.empty() ? "the sum over leaves" : culprit.description;
     }
-    using Text = std::array<char, 256>;
-    Text own{};
-    std::copy_n(culprit.description.begin(), std::min(culprit.description.size(), own.size() - 1),
-                own.begin());
-    std::vector<Text> all(static_cast<std::size_t>(ranks_.size()));
-    ranks_.run(comm::all_gather(std::as_bytes(std::span(own)),
-                                std::as_writable_bytes(std::span(all)), "what is not finite"));
-    const auto found = std::ranges::find_if(all, [](const Text& text) { return text[0] != 0; });
+    const std::vector<std::string> all = texts_of_ranks(ranks_, culprit.description);
+    const auto found = std::ranges::find_if_not(all, &std::string::empty);
     if (found == all.end()) return "the sum over leaves";
-    return fmt::format("{} on rank {}", found->data(), found - all.begin());
+    return fmt::format("{} on rank {}", *found, found - all.begin());
   }
 
   // The states are still those before the step: nothing is lost.
@@ -444,9 +411,7 @@ class Training {
         fmt::format("step {} computed a number that is not finite (its loss is {}), first in {}",
                     progress_.step + 1, result.loss, described(culprit));
     if (culprit.is_state) {
-      if (store_) {
-        if (const auto saved = store_->wait()) report(*saved);
-      }
+      report(saver_->wait_alone());
       fail(
           "{}. The weights of the last checkpoint in {} may be good: start a new run from them "
           "(model.weights) with a lower optimizer.learning_rate",
@@ -492,17 +457,12 @@ class Training {
     const bool last = progress_.step == progress_.total_steps;
     if ((config.log_every > 0 && progress_.step % config.log_every == 0) || last) record_window();
     if (last || evaluation_due(progress_.step)) evaluate();
-    if (!saves()) return;
-    bool is_due = progress_.step % checkpoint_period() == 0 || (store_ && is_best());
-    if (divides_states()) is_due = ranks_.any_of(is_due ? 1 : 0) != 0;
-    if (is_due) save();
-    if (!store_) return;
-    if (const auto saved = store_->poll()) report(*saved);
+    if (!saver_->takes_part()) return;
+    report(saver_->poll(result.flags));
+    if (progress_.step % checkpoint_period() == 0 || is_best()) report(save());
   }
 
   bool divides_states() const { return job_.engine->states().is_divided(); }
-  // Rank 0 saves, with what the others have.
-  bool saves() const { return store_ || divides_states(); }
 
   std::int64_t checkpoint_period() const {
     const std::int64_t every = job_.config.train.checkpoint_every_steps;
@@ -602,59 +562,51 @@ class Training {
   // Whether the model was just evaluated and did better than those of all checkpoints.
   bool is_best() {
     if (!evaluation_ || evaluated_step_ != progress_.step) return false;
-    if (const auto before = store_->wait()) report(*before);
-    const std::optional<double> best = store_->best_score();
-    return !best || score() > *best;
+    report(saver_->wait());
+    return saver_->is_best(score());
   }
 
-  // Collective where ranks divide states.
-  void save() {
-    saved_step_ = progress_.step;
-    Engine& engine = *job_.engine;
-    if (!store_) {
-      Snapshot of_rank_0;
-      return copy_state(engine, of_rank_0);
-    }
-    if (const auto before = store_->wait()) report(*before);
-    Snapshot snapshot = store_->take_snapshot();
-    snapshot.info = {};
-    snapshot.info.step = progress_.step;
-    snapshot.info.epoch = progress_.step / job_.steps_per_epoch();
+  // Collective where ranks divide states. Returns what is wrong, where it cannot begin.
+  std::optional<SaveResult> save() {
+    report(saver_->wait());
+    const Engine& engine = *job_.engine;
+    CheckpointInfo info{.step = progress_.step, .epoch = progress_.step / job_.steps_per_epoch()};
     if (evaluation_ && evaluated_step_ == progress_.step) {
-      snapshot.info.score = score();
-      snapshot.info.metrics["test_loss"] = evaluation_->loss;
-      if (job_.has_accuracy()) snapshot.info.metrics["test_accuracy"] = evaluation_->accuracy;
+      info.score = score();
+      info.metrics["test_loss"] = evaluation_->loss;
+      if (job_.has_accuracy()) info.metrics["test_accuracy"] = evaluation_->accuracy;
     }
-    snapshot.info.state = {{"config", to_toml(job_.config)},
-                           {"train_samples", job_.train_set->size()},
-                           {"task", data::to_json(job_.task)},
-                           {"window", {window_.samples, window_.loss, window_.correct}},
-                           {"threads", engine.policy().threads},
-                           {"kernel_choices", engine.policy().choices}};
-    copy_state(engine, snapshot);
+    info.state = {{"config", to_toml(job_.config)},
+                  {"train_samples", job_.train_set->size()},
+                  {"task", data::to_json(job_.task)},
+                  {"window", {window_.samples, window_.loss, window_.correct}},
+                  {"threads", engine.policy().threads},
+                  {"kernel_choices", engine.policy().choices}};
+    std::vector<Saver::Extra> momenta;
     for_each_outer_momentum([&](const std::string& name, const StateStore::Entry& entry,
                                 std::span<const float> momentum) {
-      from_layout(entry.type, entry.layout, reinterpret_cast<const std::byte*>(momentum.data()),
-                  slot(snapshot.optimizer, name, entry.type).data);
+      momenta.push_back({name, entry.type, [&entry, momentum](std::byte* destination) {
+                           from_layout(entry.type, entry.layout,
+                                       reinterpret_cast<const std::byte*>(momentum.data()),
+                                       destination);
+                         }});
     });
-    store_->save(std::move(snapshot));
+    const std::optional<SaveResult> failed = saver_->save(std::move(info), momenta);
+    if (saver_->begun_step() == progress_.step) saved_step_ = progress_.step;
+    return failed;
   }
 
-  void report(const SaveResult& save) {
-    if (save.error.empty()) return;
-    observer_.message(save.error + "; training goes on, and saves again when it is next due");
+  void report(const std::optional<SaveResult>& save) {
+    if (!save || save->error.empty()) return;
+    observer_.message(save->error + "; training goes on, and saves again when it is next due");
   }
 
   // Makes sure that the newest weights are saved. Collective where ranks divide states.
   void save_last() {
-    if (!saves()) return;
+    if (!saver_->takes_part()) return;
     std::optional<SaveResult> result;
-    if (store_) result = store_->wait();
-    if (saved_step_ != progress_.step) {
-      if (result) report(*result);
-      save();
-      if (store_) result = store_->wait();
-    }
+    if (saved_step_ != progress_.step) result = save();
+    if (!result) result = saver_->wait();
     if (result && !result->error.empty()) fail("{}", result->error);
   }
 
@@ -716,9 +668,9 @@ class Training {
   bool is_within_period_ = false;  // of it: ranks have weights of their own
   std::int64_t skipped_steps_ = 0;
   int skipped_in_a_row_ = 0;
-  std::optional<RunLock> lock_;           // of rank 0, as are store_ and folder_
+  std::optional<RunLock> lock_;           // of rank 0, as is folder_
   std::optional<Checkpoint> checkpoint_;  // what a resumed run continues from, until it has
-  std::optional<CheckpointStore> store_;  // refuses a folder that holds another run
+  std::optional<Saver> saver_;            // refuses a folder that holds another run
   Job job_;
   std::optional<RunFolder> folder_;            // last: the first to change what is there
   std::unique_ptr<data::Loader> test_loader_;  // reads ahead for the next evaluation
