@@ -378,6 +378,7 @@ class Partitioner {
     for (std::size_t o = 0; o < ids.size(); ++o) {
       if (are_flat[o] != 0) {
         flat_[at(old_node.outputs[o])] = ids[o];
+        if (is_next_of_whole(old_node.outputs[o])) complete(old_node.outputs[o]);
       } else {
         rewriter_.map(old_node.outputs[o], ids[o]);
       }
@@ -412,6 +413,14 @@ class Partitioner {
     if (!wholes.empty()) sums.push_back(add("exact_sum_of_squares", wholes, sum));
     rewriter_.map(old_node.outputs[0],
                   add("rounded_sum", sums, source_.value(old_node.outputs[0])));
+  }
+
+  // Of a state that each rank holds whole in memory of its own: others' parts come at once, while
+  // the updates after this one are computed.
+  bool is_next_of_whole(ValueId old_value) const {
+    if (!gathers_updates(plan_)) return false;
+    const auto state = std::ranges::find(source_.states, old_value, &State::next);
+    return plan_.flat->at(source_.value(state->value).name);
   }
 
   // What the state becomes, as the rank holds it.

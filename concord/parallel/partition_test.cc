@@ -112,6 +112,28 @@ TEST(Partition, RanksShareUpdatesByPartsOfWhatLiesInMemory) {
   }
 }
 
+// One parameter is sent while the next is updated.
+TEST(Partition, EachParameterIsGatheredBeforeTheNextIsUpdated) {
+  const Graph whole = nn::build_training_step({.model = {.name = "mlp", .hidden = {300, 300}},
+                                               .sample = {100},
+                                               .outputs = 3,
+                                               .microbatch = 4,
+                                               .optimizer = {.name = "adamw", .ema_decay = 0.9}});
+  Plan plan{.mesh = {{{"data", 2}}}, .zero = 1};
+  const Graph part = partition(divide(whole, plan, 1), plan, 1);
+  verify(part);
+  std::vector<std::string> order;
+  for (const Node& node : part.nodes) {
+    const bool is_large = part.type(node.outputs[0]).shape.elements() > 3 * 300;
+    const bool gathers = node.op == ops::kAllGather, updates = node.op == "adam_update";
+    if (is_large && (gathers || updates)) order.push_back(gathers ? "gather" : "update");
+  }
+  EXPECT_THAT(order, testing::ElementsAre("update", "gather", "update", "gather"));
+
+  plan = {.mesh = {{{"data", 2}}}, .in_common = true};  // nothing is sent
+  EXPECT_EQ(divide(whole, plan, 1).nodes.size(), whole.nodes.size());
+}
+
 TEST(Partition, AnUpdateThatNeedsTheWholeTensorIsNotShared) {
   const Graph whole = nn::build_training_step({.model = {.name = "mlp", .hidden = {300}},
                                                .sample = {100},

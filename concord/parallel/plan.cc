@@ -112,12 +112,17 @@ std::string pin_text(const Placement& placement) {
   return fmt::format("split({}, {})", placement.dim, fmt::join(placement.sections, ":"));
 }
 
+bool gathers_updates(const Plan& plan) {
+  return plan.mesh.extent(kDataAxis) > 1 && plan.zero > 0 && !plan.in_common;
+}
+
 Graph divide(const Graph& graph, Plan& plan, int rank) {
   const int ranks = plan.mesh.extent(kTensorAxis);
   const bool decides = plan.states.empty();
   if (ranks == 1) {
     if (decides) pinned_states(graph, plan.pins);
-    return graph;
+    // Then what one parameter's update gives is gathered while the next one's is computed.
+    return gathers_updates(plan) ? separate(graph) : graph;
   }
   const Graph apart = separate(graph);
   AxisOptions options{

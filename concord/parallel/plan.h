@@ -59,6 +59,9 @@ struct Plan {
   std::optional<std::map<std::string, bool>> flat = {};
 };
 
+// Whether a rank updates its part of the parameters and has those of others sent.
+bool gathers_updates(const Plan& plan);
+
 // The graph of one rank along "tensor" (partition.h does the same along "data"). Throws Error for a
 // pin that fits no state, that contradicts another, or that no signature allows.
 Graph divide(const Graph& graph, Plan& plan, int rank);
