@@ -42,9 +42,10 @@ struct ModelOptions {
   // "cifar" with a 3x3 convolution of stride 1. vgg: "imagenet" ends with three layers of neurons,
   // "cifar" with the mean of each channel and one layer.
   std::string stem = "cifar";
-  std::int64_t width = 16;                       // resnet_small: channels of the first stage;
-                                                 // gpt, bert, vit: numbers that stand for a token
-                                                 // or a patch
+  std::int64_t channels = 64;  // vgg, resnet18, 34 and 50: of the first stage; 64 in the papers
+  std::int64_t width = 16;     // resnet_small: channels of the first stage;
+                               // gpt, bert, vit: numbers that stand for a token
+                               // or a patch
   std::vector<std::int64_t> blocks = {3, 3, 3};  // resnet_small: blocks of each stage; each stage
                                                  // after the first halves H and W, doubles channels
   // resnet: the last norm of each block starts at 0, so that blocks start as the identity (Goyal et

@@ -14,7 +14,7 @@ constexpr std::size_t kMaximumStages = 8;
 
 struct Plan {
   std::vector<std::int64_t> blocks;  // of each stage
-  std::int64_t width = 64;           // channels of the first stage
+  std::int64_t width = 0;            // channels of the first stage
   bool bottleneck = false;           // blocks of three convolutions, four times as many channels
   bool imagenet_stem = false;
 };
@@ -31,11 +31,13 @@ Plan plan_of(const ModelOptions& options) {
     }
     return {.blocks = options.blocks, .width = options.width};
   }
-  const bool imagenet = has_imagenet_stem(options);
-  if (options.name == "resnet18") return {.blocks = {2, 2, 2, 2}, .imagenet_stem = imagenet};
-  if (options.name == "resnet34") return {.blocks = {3, 4, 6, 3}, .imagenet_stem = imagenet};
-  CONCORD_CHECK(options.name == "resnet50", "{}", options.name);
-  return {.blocks = {3, 4, 6, 3}, .bottleneck = true, .imagenet_stem = imagenet};
+  Plan plan{.width = options.channels, .imagenet_stem = has_imagenet_stem(options)};
+  plan.blocks = {3, 4, 6, 3};
+  if (options.name == "resnet18") plan.blocks = {2, 2, 2, 2};
+  plan.bottleneck = options.name == "resnet50";
+  CONCORD_CHECK(plan.bottleneck || options.name == "resnet18" || options.name == "resnet34", "{}",
+                options.name);
+  return plan;
 }
 
 // A convolution that keeps the size (but for its stride), without bias: the norm after it has one.

@@ -22,13 +22,13 @@ ValueId features(const ModelCall& call) {
   GraphBuilder& b = call.builder;
   const auto scope = b.scope("features");
   const std::array<int, 5> stages = convolutions(call.options.name);
-  constexpr std::array<std::int64_t, 5> kChannels = {64, 128, 256, 512, 512};
+  constexpr std::array<std::int64_t, 5> kWidening = {1, 2, 4, 8, 8};
   ValueId x = call.x;
   int index = 0;
   for (std::size_t stage = 0; stage < stages.size(); ++stage) {
     for (int i = 0; i < stages[stage]; ++i) {
-      x = conv2d(b, std::to_string(index++), x, kChannels[stage], 3, {.padding = {1, 1}},
-                 /*bias=*/true, Initialization::kFanOut);
+      x = conv2d(b, std::to_string(index++), x, call.options.channels * kWidening[stage], 3,
+                 {.padding = {1, 1}}, /*bias=*/true, Initialization::kFanOut);
       if (call.options.batch_norm) x = batch_norm(b, std::to_string(index++), x, call.context);
       x = activation(b, "relu", x);
       ++index;
