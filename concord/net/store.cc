@@ -112,8 +112,8 @@ class StoreServer::Loop {
   }
 
   void run() {
-    for (;;) {
-      std::vector<pollfd> entries = {{wake_.descriptor(), POLLIN, 0}};
+    for (std::vector<pollfd> entries;;) {
+      entries.assign({{wake_.descriptor(), POLLIN, 0}});
       for (const Socket& listener : listeners_)
         entries.push_back({listener.descriptor(), POLLIN, 0});
       Deadline next = Deadline::never();
