@@ -54,6 +54,7 @@ nlohmann::json describe_memory(const train::MemoryReport& memory) {
   return {{"process", memory.process},
           {"states", memory.states},
           {"common_states", memory.common_states},
+          {"offloaded", memory.offloaded},
           {"gradients", memory.gradients},
           {"workspace", memory.workspace},
           {"communication", memory.communication},
@@ -113,6 +114,11 @@ void print_memory(const nlohmann::json& memory) {
   for (const auto& [kind, what] : kinds) {
     fmt::print("  {:<14} {:>9}  {}\n", kind, bytes(memory[kind]), what);
   }
+  if (memory["offloaded"] == 0) return;
+  fmt::print(
+      "disk             {} of the optimizer's values, of which the update has a window among "
+      "the states\n",
+      bytes(memory["offloaded"]));
 }
 
 void print_text(const nlohmann::json& info) {

@@ -160,9 +160,26 @@ class Application {
       group.weight_decay = group.decays ? options_.weight_decay : 0;
       group.learning_rate =
           factor == 1 ? learning_rate_ : ops::scale(builder_, learning_rate_, factor);
-      groups.push_back(std::move(group));
+      split(group, groups);
     }
     return groups;
+  }
+
+  // Into groups of options_.numbers_at_once, in the order of the parameters.
+  void split(const Group& group, std::vector<Group>& groups) const {
+    std::int64_t left = 0;
+    for (std::size_t i = 0; i < group.parameters.size(); ++i) {
+      const std::int64_t numbers = builder_.type(group.parameters[i]).shape.elements();
+      if (i == 0 || (options_.numbers_at_once > 0 && numbers > left)) {
+        groups.push_back(group);
+        groups.back().parameters.clear();
+        groups.back().gradients.clear();
+        left = options_.numbers_at_once;
+      }
+      left -= numbers;
+      groups.back().parameters.push_back(group.parameters[i]);
+      groups.back().gradients.push_back(group.gradients[i]);
+    }
   }
 
   ValueId gradient_scale(const std::vector<ParameterGradient>& parameters) {

@@ -40,6 +40,9 @@ struct OptimizerOptions {
   double clip_norm = 0;           // the gradient's largest norm over all parameters; 0: not clipped
   double ema_decay = 0;           // of the moving averages of the parameters, see below; 0: none
   std::vector<RateFactor> rates;  // layer-wise learning rates
+  // One step of the update takes parameters of so many numbers at most, or one parameter; 0: all.
+  // Results do not depend on it.
+  std::int64_t numbers_at_once = 0;
 };
 
 // Options with the values that the optimizer's authors, or PyTorch, set where they differ from the

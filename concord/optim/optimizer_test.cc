@@ -175,6 +175,15 @@ void check_lamb(const OptimizerOptions& o) {
               }));
 }
 
+TEST(Optimizer, PortionsOfTheParametersComputeTheSame) {
+  for (const char* name : {"sgd", "adamw", "lion", "rmsprop", "adagrad", "lars", "lamb"}) {
+    OptimizerOptions options{.name = name, .weight_decay = 0.1, .decay_norm_and_bias = true};
+    const auto together = evaluate_graph(options);
+    options.numbers_at_once = 1;
+    EXPECT_EQ(evaluate_graph(options), together) << name;
+  }
+}
+
 TEST(Optimizer, SgdFollowsItsFormula) {
   check_sgd({.momentum = 0});
   check_sgd({.momentum = 0.9});

@@ -17,6 +17,7 @@
 #include "concord/passes/memory_plan.h"
 #include "concord/passes/merge_linear_cross_entropy.h"
 #include "concord/passes/mixed_precision.h"
+#include "concord/runtime/offloaded_uses.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/tensor/relayout.h"
@@ -179,7 +180,9 @@ class Compiler {
       const Value& value = graph().value(state.value);
       const StateStore::Entry* entry = states_.find(value.name);
       CONCORD_CHECK(entry != nullptr && fits(*entry, state), "state \"{}\"", value.name);
-      const Region region = entry->in_common ? Region::kCommonStates : Region::kStates;
+      const Region region = entry->in_common      ? Region::kCommonStates
+                            : entry->is_offloaded ? Region::kOffloaded
+                                                  : Region::kStates;
       address_[index(state.value)] = {region, states_.offset_of(*entry, value.type)};
       if (!place_gathered(state)) next_[index(state.value)] = state.next;
     }
@@ -780,7 +783,9 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
                 const CompileOptions& options) {
-  return Compiler(std::move(lowered), policy, states, options).run();
+  Program program = Compiler(std::move(lowered), policy, states, options).run();
+  program.offloaded_uses = offloaded_uses(program);
+  return program;
 }
 
 }  // namespace concord

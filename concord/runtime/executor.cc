@@ -99,12 +99,10 @@ void Executor::prepare(Program& program) {
 
 Executor::Bases Executor::bases(const Program& program) const {
   std::byte* const arena = workspace_->data();
-  return {states_.data(),
-          states_.common_data(),
-          sums_base_,
-          parts_base_,
-          arena + arena_bytes_ + prologues_.at(&program).offset,
-          arena};
+  return {
+      states_.data(), states_.common_data(), states_.offloaded().data(),
+      sums_base_,     parts_base_,           arena + arena_bytes_ + prologues_.at(&program).offset,
+      arena};
 }
 
 comm::Communicator& Executor::ranks_along(const std::string& axis) const {
@@ -283,11 +281,27 @@ bool Executor::sums_are_finite(const Program& program, std::int64_t largest) con
   return true;
 }
 
+// What is offloaded comes before the step that uses it, and goes after it.
+void Executor::run_update(const Program& program, std::vector<double>* seconds) {
+  const std::vector<OffloadedUse>& uses = program.offloaded_uses;
+  const FileMemory& memory = states_.offloaded();
+  std::size_t fetched = 0, done = 0;
+  for (std::size_t u = 0; u < uses.size(); ++u) {
+    for (; fetched < std::min(uses.size(), u + 1 + kOffloadedAhead); ++fetched) {
+      for (const auto& [offset, bytes] : uses[fetched].ranges) memory.prefetch(offset, bytes);
+    }
+    run(program, program.update, done, uses[u].step + 1, seconds);
+    done = uses[u].step + 1;
+    for (const auto& [offset, bytes] : uses[u].ranges) memory.release(offset, bytes);
+  }
+  run(program, program.update, done, program.update.size(), seconds);
+}
+
 void Executor::update(Program& program) {
   run_prologue(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;
   updating_ = true;
-  run(program, program.update, timed ? &timing_->update : nullptr);
+  run_update(program, timed ? &timing_->update : nullptr);
   await_all();
   // Others read what this rank has updated, and this rank may soon write what they have read.
   if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));

@@ -158,7 +158,7 @@ class Executor {
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
-  using Bases = std::array<std::byte*, 6>;  // by region
+  using Bases = std::array<std::byte*, 7>;  // by region
 
   Bases bases(const Program& program) const;
   static std::byte* resolve(const Bases& bases, const Address& address) {
@@ -173,6 +173,7 @@ class Executor {
            std::vector<double>* seconds) {
     run(program, steps, 0, steps.size(), seconds);
   }
+  void run_update(const Program& program, std::vector<double>* seconds);
   // `alone`: collectives do not ask other ranks.
   void run(const ProgramStep& step, const Bases& bases, bool alone = false);
   void resolve_operands(const ProgramStep& step, const Bases& bases);

@@ -3,13 +3,13 @@
 //
 // Each step is a kernel, or a collective in which ranks meet, and the addresses of its operands. An
 // address is an offset in a region: the states of this rank; those that it has in common with
-// others (state_store.h); the sums (what the leaf_sum nodes read, contiguous, so that adding up
-// leaves is one pass over flat memory); this rank's parts of those that are scattered; the
-// prologue's memory (the step inputs and what the prologue computes), which is the program's own
-// and keeps its values when other programs run; and the arena, which holds everything else by
-// lifetime. The sums region is rebound from leaf to leaf; the others stay. A view, such as a
-// reshape, has the address of what it views and no step. A program is immutable after compilation
-// except for its kernels' inner state, so it is run by one thread at a time.
+// others, and those that lie in a file (state_store.h); the sums (what the leaf_sum nodes read,
+// contiguous, so that adding up leaves is one pass over flat memory); this rank's parts of those
+// that are scattered; the prologue's memory (the step inputs and what the prologue computes), which
+// is the program's own and keeps its values when other programs run; and the arena, which holds
+// everything else by lifetime. The sums region is rebound from leaf to leaf; the others stay. A
+// view, such as a reshape, has the address of what it views and no step. A program is immutable
+// after compilation except for its kernels' inner state, so it is run by one thread at a time.
 #pragma once
 
 #include <memory>
@@ -30,7 +30,15 @@ namespace concord {
 
 class StateStore;
 
-enum class Region : std::uint8_t { kStates, kCommonStates, kSums, kParts, kPrologue, kArena };
+enum class Region : std::uint8_t {
+  kStates,
+  kCommonStates,
+  kOffloaded,
+  kSums,
+  kParts,
+  kPrologue,
+  kArena
+};
 
 struct Address {
   Region region = Region::kArena;
@@ -50,6 +58,20 @@ struct ProgramStep {
   double flops = 0;
   std::size_t bytes = 0;  // of all operands
 };
+
+// What one step of the update reads and writes of the region kOffloaded.
+struct OffloadedUse {
+  std::size_t step = 0;  // of Program::update
+  struct Range {
+    std::size_t offset = 0, bytes = 0;
+    friend auto operator<=>(const Range&, const Range&) = default;
+  };
+  std::vector<Range> ranges;  // disjoint
+
+  std::size_t bytes() const;
+};
+// While one runs, so many of the next are being brought into memory.
+inline constexpr std::size_t kOffloadedAhead = 1;
 
 // Where an input is to be written, or an output read.
 struct Binding {
@@ -91,7 +113,12 @@ struct Program {
   std::vector<std::size_t> bucket_ends;
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
+  std::vector<OffloadedUse> offloaded_uses;  // of the update, in its order
 };
+
+// Most bytes of offloaded states that the update has in memory at once, what is on its way
+// included.
+std::size_t offloaded_window(const Program& program);
 
 // The binding of this name, or null.
 const Binding* find_binding(const std::vector<Binding>& bindings, std::string_view name);

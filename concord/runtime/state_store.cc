@@ -51,7 +51,8 @@ std::size_t StateStore::Entry::bytes() const {
   return static_cast<std::size_t>(numbers) * size_of(part.dtype);
 }
 
-StateStore::StateStore(const Graph& graph, bool in_common, bool allocates) {
+StateStore::StateStore(const Graph& graph, bool in_common, bool allocates,
+                       const std::set<std::string>& offloaded) {
   for (const State& state : graph.states) {
     const Value& value = graph.value(state.value);
     by_name_[value.name] = entries_.size();
@@ -64,11 +65,25 @@ StateStore::StateStore(const Graph& graph, bool in_common, bool allocates) {
                                     .flat = state.flat,
                                     .role = state.role,
                                     .in_common = in_common && state.flat.has_value()});
-    std::size_t& end = entry.in_common ? common_bytes_ : own_bytes_;
+    if (offloaded.contains(entry.name)) {
+      CONCORD_CHECK(!state.flat || !state.flat->is_held_whole, "state \"{}\"", entry.name);
+      entry.is_offloaded = stored_bytes(entry.part, entry.layout) >= kSmallestOffloaded;
+      if (entry.is_offloaded) entry.in_common = false;
+    }
+    std::size_t& end = entry.in_common      ? common_bytes_
+                       : entry.is_offloaded ? offloaded_bytes_
+                                            : own_bytes_;
+    constexpr std::size_t kPage = 4096;
+    const std::size_t alignment = entry.is_offloaded ? kPage : 64;
     entry.offset = end;
-    end += (entry.bytes() + 63) / 64 * 64;
+    end += (entry.bytes() + alignment - 1) / alignment * alignment;
   }
   if (allocates) allocate();
+}
+
+void StateStore::allocate(const std::filesystem::path& folder) {
+  memory_ = Buffer(own_bytes_);
+  offloaded_ = FileMemory(folder, offloaded_bytes_);
 }
 
 void StateStore::share() {
@@ -131,6 +146,7 @@ void StateStore::read(const Entry& entry, std::byte* destination) const {
     return true;
   };
   put_together(entry, collect, destination);
+  release(entry);
 }
 
 void StateStore::gather(const Entry& entry, const std::map<std::string, int>& root,
@@ -155,6 +171,7 @@ void StateStore::gather(const Entry& entry, const std::map<std::string, int>& ro
     return is_root;
   };
   put_together(entry, collect, destination);
+  release(entry);
 }
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
@@ -167,12 +184,16 @@ void StateStore::write(const Entry& entry, const std::byte* source) {
     for (const Cut& cut : entry.cuts) part = part_of(part, cut);
     source = part.view().data;
   }
-  if (!entry.is_flat()) return to_layout(entry.part, entry.layout, source, address(entry));
+  if (!entry.is_flat()) {
+    to_layout(entry.part, entry.layout, source, address(entry));
+    return release(entry);
+  }
   OwnedTensor numbers({entry.part.dtype, {entry.flat->elements()}});
   to_layout(entry.part, entry.layout, source, numbers.view().data);
   std::memcpy(address(entry),
               numbers.view().data + static_cast<std::size_t>(entry.flat->index) * entry.bytes(),
               entry.bytes());
+  release(entry);
 }
 
 OwnedTensor StateStore::read(const Entry& entry) const {

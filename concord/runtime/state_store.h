@@ -9,18 +9,24 @@
 //
 // States whose updates ranks share lie once for all of them where they have memory in common; else
 // each rank has its part, or all of it with the others' parts copied in (graph.h, FlatCut).
+//
+// States that are offloaded lie in a file (base/file_memory.h), each rank's in one of its own:
+// resident are those that are being used.
 // Thread safety: none added; a snapshot is taken between steps.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "concord/base/file_memory.h"
 #include "concord/comm/communicator.h"
 #include "concord/graph/graph.h"
 #include "concord/tensor/buffer.h"
@@ -38,7 +44,8 @@ class StateStore {
     std::optional<FlatCut> flat;  // of the part's numbers
     State::Role role;
     bool in_common = false;
-    std::size_t offset = 0;  // bytes, in data() or common_data()
+    bool is_offloaded = false;
+    std::size_t offset = 0;  // bytes, in data(), common_data() or offloaded()
 
     // Whether others have numbers of it that this rank has not.
     bool is_flat() const { return flat && !flat->is_held_whole && !in_common; }
@@ -48,9 +55,13 @@ class StateStore {
 
   // Takes the states of a graph with layouts assigned; all zero until written. `in_common`: those
   // with a flat cut lie in memory that the ranks of its axis have in common. `allocates`: else
-  // there is no memory before allocate(), and nothing to read or write.
-  explicit StateStore(const Graph& graph, bool in_common = false, bool allocates = true);
-  void allocate() { memory_ = Buffer(own_bytes_); }
+  // there is no memory before allocate(), and nothing to read or write. `offloaded`: the names of
+  // such states; those below kSmallestOffloaded bytes are not worth the calls. Where there are some
+  // the store has to be allocated with a folder for them.
+  static constexpr std::size_t kSmallestOffloaded = std::size_t{1} << 16;
+  explicit StateStore(const Graph& graph, bool in_common = false, bool allocates = true,
+                      const std::set<std::string>& offloaded = {});
+  void allocate(const std::filesystem::path& folder = {});
   // Those who divide states along this axis; they outlive the store.
   void set_axis(std::string axis, comm::Communicator& ranks) { axes_[std::move(axis)] = &ranks; }
   // Collective along "data": makes what lies in common.
@@ -61,8 +72,11 @@ class StateStore {
   // Whoever writes here says so with changed().
   std::byte* data() const { return memory_.data(); }
   std::byte* common_data() const { return common_; }
-  std::size_t bytes() const { return own_bytes_ + common_bytes_; }
+  const FileMemory& offloaded() const { return offloaded_; }
+  // Of all three.
+  std::size_t bytes() const { return own_bytes_ + common_bytes_ + offloaded_bytes_; }
   std::size_t common_bytes() const { return common_bytes_; }
+  std::size_t offloaded_bytes() const { return offloaded_bytes_; }
   // Where a value of a graph lies that is the state `entry`, of all of it or of this rank's part of
   // its numbers.
   std::size_t offset_of(const Entry& entry, const TensorType& value) const;
@@ -93,7 +107,14 @@ class StateStore {
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
   std::byte* address(const Entry& entry) const {
-    return (entry.in_common ? common_ : memory_.data()) + entry.offset;
+    return (entry.in_common      ? common_
+            : entry.is_offloaded ? offloaded_.data()
+                                 : memory_.data()) +
+           entry.offset;
+  }
+  // After it was read or written here.
+  void release(const Entry& entry) const {
+    if (entry.is_offloaded) offloaded_.release(entry.offset, entry.bytes());
   }
 
   // Brings what ranks have along an axis together in `out`: false where this rank has no further
@@ -107,6 +128,8 @@ class StateStore {
   std::size_t own_bytes_ = 0;
   std::byte* common_ = nullptr;
   std::size_t common_bytes_ = 0;
+  FileMemory offloaded_;
+  std::size_t offloaded_bytes_ = 0;
   bool writes_common_ = true;
   std::uint64_t version_ = 1;
 };

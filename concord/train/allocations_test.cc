@@ -71,19 +71,21 @@ constexpr std::int64_t kBatch = 24;
 
 // `ranks`: null for one alone.
 std::unique_ptr<Engine> make_engine(const nn::ModelOptions& model, comm::Communicator* ranks,
-                                    std::int64_t leaves, std::int64_t microbatch) {
+                                    std::int64_t leaves, std::int64_t microbatch,
+                                    const std::filesystem::path& offload = {}) {
   nn::StepOptions options;
   options.model = model;
   options.sample = {1, 28, 28};
   options.outputs = 10;
   options.optimizer = {.name = "adamw", .weight_decay = 0.01, .clip_norm = 1.0};
-  auto engine =
-      std::make_unique<Engine>(model_graphs(options), EngineOptions{.batch = kBatch,
-                                                                    .leaves = leaves,
-                                                                    .microbatch = microbatch,
-                                                                    .policy = {.measure = false},
-                                                                    .ranks = ranks,
-                                                                    .bucket_bytes = 100'000});
+  EngineOptions of_engine{.batch = kBatch,
+                          .leaves = leaves,
+                          .microbatch = microbatch,
+                          .policy = {.measure = false},
+                          .ranks = ranks,
+                          .bucket_bytes = 100'000};
+  of_engine.offload = offload;
+  auto engine = std::make_unique<Engine>(model_graphs(options), of_engine);
   engine->join_ranks();
   return engine;
 }
@@ -102,14 +104,15 @@ void run_step(Engine& engine, int step) {
 }
 
 // Of each of some steps.
-std::vector<int> allocations_of_steps(const std::string& model,
-                                      comm::Communicator* ranks = nullptr) {
+std::vector<int> allocations_of_steps(const std::string& model, comm::Communicator* ranks = nullptr,
+                                      const std::filesystem::path& offload = {}) {
   const auto engine = make_engine({.name = model,
                                    .hidden = {64, 32},
                                    .dropout = model == "mlp" ? 0.1 : 0.0,
                                    .width = 8,
                                    .blocks = {1, 1}},
-                                  ranks, 4, 4);
+                                  ranks, 4, 4, offload);
+  EXPECT_EQ(engine->states().offloaded_bytes() > 0, !offload.empty());
   constexpr int kSteps = 10, kFirst = 2;  // before these, steps fill pools
   const auto meet = [&] {
     if (ranks != nullptr) ranks->barrier();
@@ -133,6 +136,12 @@ TEST(SteadyState, TrainingStepAllocatesNothing) {
     EXPECT_THAT(allocations_of_steps(model), testing::Each(0)) << model;
     allocations = 0;
   }
+}
+
+TEST(SteadyState, StepWithStatesInAFileAllocatesNothing) {
+  EXPECT_THAT(allocations_of_steps("mlp", nullptr, std::filesystem::current_path()),
+              testing::Each(0));
+  allocations = 0;
 }
 
 TEST(SteadyState, StepOfSeveralRanksAllocatesNothing) {

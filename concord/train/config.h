@@ -136,6 +136,8 @@ struct ParallelConfig {
   std::map<std::string, std::int64_t> mesh;
   std::map<std::string, std::string> place;
   std::int64_t zero = 0;
+  std::string offload = "none";
+  std::string offload_dir;
   bool split_sums = true;
   std::string transport = "auto";
   std::string algorithm = "auto";

@@ -37,6 +37,12 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
     return problem("parallel.sync", parallel.sync,
                    "\"all_reduce\" where parallel.zero divides states");
   }
+  if (const bool has_momentum = optimizer.name == "sgd" || optimizer.name == "lars";
+      parallel.offload == "optimizer" && has_momentum && optimizer.momentum == 0) {
+    return problem("parallel.offload", parallel.offload,
+                   fmt::format("\"none\": {} without optimizer.momentum has no states",
+                               quote(optimizer.name)));
+  }
   if (parallel.algorithm == "ring" && parallel.deterministic) {
     return problem("parallel.algorithm", parallel.algorithm,
                    "another one, or parallel.deterministic = false: a ring adds up in an order of "

@@ -331,6 +331,15 @@ std::vector<ConfigKey> make_keys() {
           "docs/placement.md): nothing (0), the optimizer's states (1), the gradients too (2), the "
           "parameters too (3). Results do not depend on it"),
       CONCORD_CONFIG_KEY(
+          parallel.offload, one_of({"none", "optimizer"}),
+          "what lies in a file on a disk instead of in memory: the optimizer's states, but for "
+          "averages (optimizer.ema_decay); the update brings them in by portions "
+          "(docs/placement.md). Results do not depend on it"),
+      CONCORD_CONFIG_KEY(
+          parallel.offload_dir, kAny,
+          "the folder of that file, which has no name there and is gone when the run ends; empty: "
+          "output.dir or, before that is there, the nearest folder above it"),
+      CONCORD_CONFIG_KEY(
           parallel.split_sums, kAny,
           "ranks along `tensor` may share the work of a sum, and add up what they have of it. "
           "false: they divide outputs alone, which takes more messages; in f32 any number of them "
@@ -553,7 +562,8 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.nonfinite",         "train.log_every",
                                         "train.eval_every_epochs", "train.checkpoint_every_steps"};
   return name.starts_with("output.") || name == "parallel.leaves" || name == "parallel.mesh" ||
-         name == "parallel.place" || name == "parallel.zero" || name == "parallel.bucket_bytes" ||
+         name == "parallel.place" || name == "parallel.zero" ||
+         name.starts_with("parallel.offload") || name == "parallel.bucket_bytes" ||
          name == "parallel.transport" || name == "parallel.algorithm" ||
          name == "parallel.deterministic" || std::ranges::find(kFree, name) != std::end(kFree);
 }
@@ -613,6 +623,7 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"parallel.local_steps", "parallel.local_after", "parallel.outer_learning_rate",
         "parallel.outer_momentum"},
        {"parallel.sync", {"local", "diloco"}}},
+      {{"parallel.offload_dir"}, {"parallel.offload", {"optimizer"}}},
       {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
        {"schedule.name", {"one_cycle"}}},
   };

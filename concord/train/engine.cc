@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <set>
 #include <tuple>
 
 #include "concord/base/error.h"
@@ -66,6 +67,18 @@ void check_divisions(const EngineOptions& options, int ranks) {
         "train.leaves = {}",
         ranks, options.leaves, options.leaves, std::bit_ceil(static_cast<unsigned>(ranks)));
   }
+}
+
+// What the update alone reads.
+std::set<std::string> offloadable_states(const Graph& graph) {
+  std::set<std::string> names;
+  for (const State& state : graph.states) {
+    const std::string& name = graph.value(state.value).name;
+    if (state.role == State::Role::kOptimizer && !name.ends_with(kAverageSuffix)) {
+      names.insert(name);
+    }
+  }
+  return names;
 }
 
 // [first, second), rank after rank.
@@ -196,7 +209,10 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   const Graph whole = build(options_.microbatch);
   Graph lowered = lower(whole, options_.policy, lower_options(options_.recompute), &passes);
   check_totals(lowered);
-  states_ = std::make_unique<StateStore>(lowered, options_.plan.in_common, /*allocates=*/false);
+  const bool offloads = trains && !options_.offload.empty();
+  states_ = std::make_unique<StateStore>(
+      lowered, options_.plan.in_common, /*allocates=*/false,
+      offloads ? offloadable_states(lowered) : std::set<std::string>());
   states_->set_axis(std::string(parallel::kDataAxis), *data_);
   states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
   auto compiled =
@@ -236,7 +252,15 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
 }
 
 void Engine::allocate() {
-  states_->allocate();
+  try {
+    states_->allocate(options_.offload);
+  } catch (const Error& error) {
+    if (states_->offloaded_bytes() == 0) throw;
+    fail(
+        "{}; expected parallel.offload_dir to be a folder on a disk with that much room, or "
+        "parallel.offload = \"none\"",
+        error.what());
+  }
   if (tensor_ranks() == 1) workspace_->allocate();  // else ranks share it when they have joined
   if (options_.ranks->size() == 1) initialize_states(first_program_->graph);
 }
@@ -247,6 +271,10 @@ std::size_t Engine::sum_bytes() const {
   }
   const bool parts = microbatches_per_leaf() > 1;
   return LeafSums::buffers_for(first_leaf_, end_leaf_, parts) * training_program().sums_bytes;
+}
+
+std::size_t Engine::resident_state_bytes() const {
+  return states_->bytes() - states_->offloaded_bytes() + offloaded_window(training_program());
 }
 
 void Engine::join_axes() {

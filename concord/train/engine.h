@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -70,6 +71,8 @@ struct EngineOptions {
   bool local = false;
   // Programs are compiled, and there is no memory for states and workspace before allocate().
   bool only_planned = false;
+  // In a file in this folder lie the optimizer's states; empty: in memory.
+  std::filesystem::path offload = {};
 };
 
 // How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
@@ -101,7 +104,8 @@ class Engine {
   // Compiles the program of its use, places the states and fills them by their initialisers.
   // Throws Error when the options do not fit each other, the model or the processor.
   Engine(ModelGraphs graphs, const EngineOptions& options);
-  // After the options said only_planned; else it has happened.
+  // After the options said only_planned; else it has happened. Throws Error where there is no room
+  // for what is offloaded.
   void allocate();
   // Several ranks call it before anything else that is collective; without others it does nothing.
   // Then the states are what their initialisers say.
@@ -178,6 +182,8 @@ class Engine {
   double seconds_of_products_alone(int runs);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
+  // Of the states, what is in memory at once: not what is offloaded but for a window.
+  std::size_t resident_state_bytes() const;
   // Of memory that this rank has for what it tells others, the workspace apart.
   std::size_t communication_bytes() const { return ranks().bytes() - workspace_->shared_bytes(); }
   // Of all sums over leaves that this rank keeps at once, of training and of evaluation.

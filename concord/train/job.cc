@@ -78,6 +78,22 @@ std::vector<RateFactor> rate_factors(const std::vector<std::string>& rates) {
   return factors;
 }
 
+// Of parameters whose states are offloaded: 4 MiB for each of their states.
+constexpr std::int64_t kNumbersAtOnce = std::int64_t{1} << 20;
+
+// An existing one: where the file lies does not show, but on which disk.
+std::filesystem::path offload_folder(const Config& config) {
+  namespace fs = std::filesystem;
+  if (config.parallel.offload == "none") return {};
+  if (!config.parallel.offload_dir.empty()) return config.parallel.offload_dir;
+  std::error_code error;
+  fs::path folder = fs::absolute(config.output.dir).lexically_normal();
+  while (!fs::is_directory(folder, error) && folder.has_relative_path()) {
+    folder = folder.parent_path();
+  }
+  return folder;
+}
+
 nn::StepOptions step_options(const Config& from, const data::Task& task) {
   return {.model = {.name = from.model.name,
                     .hidden = from.model.hidden,
@@ -119,7 +135,8 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .adamw_rate_factor = from.optimizer.adamw_rate_factor,
                         .clip_norm = from.optimizer.clip_norm,
                         .ema_decay = from.optimizer.ema_decay,
-                        .rates = rate_factors(from.optimizer.rates)},
+                        .rates = rate_factors(from.optimizer.rates),
+                        .numbers_at_once = from.parallel.offload == "none" ? 0 : kNumbersAtOnce},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
@@ -289,6 +306,7 @@ EngineOptions training_options(const Config& config, comm::Communicator* ranks) 
   options.leaves_of_ranks = config.parallel.leaves;
   options.local = config.parallel.sync != "all_reduce" && ranks != nullptr && ranks->size() > 1;
   options.only_planned = true;
+  options.offload = offload_folder(config);
   return options;
 }
 

@@ -18,6 +18,7 @@ struct MemoryReport {
   std::size_t process = 0;        // before: code, data sets, kernels
   std::size_t states = 0;         // parameters, statistics and the optimizer's
   std::size_t common_states = 0;  // of these, what the ranks of a host hold once
+  std::size_t offloaded = 0;      // on the disk, beside those: parallel.offload
   std::size_t gradients = 0;      // sums over leaves
   std::size_t workspace = 0;      // activations: arena and prologues
   std::size_t communication = 0;

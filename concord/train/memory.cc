@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "concord/base/error.h"
+#include "concord/train/config_contradiction.h"
 #include "concord/train/saver.h"
 
 namespace concord::train {
@@ -58,15 +59,21 @@ struct Change {
   Config config;
 };
 
-// The smallest change first. Recomputing changes no bits, smaller microbatches do.
+// The smallest change first. Recomputing and offloading change no bits, smaller microbatches do.
 std::vector<Change> changes(const Config& config, std::int64_t microbatch) {
   std::vector<Change> found;
-  const auto add = [&](const std::string& recompute, std::int64_t samples) {
+  const auto add = [&](const std::string& recompute, const std::string& offload,
+                       std::int64_t samples) {
     Change change{.config = config};
     std::vector<std::string> words;
     if (recompute != config.train.recompute) {
       words.push_back(fmt::format("train.recompute = \"{}\"", recompute));
       change.config.train.recompute = recompute;
+    }
+    if (offload != config.parallel.offload) {
+      words.push_back(fmt::format("parallel.offload = \"{}\"", offload));
+      change.config.parallel.offload = offload;
+      if (find_contradiction(change.config)) return;
     }
     if (samples != microbatch) {
       words.push_back(fmt::format("train.microbatch = {}", samples));
@@ -76,11 +83,16 @@ std::vector<Change> changes(const Config& config, std::int64_t microbatch) {
     change.config.train.kernels = "default";  // nothing is timed for a plan that may not fit
     found.push_back(std::move(change));
   };
-  if (config.train.recompute == "none") add("selective", microbatch);
-  if (config.train.recompute != "full") add("full", microbatch);
+  const std::string& recompute = config.train.recompute;
+  const std::string& offload = config.parallel.offload;
+  if (recompute == "none") add("selective", offload, microbatch);
+  if (recompute != "full") add("full", offload, microbatch);
+  if (offload == "none") add(recompute, "optimizer", microbatch);
+  if (offload == "none" && recompute != "full") add("full", "optimizer", microbatch);
   for (std::int64_t samples = microbatch / 2; samples >= 1; samples /= 2) {
-    add(config.train.recompute, samples);
-    if (config.train.recompute != "full") add("full", samples);
+    add(recompute, offload, samples);
+    if (recompute != "full") add("full", offload, samples);
+    if (offload == "none") add("full", "optimizer", samples);
   }
   return found;
 }
@@ -102,8 +114,9 @@ std::size_t resident_bytes() { return number_in("/proc/self/status", "VmRSS:").v
 MemoryReport memory_report(const Job& job, const Config& config, const Engine& engine) {
   malloc_trim(0);  // what was freed since the start, such as by timing kernels, is nobody's
   MemoryReport report{.process = resident_bytes(),
-                      .states = engine.states().bytes(),
+                      .states = engine.resident_state_bytes(),
                       .common_states = engine.states().common_bytes(),
+                      .offloaded = engine.states().offloaded_bytes(),
                       .gradients = engine.sum_bytes(),
                       .workspace = engine.workspace_bytes(),
                       .communication = engine.communication_bytes()};
@@ -148,7 +161,7 @@ void check_memory(const Job& job) {
   if (needed <= most) return;
 
   std::string advice =
-      "no train.recompute and no train.microbatch makes it fit: expected a smaller "
+      "no train.recompute, parallel.offload or train.microbatch makes it fit: expected a smaller "
       "model or batch, or more memory";
   for (const Change& change : changes(job.config, job.engine->microbatch_size())) {
     const std::unique_ptr<Engine> engine = plan_engine(job, change.config);
