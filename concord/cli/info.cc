@@ -60,6 +60,7 @@ nlohmann::json describe_memory(const train::MemoryReport& memory) {
           {"communication", memory.communication},
           {"loaders", memory.loaders},
           {"checkpoint", memory.checkpoint},
+          {"of_others", memory.of_others},
           {"peak", memory.peak()}};
 }
 
@@ -110,7 +111,8 @@ void print_memory(const nlohmann::json& memory) {
       {"workspace", "activations"},
       {"communication", "what other ranks are told"},
       {"loaders", "batches that are prepared"},
-      {"checkpoint", "the copy of the states that is being saved, and one being read"}};
+      {"checkpoint", "the copy of the states that is being saved, and one being read"},
+      {"of_others", "what is read of other ranks' memory where it lies"}};
   for (const auto& [kind, what] : kinds) {
     fmt::print("  {:<14} {:>9}  {}\n", kind, bytes(memory[kind]), what);
   }

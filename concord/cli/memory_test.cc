@@ -51,6 +51,15 @@ TEST_F(Memory, ThePeakIsForeseenToAFewPercent) {
   EXPECT_NEAR(foreseen("")["peak"].get<double>(), measured, 0.05 * measured);
 }
 
+TEST_F(Memory, ThePeakOfARankAmongSeveralIsForeseenToAFewPercent) {
+  for (const char* how : {"--ranks 2", "--ranks 2 --set parallel.mesh.tensor=2"}) {
+    std::filesystem::remove_all(folder_ / "run");
+    const nlohmann::json result = run(fmt::format("train small.toml --json {}", how)).last_line();
+    const double measured = result["peak_rss_bytes"], predicted = result["predicted_peak_bytes"];
+    EXPECT_NEAR(predicted, measured, 0.05 * measured) << how;
+  }
+}
+
 TEST_F(Memory, RecomputingAndSmallerMicrobatchesAreForeseenToTakeLess) {
   const double all = foreseen("")["workspace"];
   EXPECT_LT(foreseen("--set train.recompute=full")["workspace"].get<double>(), 0.8 * all);
@@ -79,6 +88,29 @@ TEST_F(Memory, ARunThatDoesNotFitIsRefusedWithTheNearestThatDoes) {
   const Outcome ranks = with_limit(peak, "--ranks 2 --set output.dir=d");
   EXPECT_EQ(ranks.code, 1);
   EXPECT_THAT(ranks.err, HasSubstr("2 ranks would need "));
+}
+
+// Where what may be done alone is done already. Each rank is as on a host of its own; states are
+// divided first, which changes no bits.
+TEST_F(Memory, RanksThatDoNotFitAreToldToDivideMore) {
+  const std::string common =
+      "--ranks 2 --set train.recompute=full --set parallel.transport=gloo --set train.batch=256 "
+      "--set data.samples=256";
+  const auto peak = [&](const std::string& options) {
+    return foreseen(common + options)["peak"].get<double>();
+  };
+  const auto error = [&](double limit) {
+    return run(fmt::format("train small.toml {} --set train.memory_limit={}", common,
+                           static_cast<std::int64_t>(limit)))
+        .err;
+  };
+  const double whole = peak(""), thirds = peak(" --set parallel.zero=3");
+  const double divided = peak(" --set parallel.mesh.tensor=2");
+  ASSERT_LT(1.1 * thirds, whole);
+  EXPECT_THAT(error(1.05 * thirds), HasSubstr("; parallel.zero = "));
+  ASSERT_LT(1.05 * divided, thirds);
+  EXPECT_THAT(error((divided + thirds) / 2),
+              HasSubstr("; parallel.mesh = { data = 1, tensor = 2 } needs "));
 }
 
 }  // namespace

@@ -2,9 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
+#include "concord/base/parallel.h"
 #include "concord/cli/units.h"
 #include "concord/parallel/traffic.h"
 
@@ -21,11 +23,18 @@ bool shares_memory(const Config& config) {
   return config.parallel.transport == "auto" || config.parallel.transport == "shm";
 }
 
+// With a rank's share of this machine's cores, on which its workspace depends, where nothing else
+// is asked for.
+Config of_rank(Config config, int ranks) {
+  if (config.train.threads == 0) config.train.threads = std::max(1, available_cores() / ranks);
+  return config;
+}
+
 }  // namespace
 
 PlannedJob::PlannedJob(const Config& config, int ranks)
     : ranks_(0, ranks == 0 ? ranks_of_mesh(config) : ranks, shares_memory(config)),
-      job_(train::open_job(config, {}, &ranks_, /*only_planned=*/true)) {}
+      job_(train::open_job(of_rank(config, ranks_.size()), {}, &ranks_, /*only_planned=*/true)) {}
 
 void add_planned_ranks(CLI::App& command, int& ranks) {
   command.add_option("--ranks", ranks, "How many ranks there are to be; none are started")

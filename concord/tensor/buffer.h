@@ -12,7 +12,8 @@
 
 namespace concord {
 
-// Zero-initialised memory aligned to 64 bytes (a cache line and an AVX-512 register). Movable.
+// Zero-initialised memory aligned to 64 bytes (a cache line and an AVX-512 register), resident from
+// the start. What a large buffer had goes back to the system when it is freed. Movable.
 class Buffer {
  public:
   Buffer() = default;
@@ -23,6 +24,7 @@ class Buffer {
 
  private:
   struct Free {
+    std::size_t mapped;  // bytes of a mapping of its own; 0: from the heap
     void operator()(std::byte* data) const;
   };
   std::unique_ptr<std::byte, Free> data_;

@@ -17,6 +17,7 @@
 #include "concord/nn/initialize.h"
 #include "concord/ops/step.h"
 #include "concord/runtime/leaf_sums.h"
+#include "concord/runtime/reach.h"
 
 namespace concord::train {
 namespace {
@@ -271,6 +272,16 @@ std::size_t Engine::sum_bytes() const {
   }
   const bool parts = microbatches_per_leaf() > 1;
   return LeafSums::buffers_for(first_leaf_, end_leaf_, parts) * training_program().sums_bytes;
+}
+
+std::size_t Engine::reached_bytes() const {
+  if (tensor_ranks() == 1 || !tensor_->has_common_memory()) return 0;
+  std::vector<const Program*> programs;
+  for (const Programs* some : {&training_, &evaluation_, &prediction_}) {
+    for (const auto& [samples, compiled] : *some) programs.push_back(&compiled->program);
+  }
+  return concord::reached_bytes(programs, parallel::kTensorAxis,
+                                {tensor_->rank(), tensor_->size()});
 }
 
 std::size_t Engine::resident_state_bytes() const {

@@ -182,6 +182,8 @@ class Engine {
   double seconds_of_products_alone(int runs);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
+  // Of the other ranks' workspaces, what this one reads and writes where it lies.
+  std::size_t reached_bytes() const;
   // Of the states, what is in memory at once: not what is offloaded but for a window.
   std::size_t resident_state_bytes() const;
   // Of memory that this rank has for what it tells others, the workspace apart.

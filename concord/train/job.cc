@@ -312,10 +312,10 @@ EngineOptions training_options(const Config& config, comm::Communicator* ranks) 
 
 }  // namespace
 
-std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config) {
-  std::unique_ptr<Engine> engine =
-      make_engine(config, job.task, training_options(config, &job.engine->ranks()),
-                  job.engine->policy().choices, /*complete=*/true);
+std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config,
+                                    comm::Communicator& ranks) {
+  std::unique_ptr<Engine> engine = make_engine(config, job.task, training_options(config, &ranks),
+                                               job.engine->policy().choices, /*complete=*/true);
   prepare(*engine, config, job.train_set->size(), &Engine::prepare_training);
   prepare(*engine, config, job.test_set->size(), &Engine::prepare_evaluation);
   return engine;

@@ -25,9 +25,11 @@ struct MemoryReport {
   std::size_t loaders = 0;              // batches that are prepared
   std::size_t checkpoint_of_first = 0;  // of the next, what rank 0 has and no other
   std::size_t checkpoint = 0;  // the copy of the states that is being saved, and one being read
+  std::size_t of_others = 0;   // what is read of other ranks' where it lies: resident here, too
 
   std::size_t peak() const {
-    return process + states + gradients + workspace + communication + loaders + checkpoint;
+    return process + states + gradients + workspace + communication + loaders + checkpoint +
+           of_others;
   }
 };
 
@@ -63,9 +65,10 @@ struct Job {
 Job open_job(const Config& config, const KernelChoices& choices = {},
              comm::Communicator* ranks = nullptr, bool only_planned = false);
 
-// The engine that this rank would have with another configuration of the same model, data and
-// ranks. It is only planned.
-std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config);
+// The engine that a rank would have with another configuration of the same model and data, among
+// `ranks` (comm/planned.h where they divide the work otherwise). It is only planned.
+std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config,
+                                    comm::Communicator& ranks);
 
 // For evaluating a model that has learned `task`: opens the test set alone, and compiles no
 // training program.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "concord/base/error.h"
+#include "concord/comm/planned.h"
 #include "concord/train/config_contradiction.h"
 #include "concord/train/saver.h"
 
@@ -59,8 +60,26 @@ struct Change {
   Config config;
 };
 
+// What ranks may have in parts: no bits change with parallel.zero. Along "tensor" they do.
+void add_divisions(std::vector<Change>& found, const Config& config, const Mesh& mesh) {
+  if (config.parallel.sync != "all_reduce") return;
+  const int data = mesh.extent(parallel::kDataAxis), tensor = mesh.extent(parallel::kTensorAxis);
+  for (std::int64_t zero = config.parallel.zero + 1; zero <= 3 && data > 1; ++zero) {
+    Change& change = found.emplace_back(Change{fmt::format("parallel.zero = {}", zero), config});
+    change.config.parallel.zero = zero;
+  }
+  for (int share = 2; share <= data && config.parallel.leaves.empty(); share *= 2) {
+    if (data % share != 0) break;
+    Change& change = found.emplace_back(Change{
+        fmt::format("parallel.mesh = {{ data = {}, tensor = {} }}", data / share, tensor * share),
+        config});
+    change.config.parallel.mesh["data"] = data / share;
+    change.config.parallel.mesh["tensor"] = tensor * share;
+  }
+}
+
 // The smallest change first. Recomputing and offloading change no bits, smaller microbatches do.
-std::vector<Change> changes(const Config& config, std::int64_t microbatch) {
+std::vector<Change> changes(const Config& config, const Mesh& mesh, std::int64_t microbatch) {
   std::vector<Change> found;
   const auto add = [&](const std::string& recompute, const std::string& offload,
                        std::int64_t samples) {
@@ -80,13 +99,13 @@ std::vector<Change> changes(const Config& config, std::int64_t microbatch) {
       change.config.train.microbatch = samples;
     }
     change.text = fmt::format("{}", fmt::join(words, " and "));
-    change.config.train.kernels = "default";  // nothing is timed for a plan that may not fit
     found.push_back(std::move(change));
   };
   const std::string& recompute = config.train.recompute;
   const std::string& offload = config.parallel.offload;
   if (recompute == "none") add("selective", offload, microbatch);
   if (recompute != "full") add("full", offload, microbatch);
+  add_divisions(found, config, mesh);
   if (offload == "none") add(recompute, "optimizer", microbatch);
   if (offload == "none" && recompute != "full") add("full", "optimizer", microbatch);
   for (std::int64_t samples = microbatch / 2; samples >= 1; samples /= 2) {
@@ -94,7 +113,46 @@ std::vector<Change> changes(const Config& config, std::int64_t microbatch) {
     if (recompute != "full") add("full", offload, samples);
     if (offload == "none") add("full", "optimizer", samples);
   }
+  // Nothing is timed for a plan that may not fit.
+  for (Change& change : found) change.config.train.kernels = "default";
   return found;
+}
+
+// What this host's ranks would need after a change; nothing where it does not go with the model or
+// the optimizer.
+std::optional<std::size_t> bytes_after(const Job& job, const Change& change, int ranks_of_host) {
+  const comm::Communicator& ranks = job.engine->ranks();
+  comm::Planned planned(0, ranks.size(), ranks.has_common_memory());
+  try {
+    const std::unique_ptr<Engine> engine = plan_engine(job, change.config, planned);
+    MemoryReport report = memory_report(job, change.config, *engine);
+    report.process = job.memory.process;
+    return bytes_of_host(report, ranks_of_host);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+// Of memory that is taken while a state is read whole, what is read included
+// (StateStore::read). Of several cuts each takes what the one before has left.
+std::size_t bytes_to_read(const StateStore::Entry& entry) {
+  std::size_t part = entry.part.bytes(), most = 0;
+  for (auto cut = entry.cuts.rbegin(); cut != entry.cuts.rend(); ++cut) {
+    const std::size_t joined = part * static_cast<std::size_t>(cut->ranks);
+    most = std::max(most, part + 2 * joined);  // the part, those of all ranks, what they make
+    part = joined;
+  }
+  const std::size_t numbers = entry.is_flat() ? entry.part.bytes() : 0;
+  // Parameters are read for the run's hash; other states only into a copy, which is counted.
+  const std::size_t whole = entry.role == State::Role::kOptimizer ? 0 : entry.type.bytes();
+  return whole + numbers + most;
+}
+
+// Of the other ranks' sums each rank adds up its share.
+std::size_t sums_of_others(const Engine& engine) {
+  const auto ranks = static_cast<std::size_t>(engine.plan().mesh.extent(parallel::kDataAxis));
+  if (!engine.plan().in_common || ranks == 1) return 0;
+  return engine.training_program().sums_bytes / ranks * (ranks - 1);
 }
 
 }  // namespace
@@ -132,20 +190,22 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
   std::vector<int> writers(all_write ? static_cast<std::size_t>(ranks.size()) : 1);
   std::iota(writers.begin(), writers.end(), 0);
   const std::vector<int> writer = writers_of(engine.states(), writers);
-  std::size_t kept = 0, largest = 0;
+  std::size_t kept = 0, reading = 0;
   for (std::size_t i = 0; i < writer.size(); ++i) {
-    const std::size_t bytes = engine.states().entries()[i].type.bytes();
-    if (writer[i] == ranks.rank()) kept += bytes;
-    largest = std::max(largest, bytes);
+    const StateStore::Entry& entry = engine.states().entries()[i];
+    if (writer[i] == ranks.rank()) kept += entry.type.bytes();
+    reading = std::max(reading, bytes_to_read(entry));
   }
-  report.checkpoint = largest + kept;
+  report.checkpoint = reading + kept;
+  report.of_others = sums_of_others(engine) + engine.reached_bytes();
   if (ranks.is_first() && !all_write) report.checkpoint_of_first = kept;
   return report;
 }
 
 std::size_t bytes_of_host(const MemoryReport& rank, int ranks) {
   const auto count = static_cast<std::size_t>(ranks);
-  return rank.peak() * count - (rank.common_states + rank.checkpoint_of_first) * (count - 1);
+  return (rank.peak() - rank.of_others) * count -
+         (rank.common_states + rank.checkpoint_of_first) * (count - 1);
 }
 
 void check_memory(const Job& job) {
@@ -161,15 +221,14 @@ void check_memory(const Job& job) {
   if (needed <= most) return;
 
   std::string advice =
-      "no train.recompute, parallel.offload or train.microbatch makes it fit: expected a smaller "
-      "model or batch, or more memory";
-  for (const Change& change : changes(job.config, job.engine->microbatch_size())) {
-    const std::unique_ptr<Engine> engine = plan_engine(job, change.config);
-    MemoryReport report = memory_report(job, change.config, *engine);
-    report.process = job.memory.process;
-    const std::size_t bytes = bytes_of_host(report, ranks);
-    if (bytes > most) continue;
-    advice = fmt::format("{} needs {}", change.text, mebibytes(bytes));
+      "no train.recompute, parallel.zero, parallel.mesh, parallel.offload or train.microbatch "
+      "makes "
+      "it fit: expected a smaller model or batch, or more memory";
+  for (const Change& change :
+       changes(job.config, job.engine->plan().mesh, job.engine->microbatch_size())) {
+    const std::optional<std::size_t> bytes = bytes_after(job, change, ranks);
+    if (!bytes || *bytes > most) continue;
+    advice = fmt::format("{} needs {}", change.text, mebibytes(*bytes));
     break;
   }
   const MemoryReport& m = job.memory;

@@ -25,7 +25,8 @@ std::size_t bytes_of_host(const MemoryReport& rank, int ranks);
 
 // Throws Error when the ranks of this host would need more than train.memory_limit or, where that
 // is 0, than is available: with the numbers, and the first of these that fits: train.recompute,
-// parallel.offload, both, smaller microbatches, all of it.
+// parallel.zero, more ranks along "tensor", parallel.offload, smaller microbatches, these with
+// recomputing and offloading.
 void check_memory(const Job& job);
 
 }  // namespace concord::train
