@@ -256,6 +256,9 @@ TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
       {"--ranks 2 --set parallel.mesh={tensor=2} "
        "--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"pipe:split(0)\"}'",
        "concord: parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected "},
+      {"--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"tensor:split(2)\"}'",
+       "concord: parallel.place: \"h.0.mlp.c_fc.weight\" of [128, 32] cannot be split(2) along "
+       "tensor: expected replicate or a dim from 0 to 1\n"},
       {"--ranks 2 --set parallel.mesh={tensor=2} --set parallel.sync=local",
        "expected \"all_reduce\" where parallel.mesh has an axis tensor\n"},
       {"--ranks 2 --set parallel.zero=4", "parallel.zero = 4: expected an integer from 0 to 3\n"},

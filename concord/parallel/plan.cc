@@ -87,6 +87,20 @@ std::map<std::string, Placement> pinned_states(const Graph& graph, const std::ve
   return placements;
 }
 
+// One rank has all of every tensor, whatever a pin says of it; but it may have no such dim.
+void check_pins(const Graph& graph, const std::vector<Pin>& pins) {
+  const std::map<std::string, Placement> pinned = pinned_states(graph, pins);
+  for (const State& state : graph.states) {
+    const Value& value = graph.value(state.value);
+    const auto found = pinned.find(value.name);
+    const int rank = value.type.shape.rank();
+    if (found == pinned.end() || !found->second.is_split() || found->second.dim < rank) continue;
+    fail("parallel.place: {} of {} cannot be {} along {}: expected replicate{}", quote(value.name),
+         to_string(value.type.shape), pin_text(found->second), kTensorAxis,
+         rank == 0 ? "" : fmt::format(" or a dim from 0 to {}", rank - 1));
+  }
+}
+
 }  // namespace
 
 Pin parse_pin(std::string_view pattern, std::string_view text) {
@@ -120,7 +134,7 @@ Graph divide(const Graph& graph, Plan& plan, int rank) {
   const int ranks = plan.mesh.extent(kTensorAxis);
   const bool decides = plan.states.empty();
   if (ranks == 1) {
-    if (decides) pinned_states(graph, plan.pins);
+    if (decides) check_pins(graph, plan.pins);
     // Then what one parameter's update gives is gathered while the next one's is computed.
     return gathers_updates(plan) ? separate(graph) : graph;
   }

@@ -275,10 +275,11 @@ Mesh mesh_of(const ParallelConfig& config, int ranks) {
   const std::int64_t data = given == 0 ? std::max<std::int64_t>(1, ranks / tensor) : given;
   if (data * tensor != ranks) {
     fail(
-        "parallel.mesh: {{data: {}, tensor: {}}} is for {} ranks, and there {} {}: start {}, or "
+        "parallel.mesh: {{data: {}, tensor: {}}} is for {} rank{}, and there {} {}: start {}, or "
         "set "
         "axes whose product is {}",
-        data, tensor, data * tensor, ranks == 1 ? "is" : "are", ranks, data * tensor, ranks);
+        data, tensor, data * tensor, data * tensor == 1 ? "" : "s", ranks == 1 ? "is" : "are",
+        ranks, data * tensor, ranks);
   }
   Mesh mesh{{{std::string(parallel::kDataAxis), static_cast<int>(data)}}};
   if (tensor > 1) {
