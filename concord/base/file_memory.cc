@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -69,16 +70,24 @@ FileMemory::~FileMemory() {
   if (data_ != nullptr) ::munmap(data_, bytes_);
 }
 
-// Both are advice: where the system takes none, pages come when they are touched, and go when it
+// All are advice: where the system takes none, pages come when they are touched, and go when it
 // needs them.
 void FileMemory::prefetch(std::size_t offset, std::size_t bytes) const {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;  // of one that is longer it reads no more
   const Pages pages = pages_of(offset, bytes);
-  ::madvise(data_ + pages.offset, pages.bytes, MADV_WILLNEED);
+  for (std::size_t done = 0; done < pages.bytes; done += kPiece) {
+    ::madvise(data_ + pages.offset + done, std::min(kPiece, pages.bytes - done), MADV_WILLNEED);
+  }
+}
+
+void FileMemory::discard(std::size_t offset, std::size_t bytes) const {
+  const Pages pages = pages_of(offset, bytes);
+  ::madvise(data_ + pages.offset, pages.bytes, MADV_DONTNEED);
 }
 
 void FileMemory::release(std::size_t offset, std::size_t bytes) const {
+  discard(offset, bytes);
   const Pages pages = pages_of(offset, bytes);
-  ::madvise(data_ + pages.offset, pages.bytes, MADV_DONTNEED);
   ::sync_file_range(file_.descriptor(), static_cast<off_t>(pages.offset),
                     static_cast<off_t>(pages.bytes), SYNC_FILE_RANGE_WRITE);
 }

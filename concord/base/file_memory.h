@@ -40,6 +40,8 @@ class FileMemory {
   void prefetch(std::size_t offset, std::size_t bytes) const;
   // They are not needed for now: they are resident no more, and writing them to the disk begins.
   void release(std::size_t offset, std::size_t bytes) const;
+  // They will be written before they are read again: they are resident no more.
+  void discard(std::size_t offset, std::size_t bytes) const;
 
  private:
   Descriptor file_;

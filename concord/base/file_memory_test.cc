@@ -51,6 +51,8 @@ TEST(FileMemory, IsZeroAndKeepsWhatIsWrittenWhileItIsNotResident) {
   memory.release(0, 30 * kMiB);
   EXPECT_NEAR(static_cast<double>(all - resident_of_files()), 30.0 * kMiB, 1.0 * kMiB);
   memory.prefetch(5 * kMiB + 17, 3 * kMiB);
+  memory.discard(30 * kMiB, 2 * kMiB);
+  EXPECT_NEAR(static_cast<double>(all - resident_of_files()), 32.0 * kMiB, 1.0 * kMiB);
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     ASSERT_EQ(bytes[i], static_cast<std::byte>(i % 251)) << i;
   }

@@ -118,8 +118,8 @@ void print_memory(const nlohmann::json& memory) {
   }
   if (memory["offloaded"] == 0) return;
   fmt::print(
-      "disk             {} of the optimizer's values, of which the update has a window among "
-      "the states\n",
+      "disk             {} of what is offloaded, of which a window is in memory among the states "
+      "and the workspace\n",
       bytes(memory["offloaded"]));
 }
 

@@ -81,8 +81,13 @@ TEST_F(Memory, ARunThatDoesNotFitIsRefusedWithTheNearestThatDoes) {
   EXPECT_THAT(refused.err, HasSubstr("; train.recompute = "));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run" / "checkpoints" / "1"));
   EXPECT_EQ(with_limit(1.03 * full, "--set train.recompute=full").code, 0);
-  const double less = foreseen("--set train.microbatch=8")["peak"];
-  EXPECT_THAT(with_limit(1.03 * less, "--set output.dir=b").err, HasSubstr("train.microbatch = "));
+  const std::string large =
+      "--set train.batch=512 --set data.samples=512 --set train.kernels=default "
+      "--set output.dir=b ";
+  const double less = foreseen(
+      large +
+      "--set train.recompute=full --set parallel.offload=all --set train.microbatch=8")["peak"];
+  EXPECT_THAT(with_limit(1.03 * less, large).err, HasSubstr("train.microbatch = "));
   EXPECT_THAT(with_limit(1000, "--set output.dir=c").err, HasSubstr("makes it fit: expected a "));
   // Of all ranks of the host together.
   const Outcome ranks = with_limit(peak, "--ranks 2 --set output.dir=d");

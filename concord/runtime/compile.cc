@@ -17,7 +17,8 @@
 #include "concord/passes/memory_plan.h"
 #include "concord/passes/merge_linear_cross_entropy.h"
 #include "concord/passes/mixed_precision.h"
-#include "concord/runtime/offloaded_uses.h"
+#include "concord/runtime/buckets.h"
+#include "concord/runtime/offload.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/tensor/relayout.h"
@@ -129,11 +130,14 @@ class Compiler {
     make_steps();
     find_bucket_ends();
     if (options_.in_rounds) give_sums_slots();
+    if (options_.offload_activations) offload_slots();
     plan();
     if (options_.in_rounds) move_sums_to_slots();
     bind_operands();
     copy_next_states();
     bind_names();
+    schedule(program_.microbatch, planned_stays());
+    schedule(program_.update, stays_of_states(program_));
     return std::move(program_);
   }
 
@@ -181,7 +185,7 @@ class Compiler {
       const StateStore::Entry* entry = states_.find(value.name);
       CONCORD_CHECK(entry != nullptr && fits(*entry, state), "state \"{}\"", value.name);
       const Region region = entry->in_common      ? Region::kCommonStates
-                            : entry->is_offloaded ? Region::kOffloaded
+                            : entry->is_offloaded ? Region::kOffloadedStates
                                                   : Region::kStates;
       address_[index(state.value)] = {region, states_.offset_of(*entry, value.type)};
       if (!place_gathered(state)) next_[index(state.value)] = state.next;
@@ -279,7 +283,7 @@ class Compiler {
     place_parts(sums);
     CONCORD_CHECK(options_.like == nullptr || program_.totals_bytes == options_.like->totals_bytes,
                   "programs of one step sum the same values");
-    choose_buckets();
+    program_.buckets = choose_buckets(program_.sums, program_.sums_bytes, options_.bucket_bytes);
   }
   // In the order of the sums' places; where they are among the sums, or behind those that the rank
   // gets all of.
@@ -512,12 +516,51 @@ class Compiler {
                                          : program_.update;
   }
 
+  // What a microbatch computes and long does not use. Inputs are written from outside, and what
+  // collectives read and write may have to lie where other ranks see it.
+  void offload_slots() {
+    std::map<int, std::vector<std::size_t>> uses;  // by slot: steps
+    std::set<int> stay_resident;
+    for (const Input& input : graph().inputs) stay_resident.insert(slot_[index(input.value)]);
+    for (std::size_t s = 0; s < program_.microbatch.size(); ++s) {
+      const ProgramStep& step = program_.microbatch[s];
+      for (const ValueId id : values_of(program_, step)) {
+        const int slot = slot_[index(storage(id))];
+        uses[slot].push_back(s);
+        if (step.collective) stay_resident.insert(slot);
+      }
+    }
+    for (const auto& [number, steps] : uses) {
+      if (number == kNoSlot || stay_resident.contains(number)) continue;
+      Slot& slot = slots_[static_cast<std::size_t>(number)];
+      if (slot.region != Region::kArena || slot.life.last > end_of_microbatch()) continue;
+      std::vector<OffloadedStay> stays =
+          stays_of_activation(program_.microbatch, steps, slot.life.bytes);
+      if (stays.size() == 1) continue;
+      slot.region = Region::kOffloadedArena;
+      slot.life.bytes = (slot.life.bytes + kOffloadedPiece - 1) / kOffloadedPiece * kOffloadedPiece;
+      stays_[number] = std::move(stays);
+    }
+  }
+
+  std::vector<OffloadedStay> planned_stays() const {
+    std::vector<OffloadedStay> planned;
+    for (const auto& [slot, stays] : stays_) {
+      for (OffloadedStay stay : stays) {
+        stay.range.address = address_in(slot);
+        planned.push_back(stay);
+      }
+    }
+    return planned;
+  }
+
   void plan() {
     program_.prologue_bytes = plan(Region::kPrologue).bytes;
     const MemoryPlan arena = plan(Region::kArena);
     program_.arena_bytes = arena.bytes;
     program_.arena_lower_bound = arena.lower_bound;
     slotted_sums_bytes_ = plan(Region::kSums).bytes;
+    program_.offloaded_arena_bytes = plan(Region::kOffloadedArena).bytes;
   }
 
   MemoryPlan plan(Region region) {
@@ -665,48 +708,6 @@ class Compiler {
     }
   }
 
-  // As many sums together as options_.bucket_bytes hold; the last ones, for which nothing is left
-  // to compute meanwhile, apart.
-  void choose_buckets() {
-    constexpr std::size_t kLastBytes = std::size_t{1} << 20;
-    std::map<std::size_t, const Sum*> sums;  // by offset
-    for (const Sum& sum : program_.sums) sums.emplace(sum.place, &sum);
-    constexpr std::size_t kMostBuckets = 64;  // about; the others wait in the ranks' queue
-    const std::size_t bucket_bytes =
-        std::max(options_.bucket_bytes, program_.sums_bytes / kMostBuckets);
-    const auto end_of = [&](auto sum) {
-      return std::next(sum) == sums.end() ? program_.sums_bytes : std::next(sum)->first;
-    };
-    const auto is_scattered = [](auto sum) { return sum->second->part_bytes > 0; };
-    std::size_t last = program_.sums_bytes;  // where the last bucket begins
-    if (last > bucket_bytes) {
-      auto sum = std::prev(sums.end());
-      while (sum != sums.begin() && program_.sums_bytes - std::prev(sum)->first <= kLastBytes)
-        --sum;
-      last = sum->first;
-    }
-    for (auto sum = sums.begin(); sum != sums.end();) {
-      Bucket bucket{.offset = sum->first};
-      const auto first = sum;
-      auto before = sum;
-      do {
-        bucket.bytes = end_of(sum) - bucket.offset;
-        if (is_scattered(sum)) {
-          bucket.pieces.push_back({.offset = sum->first,
-                                   .part_bytes = sum->second->part_bytes,
-                                   .out_offset = sum->second->part.offset});
-        }
-        before = sum++;
-      } while (sum != sums.end() && sum->first != last &&
-               is_scattered(sum) == is_scattered(first) &&
-               end_of(sum) - bucket.offset <= bucket_bytes);
-      bucket.label =
-          comm::Label(first == before ? first->second->name
-                                      : first->second->name + " to " + before->second->name);
-      program_.buckets.push_back(std::move(bucket));
-    }
-  }
-
   void bind_names() {
     for (const Input& input : graph().inputs) {
       const Value& value = graph().value(input.value);
@@ -742,7 +743,8 @@ class Compiler {
   std::map<ValueId, std::size_t> begun_;         // outputs of collectives that go on, and which
   std::array<std::size_t, 3> begun_in_ = {};     // of a phase's they are
   std::vector<Slot> slots_;
-  std::vector<int> scratchpads_;  // slot of each step's scratchpad, in order
+  std::vector<int> scratchpads_;                     // slot of each step's scratchpad, in order
+  std::map<int, std::vector<OffloadedStay>> stays_;  // by slot: of those that are offloaded
 };
 
 }  // namespace
@@ -783,9 +785,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
                 const CompileOptions& options) {
-  Program program = Compiler(std::move(lowered), policy, states, options).run();
-  program.offloaded_uses = offloaded_uses(program);
-  return program;
+  return Compiler(std::move(lowered), policy, states, options).run();
 }
 
 }  // namespace concord

@@ -95,6 +95,15 @@ void Executor::prepare(Program& program) {
   arena_bytes_ = std::max(arena_bytes_, whole_pages(program.arena_bytes));
   workspace_->reserve(arena_bytes_ + prologue_bytes_);
   workspace_->user = nullptr;  // prologues may have moved
+  offloaded_bytes_ = std::max(offloaded_bytes_, program.offloaded_arena_bytes);
+  if (!offloaded_folder_.empty()) allocate_offloaded(offloaded_folder_);
+}
+
+void Executor::allocate_offloaded(const std::filesystem::path& folder) {
+  offloaded_folder_ = folder;
+  if (offloaded_.bytes() == offloaded_bytes_) return;
+  offloaded_ = FileMemory();  // before the larger one is there
+  offloaded_ = FileMemory(folder, offloaded_bytes_);
 }
 
 Executor::Bases Executor::bases(const Program& program) const {
@@ -102,7 +111,11 @@ Executor::Bases Executor::bases(const Program& program) const {
   return {
       states_.data(), states_.common_data(), states_.offloaded().data(),
       sums_base_,     parts_base_,           arena + arena_bytes_ + prologues_.at(&program).offset,
-      arena};
+      arena,          offloaded_.data()};
+}
+
+const FileMemory& Executor::memory_of(const OffloadedRange& range) const {
+  return range.address.region == Region::kOffloadedStates ? states_.offloaded() : offloaded_;
 }
 
 comm::Communicator& Executor::ranks_along(const std::string& axis) const {
@@ -165,8 +178,19 @@ void Executor::run(const Program& program, const std::vector<ProgramStep>& steps
   const bool timed = seconds != nullptr || trace_ != nullptr;
   for (std::size_t s = begin; s < end; ++s) {
     const double start = timed ? now_seconds() : 0;
+    for (const OffloadedRange& range : steps[s].prefetched) {
+      memory_of(range).prefetch(range.address.offset, range.bytes);
+    }
     await(steps[s].awaits);
     run(steps[s], bases);
+    for (const OffloadedRange& range : steps[s].released) {
+      const FileMemory& memory = memory_of(range);
+      if (range.is_read_again) {
+        memory.release(range.address.offset, range.bytes);
+      } else {
+        memory.discard(range.address.offset, range.bytes);
+      }
+    }
     if (!timed) continue;
     const double stop = now_seconds();
     if (seconds != nullptr) (*seconds)[s] += stop - start;
@@ -281,27 +305,11 @@ bool Executor::sums_are_finite(const Program& program, std::int64_t largest) con
   return true;
 }
 
-// What is offloaded comes before the step that uses it, and goes after it.
-void Executor::run_update(const Program& program, std::vector<double>* seconds) {
-  const std::vector<OffloadedUse>& uses = program.offloaded_uses;
-  const FileMemory& memory = states_.offloaded();
-  std::size_t fetched = 0, done = 0;
-  for (std::size_t u = 0; u < uses.size(); ++u) {
-    for (; fetched < std::min(uses.size(), u + 1 + kOffloadedAhead); ++fetched) {
-      for (const auto& [offset, bytes] : uses[fetched].ranges) memory.prefetch(offset, bytes);
-    }
-    run(program, program.update, done, uses[u].step + 1, seconds);
-    done = uses[u].step + 1;
-    for (const auto& [offset, bytes] : uses[u].ranges) memory.release(offset, bytes);
-  }
-  run(program, program.update, done, program.update.size(), seconds);
-}
-
 void Executor::update(Program& program) {
   run_prologue(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;
   updating_ = true;
-  run_update(program, timed ? &timing_->update : nullptr);
+  run(program, program.update, timed ? &timing_->update : nullptr);
   await_all();
   // Others read what this rank has updated, and this rank may soon write what they have read.
   if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));

@@ -15,11 +15,13 @@
 #pragma once
 
 #include <array>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "concord/base/file_memory.h"
 #include "concord/comm/communicator.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
@@ -98,6 +100,10 @@ class Executor {
   // along an axis that was not joined.
   void prepare(Program& program);
 
+  // Makes what programs offload of their arenas, in a file in this folder: now, and again where a
+  // program is prepared that needs more. Throws Error where there is no room for it.
+  void allocate_offloaded(const std::filesystem::path& folder);
+
   // Memory of an input or output of a program. Batch inputs are read by the program's next
   // microbatch; step inputs, set in every program that runs, by everything until the next
   // begin_step; outputs are valid after update().
@@ -148,6 +154,8 @@ class Executor {
 
   // Of the memory that it shares with other executors, or will.
   std::size_t workspace_bytes() const { return workspace_->bytes(); }
+  // Of that of its own that lies in a file.
+  std::size_t offloaded_bytes() const { return offloaded_bytes_; }
   // Of the sums that a rank keeps of its leaves.
   std::size_t sum_buffer_bytes() const { return sums_ == nullptr ? 0 : sums_->bytes(); }
 
@@ -158,7 +166,7 @@ class Executor {
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
-  using Bases = std::array<std::byte*, 7>;  // by region
+  using Bases = std::array<std::byte*, kRegions>;
 
   Bases bases(const Program& program) const;
   static std::byte* resolve(const Bases& bases, const Address& address) {
@@ -173,7 +181,7 @@ class Executor {
            std::vector<double>* seconds) {
     run(program, steps, 0, steps.size(), seconds);
   }
-  void run_update(const Program& program, std::vector<double>* seconds);
+  const FileMemory& memory_of(const OffloadedRange& range) const;
   // `alone`: collectives do not ask other ranks.
   void run(const ProgramStep& step, const Bases& bases, bool alone = false);
   void resolve_operands(const ProgramStep& step, const Bases& bases);
@@ -188,6 +196,9 @@ class Executor {
   std::shared_ptr<Workspace> workspace_;
   std::size_t arena_bytes_ = 0;     // of the largest program
   std::size_t prologue_bytes_ = 0;  // of all programs
+  FileMemory offloaded_;
+  std::filesystem::path offloaded_folder_;
+  std::size_t offloaded_bytes_ = 0;  // of the largest program
   comm::Alone alone_;
   comm::Communicator* ranks_ = &alone_;  // along data
   Axes others_;

@@ -2,16 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "concord/graph/printer.h"
 
 namespace concord {
 namespace {
 
 std::string to_string(const Address& address) {
-  constexpr const char* kNames[] = {"states", "common",   "offloaded", "sums",
-                                    "parts",  "prologue", "arena"};
+  constexpr const char* kNames[kRegions] = {"states", "common",   "offloaded", "sums",
+                                            "parts",  "prologue", "arena",     "offloaded_arena"};
   return fmt::format("{}+{}", kNames[static_cast<std::size_t>(address.region)], address.offset);
 }
 
@@ -31,25 +29,6 @@ void print(const Program& program, const char* phase, const std::vector<ProgramS
 }
 
 }  // namespace
-
-std::size_t OffloadedUse::bytes() const {
-  std::size_t bytes = 0;
-  for (const Range& range : ranges) bytes += range.bytes;
-  return bytes;
-}
-
-std::size_t offloaded_window(const Program& program) {
-  const std::vector<OffloadedUse>& uses = program.offloaded_uses;
-  std::size_t most = 0;
-  for (std::size_t first = 0; first < uses.size(); ++first) {
-    std::size_t bytes = 0;
-    for (std::size_t u = first; u < std::min(uses.size(), first + 1 + kOffloadedAhead); ++u) {
-      bytes += uses[u].bytes();
-    }
-    most = std::max(most, bytes);
-  }
-  return most;
-}
 
 const Binding* find_binding(const std::vector<Binding>& bindings, std::string_view name) {
   for (const Binding& binding : bindings) {

@@ -3,11 +3,12 @@
 //
 // Each step is a kernel, or a collective in which ranks meet, and the addresses of its operands. An
 // address is an offset in a region: the states of this rank; those that it has in common with
-// others, and those that lie in a file (state_store.h); the sums (what the leaf_sum nodes read,
-// contiguous, so that adding up leaves is one pass over flat memory); this rank's parts of those
-// that are scattered; the prologue's memory (the step inputs and what the prologue computes), which
-// is the program's own and keeps its values when other programs run; and the arena, which holds
-// everything else by lifetime. The sums region is rebound from leaf to leaf; the others stay. A
+// others, and those that are offloaded to a file (state_store.h); the sums (what the leaf_sum nodes
+// read, contiguous, so that adding up leaves is one pass over flat memory); this rank's parts of
+// those that are scattered; the prologue's memory (the step inputs and what the prologue computes),
+// which is the program's own and keeps its values when other programs run; the arena, which holds
+// everything else by lifetime; and another arena, in a file, for what of that is offloaded
+// (offload.h). The sums region is rebound from leaf to leaf; the others stay. A
 // view, such as a reshape, has the address of what it views and no step. A program is immutable
 // after compilation except for its kernels' inner state, so it is run by one thread at a time.
 #pragma once
@@ -33,17 +34,26 @@ class StateStore;
 enum class Region : std::uint8_t {
   kStates,
   kCommonStates,
-  kOffloaded,
+  kOffloadedStates,
   kSums,
   kParts,
   kPrologue,
-  kArena
+  kArena,
+  kOffloadedArena
 };
+inline constexpr std::size_t kRegions = 8;
 
 struct Address {
   Region region = Region::kArena;
   std::size_t offset = 0;  // bytes
   friend bool operator==(const Address&, const Address&) = default;
+};
+
+// A piece of memory that lies in a file.
+struct OffloadedRange {
+  Address address;
+  std::size_t bytes = 0;
+  bool is_read_again = true;  // once it has been given back
 };
 
 struct ProgramStep {
@@ -55,23 +65,11 @@ struct ProgramStep {
   bool goes_on = false;    // the collective does, while later steps are run;
   std::size_t awaits = 0;  // of those of its phase, how many have to be done before this step
   std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
+  // Of what is offloaded: asked for before the step is run, and given back after it.
+  std::vector<OffloadedRange> prefetched, released;
   double flops = 0;
   std::size_t bytes = 0;  // of all operands
 };
-
-// What one step of the update reads and writes of the region kOffloaded.
-struct OffloadedUse {
-  std::size_t step = 0;  // of Program::update
-  struct Range {
-    std::size_t offset = 0, bytes = 0;
-    friend auto operator<=>(const Range&, const Range&) = default;
-  };
-  std::vector<Range> ranges;  // disjoint
-
-  std::size_t bytes() const;
-};
-// While one runs, so many of the next are being brought into memory.
-inline constexpr std::size_t kOffloadedAhead = 1;
 
 // Where an input is to be written, or an output read.
 struct Binding {
@@ -103,6 +101,7 @@ struct Program {
   std::size_t prologue_bytes = 0;
   std::size_t arena_bytes = 0;
   std::size_t arena_lower_bound = 0;  // most bytes alive at once: no plan could need less
+  std::size_t offloaded_arena_bytes = 0;
   std::size_t sums_bytes = 0;
   bool in_rounds = false;        // ranks sum after each leaf (round_sums.h)
   std::size_t totals_bytes = 0;  // then: of what a rank gets of the sums
@@ -113,12 +112,7 @@ struct Program {
   std::vector<std::size_t> bucket_ends;
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
-  std::vector<OffloadedUse> offloaded_uses;  // of the update, in its order
 };
-
-// Most bytes of offloaded states that the update has in memory at once, what is on its way
-// included.
-std::size_t offloaded_window(const Program& program);
 
 // The binding of this name, or null.
 const Binding* find_binding(const std::vector<Binding>& bindings, std::string_view name);
@@ -147,6 +141,8 @@ struct CompileOptions {
   bool single_microbatch = false;
   // Ranks sum after each leaf, so that no rank keeps more than its parts.
   bool in_rounds = false;
+  // What of a microbatch is large and long not used lies in a file meanwhile (offload.h).
+  bool offload_activations = false;
   // Sums lie, and are put in buckets, as in this program, with which this one takes part in steps.
   const Program* like = nullptr;
   std::size_t bucket_bytes = std::size_t{8} << 20;  // of gradients that are summed together

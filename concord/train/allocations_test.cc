@@ -84,7 +84,8 @@ std::unique_ptr<Engine> make_engine(const nn::ModelOptions& model, comm::Communi
                           .policy = {.measure = false},
                           .ranks = ranks,
                           .bucket_bytes = 100'000};
-  of_engine.offload = offload;
+  of_engine.offload_dir = offload;
+  of_engine.offload_states = of_engine.offload_activations = !offload.empty();
   auto engine = std::make_unique<Engine>(model_graphs(options), of_engine);
   engine->join_ranks();
   return engine;
@@ -105,14 +106,15 @@ void run_step(Engine& engine, int step) {
 
 // Of each of some steps.
 std::vector<int> allocations_of_steps(const std::string& model, comm::Communicator* ranks = nullptr,
-                                      const std::filesystem::path& offload = {}) {
+                                      const std::filesystem::path& offload = {},
+                                      std::int64_t leaves = 4, std::int64_t microbatch = 4) {
   const auto engine = make_engine({.name = model,
                                    .hidden = {64, 32},
                                    .dropout = model == "mlp" ? 0.1 : 0.0,
                                    .width = 8,
                                    .blocks = {1, 1}},
-                                  ranks, 4, 4, offload);
-  EXPECT_EQ(engine->states().offloaded_bytes() > 0, !offload.empty());
+                                  ranks, leaves, microbatch, offload);
+  EXPECT_EQ(engine->offloaded_bytes() > 0, !offload.empty());
   constexpr int kSteps = 10, kFirst = 2;  // before these, steps fill pools
   const auto meet = [&] {
     if (ranks != nullptr) ranks->barrier();
@@ -138,9 +140,11 @@ TEST(SteadyState, TrainingStepAllocatesNothing) {
   }
 }
 
-TEST(SteadyState, StepWithStatesInAFileAllocatesNothing) {
-  EXPECT_THAT(allocations_of_steps("mlp", nullptr, std::filesystem::current_path()),
-              testing::Each(0));
+// Of the one model the states are large enough, of the other activations.
+TEST(SteadyState, StepWithStatesOrActivationsInAFileAllocatesNothing) {
+  const std::filesystem::path folder = std::filesystem::current_path();
+  EXPECT_THAT(allocations_of_steps("mlp", nullptr, folder), testing::Each(0));
+  EXPECT_THAT(allocations_of_steps("resnet_small", nullptr, folder, 2, 12), testing::Each(0));
   allocations = 0;
 }
 

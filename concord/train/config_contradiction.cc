@@ -38,9 +38,11 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                    "\"all_reduce\" where parallel.zero divides states");
   }
   if (const bool has_momentum = optimizer.name == "sgd" || optimizer.name == "lars";
-      parallel.offload == "optimizer" && has_momentum && optimizer.momentum == 0) {
+      (parallel.offload == "optimizer" || parallel.offload == "all") && has_momentum &&
+      optimizer.momentum == 0) {
     return problem("parallel.offload", parallel.offload,
-                   fmt::format("\"none\": {} without optimizer.momentum has no states",
+                   fmt::format("{}: {} without optimizer.momentum has no states",
+                               quote(parallel.offload == "all" ? "activations" : "none"),
                                quote(optimizer.name)));
   }
   if (parallel.algorithm == "ring" && parallel.deterministic) {

@@ -331,9 +331,10 @@ std::vector<ConfigKey> make_keys() {
           "docs/placement.md): nothing (0), the optimizer's states (1), the gradients too (2), the "
           "parameters too (3). Results do not depend on it"),
       CONCORD_CONFIG_KEY(
-          parallel.offload, one_of({"none", "optimizer"}),
+          parallel.offload, one_of({"none", "optimizer", "activations", "all"}),
           "what lies in a file on a disk instead of in memory: the optimizer's states, but for "
-          "averages (optimizer.ema_decay); the update brings them in by portions "
+          "averages (optimizer.ema_decay), which the update brings in by portions; activations, "
+          "from the forward pass until the backward pass needs them; or both "
           "(docs/placement.md). Results do not depend on it"),
       CONCORD_CONFIG_KEY(
           parallel.offload_dir, kAny,
@@ -623,7 +624,7 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"parallel.local_steps", "parallel.local_after", "parallel.outer_learning_rate",
         "parallel.outer_momentum"},
        {"parallel.sync", {"local", "diloco"}}},
-      {{"parallel.offload_dir"}, {"parallel.offload", {"optimizer"}}},
+      {{"parallel.offload_dir"}, {"parallel.offload", {"optimizer", "activations", "all"}}},
       {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
        {"schedule.name", {"one_cycle"}}},
   };

@@ -17,6 +17,7 @@
 #include "concord/nn/initialize.h"
 #include "concord/ops/step.h"
 #include "concord/runtime/leaf_sums.h"
+#include "concord/runtime/offload.h"
 #include "concord/runtime/reach.h"
 
 namespace concord::train {
@@ -210,16 +211,16 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   const Graph whole = build(options_.microbatch);
   Graph lowered = lower(whole, options_.policy, lower_options(options_.recompute), &passes);
   check_totals(lowered);
-  const bool offloads = trains && !options_.offload.empty();
   states_ = std::make_unique<StateStore>(
       lowered, options_.plan.in_common, /*allocates=*/false,
-      offloads ? offloadable_states(lowered) : std::set<std::string>());
+      trains && options_.offload_states ? offloadable_states(lowered) : std::set<std::string>());
   states_->set_axis(std::string(parallel::kDataAxis), *data_);
   states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_,
                                          {.single_microbatch = trains && has_single_microbatch(),
                                           .in_rounds = trains && in_rounds(),
+                                          .offload_activations = options_.offload_activations,
                                           .bucket_bytes = options_.bucket_bytes}));
   compiled->program.passes = std::move(passes);
   if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
@@ -254,9 +255,12 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
 
 void Engine::allocate() {
   try {
-    states_->allocate(options_.offload);
+    states_->allocate(options_.offload_dir);
+    if (options_.offload_activations) {
+      training_executor_->allocate_offloaded(options_.offload_dir);
+    }
   } catch (const Error& error) {
-    if (states_->offloaded_bytes() == 0) throw;
+    if (offloaded_bytes() == 0) throw;
     fail(
         "{}; expected parallel.offload_dir to be a folder on a disk with that much room, or "
         "parallel.offload = \"none\"",
@@ -285,7 +289,17 @@ std::size_t Engine::reached_bytes() const {
 }
 
 std::size_t Engine::resident_state_bytes() const {
-  return states_->bytes() - states_->offloaded_bytes() + offloaded_window(training_program());
+  return states_->bytes() - states_->offloaded_bytes() +
+         offloaded_window(training_program().update);
+}
+
+std::size_t Engine::resident_workspace_bytes() const {
+  return workspace_bytes() + offloaded_window_bytes() - offloaded_window(training_program().update);
+}
+
+std::size_t Engine::offloaded_window_bytes() const {
+  const Program& program = training_program();
+  return std::max(offloaded_window(program.update), offloaded_window(program.microbatch));
 }
 
 void Engine::join_axes() {
@@ -482,6 +496,7 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
         lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_,
         {.single_microbatch = has_single_microbatch(),
          .in_rounds = in_rounds(),
+         .offload_activations = options_.offload_activations,
          .like = &training_program(),
          .bucket_bytes = options_.bucket_bytes}));
     training_executor_->prepare(compiled->program);

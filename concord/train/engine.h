@@ -71,8 +71,10 @@ struct EngineOptions {
   bool local = false;
   // Programs are compiled, and there is no memory for states and workspace before allocate().
   bool only_planned = false;
-  // In a file in this folder lie the optimizer's states; empty: in memory.
-  std::filesystem::path offload = {};
+  // What lies in a file in a folder, of a training engine: the optimizer's states, activations.
+  bool offload_states = false;
+  bool offload_activations = false;
+  std::filesystem::path offload_dir = {};
 };
 
 // How many leaves a batch is cut into when nothing else is said: the largest power of two up to 8
@@ -184,8 +186,16 @@ class Engine {
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
   // Of the other ranks' workspaces, what this one reads and writes where it lies.
   std::size_t reached_bytes() const;
-  // Of the states, what is in memory at once: not what is offloaded but for a window.
+  // Of states and activations, what lies in files.
+  std::size_t offloaded_bytes() const {
+    return states_->offloaded_bytes() + training_executor_->offloaded_bytes();
+  }
+  // Of what is offloaded, most that is in memory at once. Updates and microbatches take turns.
+  std::size_t offloaded_window_bytes() const;
+  // Of the states, and of what a microbatch computes, what is in memory at once: with the update's
+  // window of the ones and, as far as it is larger, a microbatch's of the others.
   std::size_t resident_state_bytes() const;
+  std::size_t resident_workspace_bytes() const;
   // Of memory that this rank has for what it tells others, the workspace apart.
   std::size_t communication_bytes() const { return ranks().bytes() - workspace_->shared_bytes(); }
   // Of all sums over leaves that this rank keeps at once, of training and of evaluation.

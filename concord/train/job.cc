@@ -81,6 +81,10 @@ std::vector<RateFactor> rate_factors(const std::vector<std::string>& rates) {
 // Of parameters whose states are offloaded: 4 MiB for each of their states.
 constexpr std::int64_t kNumbersAtOnce = std::int64_t{1} << 20;
 
+bool offloads(const Config& config, std::string_view what) {
+  return config.parallel.offload == what || config.parallel.offload == "all";
+}
+
 // An existing one: where the file lies does not show, but on which disk.
 std::filesystem::path offload_folder(const Config& config) {
   namespace fs = std::filesystem;
@@ -136,7 +140,7 @@ nn::StepOptions step_options(const Config& from, const data::Task& task) {
                         .clip_norm = from.optimizer.clip_norm,
                         .ema_decay = from.optimizer.ema_decay,
                         .rates = rate_factors(from.optimizer.rates),
-                        .numbers_at_once = from.parallel.offload == "none" ? 0 : kNumbersAtOnce},
+                        .numbers_at_once = offloads(from, "optimizer") ? kNumbersAtOnce : 0},
           .seed = static_cast<std::uint64_t>(from.train.seed)};
 }
 
@@ -307,7 +311,9 @@ EngineOptions training_options(const Config& config, comm::Communicator* ranks) 
   options.leaves_of_ranks = config.parallel.leaves;
   options.local = config.parallel.sync != "all_reduce" && ranks != nullptr && ranks->size() > 1;
   options.only_planned = true;
-  options.offload = offload_folder(config);
+  options.offload_states = offloads(config, "optimizer");
+  options.offload_activations = offloads(config, "activations");
+  options.offload_dir = offload_folder(config);
   return options;
 }
 

@@ -60,6 +60,19 @@ struct Change {
   Config config;
 };
 
+// Other values of parallel.offload under which more is offloaded, the most last.
+std::vector<std::string> further_offloads(const Config& config) {
+  std::vector<std::string> values = {"optimizer", "activations", "all"};
+  const std::string& offload = config.parallel.offload;
+  if (offload != "none") values.erase(values.begin(), values.end() - (offload == "all" ? 0 : 1));
+  std::erase_if(values, [&](const std::string& value) {
+    Config with = config;
+    with.parallel.offload = value;
+    return find_contradiction(with).has_value();
+  });
+  return values;
+}
+
 // What ranks may have in parts: no bits change with parallel.zero. Along "tensor" they do.
 void add_divisions(std::vector<Change>& found, const Config& config, const Mesh& mesh) {
   if (config.parallel.sync != "all_reduce") return;
@@ -92,7 +105,6 @@ std::vector<Change> changes(const Config& config, const Mesh& mesh, std::int64_t
     if (offload != config.parallel.offload) {
       words.push_back(fmt::format("parallel.offload = \"{}\"", offload));
       change.config.parallel.offload = offload;
-      if (find_contradiction(change.config)) return;
     }
     if (samples != microbatch) {
       words.push_back(fmt::format("train.microbatch = {}", samples));
@@ -106,12 +118,15 @@ std::vector<Change> changes(const Config& config, const Mesh& mesh, std::int64_t
   if (recompute == "none") add("selective", offload, microbatch);
   if (recompute != "full") add("full", offload, microbatch);
   add_divisions(found, config, mesh);
-  if (offload == "none") add(recompute, "optimizer", microbatch);
-  if (offload == "none" && recompute != "full") add("full", "optimizer", microbatch);
+  const std::vector<std::string> further = further_offloads(config);
+  for (const std::string& more : further) add(recompute, more, microbatch);
+  for (const std::string& more : further) {
+    if (recompute != "full") add("full", more, microbatch);
+  }
   for (std::int64_t samples = microbatch / 2; samples >= 1; samples /= 2) {
     add(recompute, offload, samples);
     if (recompute != "full") add("full", offload, samples);
-    if (offload == "none") add("full", "optimizer", samples);
+    if (!further.empty()) add("full", further.back(), samples);
   }
   // Nothing is timed for a plan that may not fit.
   for (Change& change : found) change.config.train.kernels = "default";
@@ -148,6 +163,12 @@ std::size_t bytes_to_read(const StateStore::Entry& entry) {
   return whole + numbers + most;
 }
 
+// Beside those of steps there is one after an epoch, or where the test set shows the best model.
+std::int64_t steps_before_first_save(const Job& job, const Config& config) {
+  const std::int64_t every = config.train.checkpoint_every_steps;
+  return every > 0 ? std::min(every, job.steps_per_epoch()) : job.steps_per_epoch();
+}
+
 // Of the other ranks' sums each rank adds up its share.
 std::size_t sums_of_others(const Engine& engine) {
   const auto ranks = static_cast<std::size_t>(engine.plan().mesh.extent(parallel::kDataAxis));
@@ -174,9 +195,9 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
   MemoryReport report{.process = resident_bytes(),
                       .states = engine.resident_state_bytes(),
                       .common_states = engine.states().common_bytes(),
-                      .offloaded = engine.states().offloaded_bytes(),
+                      .offloaded = engine.offloaded_bytes(),
                       .gradients = engine.sum_bytes(),
-                      .workspace = engine.workspace_bytes(),
+                      .workspace = engine.resident_workspace_bytes(),
                       .communication = engine.communication_bytes()};
   const data::Slice slice = engine.slice_of(config.train.batch);
   for (const data::Dataset* set : {job.train_set.get(), job.test_set.get()}) {
@@ -196,9 +217,16 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
     if (writer[i] == ranks.rank()) kept += entry.type.bytes();
     reading = std::max(reading, bytes_to_read(entry));
   }
-  report.checkpoint = reading + kept;
+  // The last copy is made when nothing of what is offloaded is in use.
+  const bool saves_midway = job.total_steps() > steps_before_first_save(job, config);
+  const auto beside_window = [&](std::size_t bytes) {
+    return bytes - (saves_midway ? 0 : std::min(bytes, engine.offloaded_window_bytes()));
+  };
+  report.checkpoint = beside_window(reading + kept);
   report.of_others = sums_of_others(engine) + engine.reached_bytes();
-  if (ranks.is_first() && !all_write) report.checkpoint_of_first = kept;
+  if (ranks.is_first() && !all_write) {
+    report.checkpoint_of_first = report.checkpoint - beside_window(reading);
+  }
   return report;
 }
 
