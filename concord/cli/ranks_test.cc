@@ -152,7 +152,10 @@ TEST_F(Ranks, OptimizersOfEveryKindComputeTheSameBits) {
   // Of these some states are held in common and some by each rank.
   for (const char* settings :
        {"--set optimizer.name=adamw --set optimizer.ema_decay=0.9", "--set optimizer.name=lamb",
-        "--set optimizer.name=muon", "--set optimizer.name=lion --set train.precision=bf16"}) {
+        "--set optimizer.name=lars --set model.hidden=[100,100]",
+        "--set optimizer.name=lamb --set model.hidden=[100,100] --set optimizer.ema_decay=0.9",
+        "--set optimizer.name=muon --set model.hidden=[100,100]",
+        "--set optimizer.name=lion --set train.precision=bf16"}) {
     if (std::string(settings).find("bf16") != std::string::npos && !cpu::has_bf16()) continue;
     const Outcome alone =
         run(fmt::format("train small.toml --json --set output.dir=alone {}", settings));

@@ -54,11 +54,9 @@ std::vector<ValueId> separate_update(GraphBuilder& builder, const Node& node) {
   return outputs;
 }
 
-// The op of an update of `scalars` scalars (the learning rate first) that keeps `memories(node)`
-// lists beside parameters and gradients, at about `flops` for each number it writes.
-// `needs_norms`: over all elements of a parameter, so that a part of it is not enough.
-template <std::size_t scalars, std::size_t (*memories)(const Node&), int flops,
-          bool needs_norms = false>
+// The op of an update of `scalars` scalars that keeps `memories(node)` lists beside parameters and
+// gradients, at about `flops` for each number it writes.
+template <std::size_t scalars, std::size_t (*memories)(const Node&), int flops>
 Op update_op(const char* name) {
   return {
       .name = name,
@@ -67,8 +65,8 @@ Op update_op(const char* name) {
       },
       .cost = [](const Node&, std::span<const TensorType>,
                  std::span<const TensorType> outputs) { return Cost{flops * elements(outputs)}; },
-      .by_number = !needs_norms,
-      .signatures = needs_norms ? nullptr : elementwise,
+      .by_number = true,
+      .signatures = elementwise,
       .separate = separate_update<scalars>};
 }
 
@@ -84,8 +82,38 @@ const RegisterOp adam_update_op{update_op<3, two_memories, 5>("adam_update")};
 const RegisterOp lion_update_op{update_op<2, one_memory, 5>("lion_update")};
 const RegisterOp rmsprop_update_op{update_op<2, squares_and_momenta_if_any, 5>("rmsprop_update")};
 const RegisterOp adagrad_update_op{update_op<2, one_memory, 5>("adagrad_update")};
-const RegisterOp lars_update_op{update_op<2, momenta_if_any, 6, true>("lars_update")};
-const RegisterOp lamb_update_op{update_op<3, two_memories, 10, true>("lamb_update")};
+const RegisterOp lars_update_op{update_op<3, momenta_if_any, 4>("lars_update")};
+// Where others have parameters among their outputs, it has the directions.
+const RegisterOp lamb_direction_op{update_op<2, two_memories, 5>("lamb_direction")};
+
+const RegisterOp momentum_op{{
+    .name = "momentum",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 3);
+      expect_scalar(inputs[0], "a gradient's scale");
+      expect_same(inputs[1], inputs[2]);
+      if (inputs[1].dtype != DType::kF32) {
+        fail("momenta are f32, given {}", to_string(inputs[1]));
+      }
+      return {inputs[1], inputs[1]};
+    },
+    .cost = [](const Node&, std::span<const TensorType>,
+               std::span<const TensorType> outputs) { return Cost{2.5 * elements(outputs)}; },
+    .by_number = true,
+    .signatures = elementwise,
+}};
+
+const RegisterOp trust_ratio_op{{
+    .name = "trust_ratio",
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 2);
+      if (inputs[0] != TensorType{DType::kF64, {2}}) {
+        fail("two sums of squares must be f64[2], given {}", to_string(inputs[0]));
+      }
+      expect_scalar(inputs[1], "a step's scale");
+      return {inputs[1]};
+    },
+}};
 
 void expect_all_f32(std::span<const TensorType> inputs) {
   if (inputs.empty()) fail("expected at least one value");
@@ -98,23 +126,41 @@ Cost cost_of_squares(const Node&, std::span<const TensorType> inputs, std::span<
   return {2.0 * elements(inputs)};
 }
 
-const TensorType kExactSum{DType::kI64, {ExactSum::kDigits}};
+// Of one for all values, or of one for each.
+Shape shape_of_sums(const Node& node, std::span<const TensorType> values) {
+  if (!node.attributes.has("apart")) return {};
+  return {static_cast<std::int64_t>(values.size())};
+}
+
+// Of sums of this shape.
+TensorType exact_sums(Shape shape) {
+  std::vector<std::int64_t> dims = shape.dims();
+  dims.push_back(ExactSum::kDigits);
+  return {DType::kI64, Shape(dims)};
+}
 
 const RegisterOp sum_of_squares_op{{
     .name = "sum_of_squares",
-    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
       expect_all_f32(inputs);
-      return {{DType::kF64, {}}};
+      return {{DType::kF64, shape_of_sums(node, inputs)}};
     },
     .cost = cost_of_squares,
     .signatures = [](const PlacementContext& context) -> Signatures {
       Signatures found;
-      for (int d = 0; d < context.input(0).rank(); ++d) {
-        add_splits(found, context, {{0, d}}, {context.of_output(0)});
+      const Shape& shape = context.input(0);
+      for (int d = 0; d < shape.rank(); ++d) {
+        std::vector<std::pair<std::size_t, int>> cut;
+        for (std::size_t i = 0; i < context.inputs.size(); ++i) {
+          if (context.input(i) != shape) return {};
+          cut.emplace_back(i, d);
+        }
+        add_splits(found, context, cut, {context.of_output(0)});
       }
-      return context.inputs.size() == 1 ? found : Signatures();
+      return found;
     },
     .separate = [](GraphBuilder& builder, const Node& node) -> std::vector<ValueId> {
+      if (node.attributes.has("apart")) return {sums_of_squares(builder, node.inputs)};
       std::vector<ValueId> squares;
       for (const ValueId value : node.inputs) squares.push_back(sum_of_squares(builder, {value}));
       return {builder.node1("add_all", std::move(squares))};
@@ -123,9 +169,9 @@ const RegisterOp sum_of_squares_op{{
 
 const RegisterOp exact_sum_of_squares_op{{
     .name = "exact_sum_of_squares",
-    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
       expect_all_f32(inputs);
-      return {kExactSum};
+      return {exact_sums(shape_of_sums(node, inputs))};
     },
     .cost = cost_of_squares,
 }};
@@ -134,12 +180,14 @@ const RegisterOp rounded_sum_op{{
     .name = "rounded_sum",
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
       if (inputs.empty()) fail("expected at least one exact sum");
+      const std::int64_t digits = inputs[0].shape.elements();
+      const Shape sums = inputs[0].shape.rank() == 2 ? Shape{digits / ExactSum::kDigits} : Shape{};
       for (const TensorType& type : inputs) {
-        if (type != kExactSum) {
-          fail("expected {}, given {}", to_string(kExactSum), to_string(type));
+        if (type != exact_sums(sums)) {
+          fail("expected {}, given {}", to_string(exact_sums(sums)), to_string(type));
         }
       }
-      return {{DType::kF64, {}}};
+      return {{DType::kF64, sums}};
     },
 }};
 
@@ -270,23 +318,30 @@ AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, Value
   return {next[0], next[1]};
 }
 
+ValueId trust_ratio(GraphBuilder& builder, ValueId sums_of_squares, ValueId step_scale,
+                    const TrustRatioOptions& options) {
+  return builder.node1(
+      "trust_ratio", {sums_of_squares, step_scale},
+      {{"coefficient", options.coefficient}, {"weight_decay", options.weight_decay}});
+}
+
 SgdUpdate lars_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
-                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
-                      const std::vector<ValueId>& momenta, const LarsOptions& options) {
-  auto next = add_update(builder, "lars_update", {learning_rate, gradient_scale},
+                      ValueId trust_ratio, const std::vector<ValueId>& parameters,
+                      const std::vector<ValueId>& gradients, const std::vector<ValueId>& momenta,
+                      const LarsOptions& options) {
+  auto next = add_update(builder, "lars_update", {learning_rate, gradient_scale, trust_ratio},
                          {&parameters, &gradients, &momenta},
-                         {{"momentum", options.momentum},
-                          {"weight_decay", options.weight_decay},
-                          {"trust_coefficient", options.trust_coefficient}});
+                         {{"momentum", options.momentum}, {"weight_decay", options.weight_decay}});
   return {next[0], next[1]};
 }
 
-AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
-                       ValueId step_count, const std::vector<ValueId>& parameters,
-                       const std::vector<ValueId>& gradients,
-                       const std::vector<ValueId>& first_moments,
-                       const std::vector<ValueId>& second_moments, const LambOptions& options) {
-  auto next = add_update(builder, "lamb_update", {learning_rate, gradient_scale, step_count},
+LambDirection lamb_direction(GraphBuilder& builder, ValueId gradient_scale, ValueId step_count,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& first_moments,
+                             const std::vector<ValueId>& second_moments,
+                             const LambOptions& options) {
+  auto next = add_update(builder, "lamb_direction", {gradient_scale, step_count},
                          {&parameters, &gradients, &first_moments, &second_moments},
                          {{"beta1", options.beta1},
                           {"beta2", options.beta2},
@@ -295,8 +350,20 @@ AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gra
   return {next[0], next[1], next[2]};
 }
 
+Momentum momentum(GraphBuilder& builder, ValueId gradient_scale, ValueId momentum, ValueId gradient,
+                  double factor, bool nesterov) {
+  const std::vector<ValueId> next =
+      builder.node("momentum", {gradient_scale, momentum, gradient},
+                   {{"factor", factor}, {"nesterov", std::int64_t{nesterov}}});
+  return {next[0], next[1]};
+}
+
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {
   return builder.node1("sum_of_squares", values);
+}
+
+ValueId sums_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {
+  return builder.node1("sum_of_squares", values, {{"apart", std::int64_t{1}}});
 }
 
 ValueId exact_sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values) {

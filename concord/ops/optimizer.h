@@ -1,7 +1,8 @@
 // Optimizer updates. One node updates a whole group of parameters, so that its kernel is one pass
-// over memory, or two where it needs the parameters' norms first. Every list holds f32 values, one
-// for each parameter and of its shape, in one order; scalars are f32 []. The outputs may lie over
-// the inputs they replace. None is differentiable.
+// over memory. Every list holds f32 values, one for each parameter and of its shape, in one order;
+// scalars are f32 [] unless said. The outputs may lie over the inputs they replace. All go number
+// by number, so that ranks can share an update: norms are nodes of their own. None is
+// differentiable.
 #pragma once
 
 #include <vector>
@@ -120,21 +121,31 @@ AdagradUpdate adagrad_update(GraphBuilder& builder, ValueId learning_rate, Value
                              const std::vector<ValueId>& square_sums,
                              const AdagradOptions& options);
 
+struct TrustRatioOptions {
+  double coefficient = 1;
+  double weight_decay = 0;
+};
+
+// The size of a parameter p beside that of its step s, which is taken `step_scale` times, from
+// sums_of_squares of both. With coefficient e and weight decay d, an f32 scalar:
+//   e |p| / (|step_scale| |s| + d |p|), or 1 where |p| or step_scale |s| is 0
+ValueId trust_ratio(GraphBuilder& builder, ValueId sums_of_squares, ValueId step_scale,
+                    const TrustRatioOptions& options);
+
 struct LarsOptions {
   double momentum = 0.9;  // 0: no momenta are kept
   double weight_decay = 0;
-  double trust_coefficient = 0.001;
 };
 
-// LARS (You, Gitman, Ginsburg 2017, algorithm 1). With trust coefficient e, and norms over all
-// elements of one parameter:
-//   r = e |p| / (|g| + d |p|), or 1 where |p| or |g| is 0
+// LARS (You, Gitman, Ginsburg 2017, algorithm 1), with r = trust_ratio of the parameter and its
+// gradient, of the same weight decay:
 //   m <- u m + r (g + d p)              p <- p - n m
 // The paper has n inside of the momentum; here it is outside, as in sgd_update, so that a change of
 // the learning rate takes effect at once.
 SgdUpdate lars_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
-                      const std::vector<ValueId>& parameters, const std::vector<ValueId>& gradients,
-                      const std::vector<ValueId>& momenta, const LarsOptions& options);
+                      ValueId trust_ratio, const std::vector<ValueId>& parameters,
+                      const std::vector<ValueId>& gradients, const std::vector<ValueId>& momenta,
+                      const LarsOptions& options);
 
 struct LambOptions {
   double beta1 = 0.9;
@@ -143,23 +154,43 @@ struct LambOptions {
   double weight_decay = 0;
 };
 
-// LAMB (You et al. 2020, algorithm 2, where phi is the identity). Moments as for adam_update, norms
-// over all elements of one parameter:
+struct LambDirection {
+  std::vector<ValueId> directions;
+  std::vector<ValueId> first_moments;
+  std::vector<ValueId> second_moments;
+};
+
+// The first half of LAMB (You et al. 2020, algorithm 2, where phi is the identity), with moments as
+// for adam_update:
 //   s = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon) + d p
-//   r = |p| / |s|, or 1 where either is 0
-//   p <- p - n r s
-AdamUpdate lamb_update(GraphBuilder& builder, ValueId learning_rate, ValueId gradient_scale,
-                       ValueId step_count, const std::vector<ValueId>& parameters,
-                       const std::vector<ValueId>& gradients,
-                       const std::vector<ValueId>& first_moments,
-                       const std::vector<ValueId>& second_moments, const LambOptions& options);
+// The other half is sgd_update of s, with trust_ratio of p and s as its gradient_scale.
+LambDirection lamb_direction(GraphBuilder& builder, ValueId gradient_scale, ValueId step_count,
+                             const std::vector<ValueId>& parameters,
+                             const std::vector<ValueId>& gradients,
+                             const std::vector<ValueId>& first_moments,
+                             const std::vector<ValueId>& second_moments,
+                             const LambOptions& options);
+
+struct Momentum {
+  ValueId momentum = kNoValue;   // what it becomes
+  ValueId direction = kNoValue;  // of the step
+};
+
+// Takes the gradient of one parameter into its momentum, g being gradient_scale * gradient:
+//   m <- u m + g                        direction: m, or g + u m for Nesterov
+Momentum momentum(GraphBuilder& builder, ValueId gradient_scale, ValueId momentum, ValueId gradient,
+                  double factor, bool nesterov);
 
 // The sum of the squares of every element of every value, an f64 scalar, since the square of a
 // large norm is more than an f32 holds: their squared Euclidean norm. Runs of Placement::kFlat are
 // summed in f64, and those sums without rounding: so it does not depend on who adds up which runs.
 ValueId sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
+// That of each value by itself, f64 [values]. Attribute "apart" of the same op.
+ValueId sums_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
 // The same in two halves, for those who share the numbers: the digits of a sum that is not rounded
-// (base/exact_sum.h, i64), which can be added; and the f64 next to the sum of several of these.
+// (base/exact_sum.h, i64), or a row of them for each value; these can be added. And the f64 next to
+// the sum of several of these. Attribute "numbers" of the first: how many of each value count,
+// where it is a part that others follow.
 ValueId exact_sum_of_squares(GraphBuilder& builder, const std::vector<ValueId>& values);
 ValueId rounded_sum(GraphBuilder& builder, const std::vector<ValueId>& sums);
 

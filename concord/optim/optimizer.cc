@@ -229,6 +229,14 @@ class Application {
     return options_.momentum == 0 ? std::vector<ValueId>() : states(group, ".momentum");
   }
 
+  static std::vector<ParameterGradient> pairs(const Group& group) {
+    std::vector<ParameterGradient> result;
+    for (std::size_t i = 0; i < group.parameters.size(); ++i) {
+      result.push_back({group.parameters[i], group.gradients[i]});
+    }
+    return result;
+  }
+
   void set_next(const std::vector<ValueId>& states, const std::vector<ValueId>& next) {
     for (std::size_t i = 0; i < states.size(); ++i) builder_.set_next(states[i], next[i]);
   }
@@ -300,41 +308,46 @@ class Application {
 
   void update_lars(const Group& group) {
     if (!group.decays) return update_sgd(group);
-    const std::vector<ValueId> momenta = momenta_of(group);
-    const ops::SgdUpdate next = ops::lars_update(builder_, group.learning_rate, gradient_scale_,
-                                                 group.parameters, group.gradients, momenta,
-                                                 {.momentum = options_.momentum,
-                                                  .weight_decay = group.weight_decay,
-                                                  .trust_coefficient = options_.trust_coefficient});
-    set_next(group.parameters, next.parameters);
-    set_next(momenta, next.momenta);
+    for (const auto& [parameter, gradient] : pairs(group)) {
+      const std::vector<ValueId> momenta = options_.momentum == 0
+                                               ? std::vector<ValueId>()
+                                               : std::vector{state(parameter, ".momentum")};
+      const ValueId ratio = ops::trust_ratio(
+          builder_, ops::sums_of_squares(builder_, {parameter, gradient}), gradient_scale_,
+          {.coefficient = options_.trust_coefficient, .weight_decay = group.weight_decay});
+      const ops::SgdUpdate next = ops::lars_update(
+          builder_, group.learning_rate, gradient_scale_, ratio, {parameter}, {gradient}, momenta,
+          {.momentum = options_.momentum, .weight_decay = group.weight_decay});
+      set_next({parameter}, next.parameters);
+      set_next(momenta, next.momenta);
+    }
   }
 
   void update_lamb(const Group& group) {
     if (!group.decays) return update_adam(group);
-    const ValueId count = step_count();
-    const std::vector<ValueId> first = states(group, ".adam_m");
-    const std::vector<ValueId> second = states(group, ".adam_v");
-    const ops::AdamUpdate next =
-        ops::lamb_update(builder_, group.learning_rate, gradient_scale_, count, group.parameters,
-                         group.gradients, first, second,
-                         {.beta1 = options_.beta1,
-                          .beta2 = options_.beta2,
-                          .epsilon = options_.epsilon,
-                          .weight_decay = group.weight_decay});
-    set_next(group.parameters, next.parameters);
-    set_next(first, next.first_moments);
-    set_next(second, next.second_moments);
+    const ValueId count = step_count(), one = ops::constant(builder_, {DType::kF32, {}}, 1.0);
+    for (const auto& [parameter, gradient] : pairs(group)) {
+      const ValueId first = state(parameter, ".adam_m"), second = state(parameter, ".adam_v");
+      const ops::LambDirection step = ops::lamb_direction(
+          builder_, gradient_scale_, count, {parameter}, {gradient}, {first}, {second},
+          {.beta1 = options_.beta1,
+           .beta2 = options_.beta2,
+           .epsilon = options_.epsilon,
+           .weight_decay = group.weight_decay});
+      const ValueId sums = ops::sums_of_squares(builder_, {parameter, step.directions[0]});
+      const ValueId ratio = ops::trust_ratio(builder_, sums, one, {});
+      const ops::SgdUpdate next = ops::sgd_update(builder_, group.learning_rate, ratio, {parameter},
+                                                  step.directions, {}, {});
+      set_next({parameter}, next.parameters);
+      set_next({first}, step.first_moments);
+      set_next({second}, step.second_moments);
+    }
   }
 
   void update_muon(const Group& group) {
     if (!group.is_hidden) return update_adam(group);
-    const std::vector<ValueId> momenta = momenta_of(group);
-    for (std::size_t i = 0; i < group.parameters.size(); ++i) {
-      const ValueId parameter = group.parameters[i];
-      ValueId direction = group.gradients[i];
-      if (options_.clip_norm != 0) direction = ops::mul(builder_, direction, gradient_scale_);
-      if (!momenta.empty()) direction = add_momentum(momenta[i], direction);
+    for (const auto& [parameter, gradient] : pairs(group)) {
+      const ValueId direction = direction_of(parameter, gradient);
       const Shape shape = builder_.shape(parameter);
       const std::int64_t columns = shape.elements() / shape[0];
       const ValueId matrix = ops::reshape(builder_, direction, {shape[0], columns});
@@ -347,14 +360,16 @@ class Application {
     }
   }
 
-  // Takes the gradient into a momentum; returns the direction of the step.
-  ValueId add_momentum(ValueId momentum, ValueId gradient) {
-    const auto with_gradient = [&](ValueId m) {
-      return ops::add(builder_, gradient, ops::scale(builder_, m, options_.momentum));
-    };
-    const ValueId next = with_gradient(momentum);
-    builder_.set_next(momentum, next);
-    return options_.nesterov ? with_gradient(next) : next;
+  // Of a step, with the gradient taken into the momentum where there is one.
+  ValueId direction_of(ValueId parameter, ValueId gradient) {
+    if (options_.momentum == 0) {
+      return options_.clip_norm == 0 ? gradient : ops::mul(builder_, gradient, gradient_scale_);
+    }
+    const ValueId momentum = state(parameter, ".momentum");
+    const ops::Momentum next = ops::momentum(builder_, gradient_scale_, momentum, gradient,
+                                             options_.momentum, options_.nesterov);
+    builder_.set_next(momentum, next.momentum);
+    return next.direction;
   }
 
   bool is_decoupled() const { return options_.decoupled || usual_options(options_.name).decoupled; }

@@ -18,7 +18,7 @@ namespace {
 
 const Placement kOfLeaves = Placement::split(Placement::kLeaves);
 const Placement kFlat = Placement::split(Placement::kFlat);
-// Of an update that the ranks share: which outputs are flat, as 0 and 1.
+// Of a node of which the ranks compute parts: which outputs are flat, as 0 and 1.
 constexpr std::string_view kFlatOutputs = "flat_outputs";
 
 bool is_along_data(const Node& node) {
@@ -51,7 +51,7 @@ std::optional<std::vector<Placement>> placed_outputs(const Node& node,
   }
   if (std::ranges::count(inputs, Placement::partial()) > 0) return std::nullopt;
   if (std::ranges::count(inputs, kFlat) > 0) {
-    if (!node.attributes.has(kFlatOutputs)) return std::nullopt;
+    if (!node.attributes.has(kFlatOutputs) || !find_op(node.op).by_number) return std::nullopt;
     std::vector<Placement> placements;
     for (const std::int64_t flat : node.attributes.integers(kFlatOutputs)) {
       placements.push_back(flat != 0 ? kFlat : Placement::replicate());
@@ -107,7 +107,8 @@ bool is_large(const Graph& graph, ValueId id, const Plan& plan) {
 }
 
 // Of the large states those for which every node that computes one, or reads one in the update,
-// goes number by number and computes no large one that is not among them.
+// goes number by number, computes no large one that is not among them, and reads none after it has
+// been replaced: then a rank reads its own part, as long as it has not written it.
 class FlatStates {
  public:
   FlatStates(const Graph& graph, const Plan& plan)
@@ -134,27 +135,32 @@ class FlatStates {
   }
 
  private:
-  // Of a node of the update: nothing else that is large comes out than what its states become.
+  // Of a node of the update: it computes a large state, and none that has to be whole. What is of
+  // no state the ranks have in parts too, or gather it.
   bool goes_by_number(const Node& node) const {
-    const auto becomes = [&](ValueId id) {
-      if (!is_large(graph_, id, plan_)) return true;
+    bool computes_any = false;
+    for (const ValueId id : node.outputs) {
       const auto found = state_of_.find(id);
-      return found != state_of_.end() && found->second->next == id &&
-             !whole_.contains(found->second);
-    };
-    const auto is_replaced = [&](ValueId id) {
+      if (found == state_of_.end() || !is_large(graph_, id, plan_)) continue;
+      if (found->second->next != id || whole_.contains(found->second)) return false;
+      computes_any = true;
+    }
+    return computes_any && find_op(node.op).by_number;
+  }
+  bool reads_parts_in_time(std::size_t n) const {
+    return std::ranges::all_of(graph_.nodes[n].inputs, [&](ValueId id) {
       const auto found = state_of_.find(id);
-      if (found == state_of_.end() || found->second->value != id || !is_large(graph_, id, plan_)) {
-        return true;
-      }
-      return std::ranges::count(node.outputs, found->second->next) > 0;
-    };
-    return find_op(node.op).by_number && std::ranges::all_of(node.outputs, becomes) &&
-           std::ranges::all_of(node.inputs, is_replaced);
+      if (found == state_of_.end() || found->second->value != id) return true;
+      const ValueId next = found->second->next;
+      if (next == kNoValue || next == id) return true;
+      return graph_.value(next).producer >= static_cast<NodeId>(n);
+    });
   }
   void visit(std::size_t n) {
     const Node& node = graph_.nodes[n];
-    if (node.op == "leaf_sum" || goes_by_number(node)) return;
+    if (node.op == "leaf_sum") return;
+    const bool takes_parts = node.op == "sum_of_squares" || goes_by_number(node);
+    if (phase_[n] == Phase::kUpdate && takes_parts && reads_parts_in_time(n)) return;
     // What is read before the update is read as it was.
     if (phase_[n] == Phase::kUpdate) {
       for (const ValueId id : node.inputs) touch(id);
@@ -193,9 +199,8 @@ std::map<std::string, bool> choose_flat_states(const Graph& graph, const Plan& p
     }
     fail(
         "parallel.zero = {}: the optimizer's state \"{}\" cannot be divided, since its update "
-        "needs "
-        "the whole tensor: expected parallel.zero = 0, or an optimizer that goes number by number "
-        "(sgd, adam, adamw, lion, rmsprop, adagrad)",
+        "needs the whole tensor: expected parallel.zero = 0, or an update by ops that go number by "
+        "number",
         plan.zero, name);
   }
   return flat;
@@ -221,6 +226,7 @@ class Partitioner {
     for (std::size_t n = 0; n < source_.nodes.size(); ++n) {
       const Node& node = source_.nodes[n];
       gather_for(n);
+      if (phase_[n] == Phase::kUpdate) gather_for_update(n);
       if (is_of_parts(n)) {
         if (goes_by_number(node)) derive_part(node);
       } else if (is_shared_update(n)) {
@@ -313,19 +319,29 @@ class Partitioner {
     for (; next_gather_ < gathers_.size(); ++next_gather_) {
       if (!is_due(next_gather_) && (next_gather_ == 0 || !is_due(next_gather_ - 1))) return;
       const ValueId value = gathers_[next_gather_].value;
-      rewriter_.map(value, gathered(value));
+      rewriter_.map(value, gathered(value, batch_input()));
     }
   }
 
-  ValueId gathered(ValueId old_value) {
+  // What an update reads of the same: the microbatch's is gone.
+  void gather_for_update(std::size_t n) {
+    for (const ValueId input : source_.nodes[n].inputs) {
+      if (!of_parts_[at(input)] || flat_[at(input)] != kNoValue) continue;
+      const auto sum = std::ranges::find(graph().nodes, "leaf_sum", &Node::op);
+      if (sum == graph().nodes.end()) continue;
+      rewriter_.map(input, gathered(input, sum->outputs[0]));
+    }
+  }
+
+  // `after` as an input makes it part of that value's phase (graph.h, Phase).
+  ValueId gathered(ValueId old_value, ValueId after) {
     const Value& value = source_.value(old_value);
     if (const ValueId part = flat_[at(old_value)]; part != kNoValue) {
-      // The batch as an input makes it part of the microbatch (graph.h, Phase).
-      return add_flat(ops::kAllGather, part, value, value, batch_input());
+      return add_flat(ops::kAllGather, part, value, value, after);
     }
     Node node = source_.node(value.producer);
     for (ValueId& input : node.inputs) {
-      input = of_parts_[at(input)] ? gathered(input) : rewriter_[input];
+      input = of_parts_[at(input)] ? gathered(input, after) : rewriter_[input];
     }
     std::vector<Value> outputs;
     for (const ValueId output : node.outputs) outputs.push_back(source_.value(output));
@@ -352,6 +368,11 @@ class Partitioner {
   }
 
   bool is_large(ValueId old_value) const { return parallel::is_large(source_, old_value, plan_); }
+  bool is_flat_state(ValueId old_value) const {
+    return std::ranges::any_of(source_.states, [&](const State& state) {
+      return state.value == old_value && plan_.flat->contains(source_.value(old_value).name);
+    });
+  }
   // FlatStates has seen that a node that computes one of these goes number by number.
   bool is_shared_update(std::size_t n) const {
     if (!plan_.flat || phase_[n] != Phase::kUpdate) return false;
@@ -385,34 +406,57 @@ class Partitioner {
     }
   }
 
-  // Each rank adds up what it has of flat values, and what all have whole by itself.
+  // Each rank adds up what it has, or can have, a part of, and what all have whole by itself. Sums
+  // apart, of values of one size, are all of the one kind or of the other.
   void share_sum_of_squares(const Node& old_node) {
+    const bool apart = old_node.attributes.has("apart");
+    const bool any = std::ranges::any_of(old_node.inputs, [&](ValueId id) { return has_part(id); });
     std::vector<ValueId> parts, wholes, sums;
+    Attributes of_parts = old_node.attributes;
+    std::vector<std::int64_t> numbers;
     for (const ValueId input : old_node.inputs) {
-      if (is_large(input)) {
+      if (apart ? any : has_part(input)) {
         parts.push_back(flat(input));
+        numbers.push_back(own_numbers(input));
       } else {
         wholes.push_back(whole(input));
       }
     }
-    const auto add = [&](std::string_view op, std::vector<ValueId> inputs, const Value& output) {
+    of_parts.set("numbers", numbers);
+    Value exact{.type = {DType::kI64, {ExactSum::kDigits}}};
+    if (apart) exact.type.shape = {std::ssize(old_node.inputs), ExactSum::kDigits};
+    const auto add = [&](std::string_view op, std::vector<ValueId> inputs, const Attributes& how,
+                         const Value& output) {
       const ValueId id = rewriter_.add({.op = std::string(op),
                                         .inputs = std::move(inputs),
                                         .outputs = {},
-                                        .attributes = {},
+                                        .attributes = how,
                                         .name = old_node.name},
                                        {output})[0];
       place_last();
       return id;
     };
-    const Value sum{.type = {DType::kI64, {ExactSum::kDigits}}};
-    if (!parts.empty()) {
-      const ValueId own = add("exact_sum_of_squares", parts, sum);
-      sums.push_back(reduced(own));
+    if (parts.empty()) {
+      rewriter_.copy(old_node);
+      return place_last();
     }
-    if (!wholes.empty()) sums.push_back(add("exact_sum_of_squares", wholes, sum));
+    sums.push_back(reduced(add("exact_sum_of_squares", parts, of_parts, exact)));
+    if (!wholes.empty()) {
+      sums.push_back(add("exact_sum_of_squares", wholes, old_node.attributes, exact));
+    }
     rewriter_.map(old_node.outputs[0],
-                  add("rounded_sum", sums, source_.value(old_node.outputs[0])));
+                  add("rounded_sum", sums, {}, source_.value(old_node.outputs[0])));
+  }
+  // How many numbers of the rank's part are of the value: others may follow.
+  std::int64_t own_numbers(ValueId old_value) const {
+    const FlatCut cut = cut_of(source_.value(old_value));
+    return std::clamp<std::int64_t>(stored_elements(source_, old_value) - cut.index * cut.part, 0,
+                                    cut.part);
+  }
+  // Of what a rank has a part, or gets one; none of what it has computed whole.
+  bool has_part(ValueId old_value) const {
+    if (flat_[at(old_value)] != kNoValue || is_flat_state(old_value)) return true;
+    return is_large(old_value) && (*placements_)[rewriter_[old_value]] == Placement::partial();
   }
 
   // Of a state that each rank holds whole in memory of its own: others' parts come at once, while
@@ -420,7 +464,7 @@ class Partitioner {
   bool is_next_of_whole(ValueId old_value) const {
     if (!gathers_updates(plan_)) return false;
     const auto state = std::ranges::find(source_.states, old_value, &State::next);
-    return plan_.flat->at(source_.value(state->value).name);
+    return state != source_.states.end() && plan_.flat->at(source_.value(state->value).name);
   }
 
   // What the state becomes, as the rank holds it.
@@ -456,7 +500,7 @@ class Partitioner {
     const bool has_whole = rewriter_.has(old_value) && rewriter_[old_value] != part;
     if (!has_whole) {
       rewriter_.map(old_value, part == kNoValue
-                                   ? gathered(old_value)
+                                   ? gathered(old_value, batch_input())
                                    : add_flat(ops::kAllGather, part, source_.value(old_value),
                                               source_.value(old_value)));
     } else if ((*placements_)[rewriter_[old_value]] == Placement::partial()) {

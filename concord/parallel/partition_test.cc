@@ -7,7 +7,9 @@
 #include "concord/graph/builder.h"
 #include "concord/graph/verifier.h"
 #include "concord/nn/step.h"
+#include "concord/ops/arithmetic.h"
 #include "concord/ops/collective.h"
+#include "concord/ops/optimizer.h"
 #include "concord/ops/step.h"
 
 namespace concord::parallel {
@@ -134,21 +136,94 @@ TEST(Partition, EachParameterIsGatheredBeforeTheNextIsUpdated) {
   EXPECT_EQ(divide(whole, plan, 1).nodes.size(), whole.nodes.size());
 }
 
+Graph step_of(const OptimizerOptions& optimizer) {
+  return nn::build_training_step({.model = {.name = "mlp", .hidden = {300, 200}},
+                                  .sample = {100},
+                                  .outputs = 3,
+                                  .microbatch = 4,
+                                  .optimizer = optimizer});
+}
+
+// Of the two large matrices: what an optimizer remembers is in parts, and the norms of a matrix and
+// of its step are summed over the ranks together.
+TEST(Partition, UpdatesThatNeedNormsAreSharedToo) {
+  for (const char* name : {"lars", "lamb", "muon"}) {
+    const Graph whole = step_of(usual_options(name));
+    const bool is_muon = std::string(name) == "muon";
+    for (const int zero : {0, 1, 3}) {
+      for (const bool in_common : {false, true}) {
+        if (zero == 0 && !in_common) continue;
+        Plan plan{.mesh = {{{"data", 3}}}, .zero = zero, .in_common = in_common};
+        const Graph part = partition(divide(whole, plan, 1), plan, 1);
+        verify(part);
+        placements_along_data(part);
+        int flat = 0;
+        for (const State& state : part.states) flat += state.flat ? 1 : 0;
+        EXPECT_EQ(flat, std::string(name) == "lamb" ? 6 : 4) << name;
+        EXPECT_EQ(count(part, ops::kReduceScatter), 2) << name;
+        // muon gathers the directions of its matrices; parameters are gathered where they lie.
+        const int directions = is_muon ? 2 : 0;
+        if (zero < 3) {
+          EXPECT_EQ(count(part, ops::kAllGather), 2 + directions) << name;
+        }
+        EXPECT_EQ(count(part, "exact_sum_of_squares"), 2) << name;
+      }
+    }
+  }
+}
+
+// A parameter, its gradient, and a state beside it.
+struct CustomStep {
+  CustomStep() : b(graph) {
+    const TensorType type{DType::kF32, {6000}};
+    p = b.state("p", type, State::Role::kParameter, {});
+    memory = b.state("memory", type, State::Role::kOptimizer, {});
+    gradient = ops::leaf_sum(b, ops::mul(b, p, b.input("x", type, Input::Kind::kBatch)));
+    one = ops::constant(b, {DType::kF32, {}}, 1);
+  }
+  void update_parameter() {
+    b.set_next(p, ops::sgd_update(b, one, one, {p}, {gradient}, {}, {}).parameters[0]);
+  }
+  std::size_t flat_in_common() const {
+    Plan plan{.mesh = {{{"data", 2}}}, .in_common = true};
+    const Graph part = partition(graph, plan, 0);
+    verify(part);
+    placements_along_data(part);
+    return static_cast<std::size_t>(
+        std::ranges::count_if(part.states, [](const State& s) { return s.flat.has_value(); }));
+  }
+
+  Graph graph;
+  GraphBuilder b;
+  ValueId p, memory, gradient, one;
+};
+
 TEST(Partition, AnUpdateThatNeedsTheWholeTensorIsNotShared) {
-  const Graph whole = nn::build_training_step({.model = {.name = "mlp", .hidden = {300}},
-                                               .sample = {100},
-                                               .outputs = 3,
-                                               .microbatch = 4,
-                                               .optimizer = {.name = "lamb"}});
-  Plan plan{.mesh = {{{"data", 2}}}, .in_common = true};
-  EXPECT_EQ(count(partition(whole, plan, 0), ops::kReduceScatter), 0);
-  plan = {.mesh = {{{"data", 2}}}, .zero = 1};
+  CustomStep step;
+  step.b.set_next(step.memory, ops::add(step.b, step.memory, step.gradient));
+  step.update_parameter();
+  EXPECT_EQ(step.flat_in_common(), 1);  // p
+  Plan plan{.mesh = {{{"data", 2}}}, .zero = 1};
   try {
-    partition(whole, plan, 0);
+    partition(step.graph, plan, 0);
     ADD_FAILURE() << "expected an error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("parallel.zero = 1"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("fc1.weight.adam_m"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("\"memory\""));
+  }
+}
+
+// Another rank may have written its part of it by then.
+TEST(Partition, AStateThatIsReadAfterItWasReplacedStaysWhole) {
+  for (const bool reads_after : {false, true}) {
+    CustomStep step;
+    if (reads_after) step.update_parameter();
+    // Of the update, as it reads what is of all leaves.
+    const ops::SgdUpdate next =
+        ops::sgd_update(step.b, step.one, step.one, {step.p}, {step.gradient}, {}, {});
+    step.b.set_next(step.memory, next.parameters[0]);
+    if (!reads_after) step.update_parameter();
+    EXPECT_EQ(step.flat_in_common(), reads_after ? 0 : 2);
   }
 }
 

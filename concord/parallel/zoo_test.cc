@@ -294,6 +294,30 @@ TEST(Zoo, EveryModelWithStatesDividedOverDataComputesWhatOneRankDoes) {
   }
 }
 
+TEST(Zoo, EveryOptimizerThatNeedsNormsComputesWhatOneRankDoes) {
+  for (const char* name : {"lars", "lamb", "muon"}) {
+    for (const double clip_norm : {0.0, 0.5}) {
+      OptimizerOptions optimizer = usual_options(name);
+      optimizer.weight_decay = 0.1;
+      optimizer.clip_norm = clip_norm;
+      optimizer.nesterov = clip_norm != 0 && std::string(name) == "muon";
+      optimizer.ema_decay = 0.9;
+      Whole whole({.model = {.name = "mlp", .hidden = {40, 24, 8}},
+                   .sample = {4},
+                   .outputs = 8,
+                   .optimizer = optimizer});
+      for (const Mesh& mesh : {Mesh{{{"tensor", 4}}}, Mesh{{{"data", 2}}}, Mesh{{{"data", 3}}},
+                               Mesh{{{"data", 2}, {"tensor", 2}}}}) {
+        const AxisPlan plan = choose_plan(whole.graph, "tensor", mesh.extent("tensor"));
+        for (const int zero : {0, 1, 3}) {
+          EXPECT_EQ(compare(whole, plan, mesh, zero), "")
+              << name << " over " << to_string(mesh) << ", zero = " << zero;
+        }
+      }
+    }
+  }
+}
+
 // Models in the widths of the papers, for which other plans are the cheapest, and for which the
 // naive evaluator takes seconds: ranks along `data` compute what those along `tensor` alone do.
 TEST(Zoo, WideModelsDividedComputeWhatOneRankDoes) {

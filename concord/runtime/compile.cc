@@ -117,6 +117,7 @@ class Compiler {
     storage_.resize(values);
     address_.resize(values);
     offset_.resize(values);
+    room_.resize(values);
     slot_.assign(values, kNoSlot);
     last_use_.assign(values, -1);
   }
@@ -239,6 +240,9 @@ class Compiler {
       const ValueId input = node.inputs[0], output = node.outputs[0];
       if (is_part) {
         storage_[index(output)] = storage(input);
+        std::size_t& room = room_[index(storage(input))];
+        const auto ranks = static_cast<std::size_t>(node.attributes.integer("ranks"));
+        room = std::max(room, ranks * graph().type(output).bytes());
         continue;
       }
       if (summed[index(output)] || (read_after[index(output)] && is_overwritten(input))) continue;
@@ -473,8 +477,11 @@ class Compiler {
       if (take_state(time, output, node.inputs[i]) || take_slot(time, output, node.inputs[i]))
         return;
     }
-    slot_[index(output)] = new_slot(bytes_of(output), time, last_use_[index(output)]);
+    slot_[index(output)] = new_slot(room_of(output), time, last_use_[index(output)]);
   }
+
+  // The last of the parts that ranks read of a value may end behind it.
+  std::size_t room_of(ValueId id) const { return std::max(bytes_of(id), room_[index(id)]); }
 
   // Whether nothing else reads the input's memory from here on, neither a later node nor this one.
   bool is_read_last(int time, ValueId input) const {
@@ -496,7 +503,7 @@ class Compiler {
   bool take_slot(int time, ValueId output, ValueId input) {
     const ValueId source = storage(input);
     const int slot = slot_[index(source)];
-    if (slot == kNoSlot || bytes_of(source) < bytes_of(output)) return false;
+    if (slot == kNoSlot || bytes_of(source) < room_of(output)) return false;
     const NodeId producer = graph().value(source).producer;
     if (producer == kNoNode || phase_[static_cast<std::size_t>(producer)] != phase_at(time)) {
       return false;
@@ -730,6 +737,7 @@ class Compiler {
   std::array<int, 3> begins_{};                // time at which each phase begins
   std::vector<ValueId> next_;                  // by value: of states, what they become
   std::vector<std::size_t> offset_;            // by value: of a flat part, in its storage
+  std::vector<std::size_t> room_;              // by storage: bytes of the parts of all ranks
   std::map<ValueId, const Node*> scatter_of_;  // by what a leaf_sum reads
   std::size_t places_bytes_ = 0;               // of the sums,
   std::size_t scattered_bytes_ = 0;            // of which the first ones are scattered

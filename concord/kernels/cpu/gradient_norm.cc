@@ -32,20 +32,27 @@ HWY_EXPORT(SumOfSquares);
 namespace {
 
 // Runs of numbers are summed in double, in an order that the run's length alone decides, and these
-// sums exactly: neither threads nor parts of ranks change the result.
+// sums exactly: neither threads nor parts of ranks change the result. One sum of all tensors, or
+// one of each, `apart`.
 class Squares {
  public:
-  explicit Squares(std::span<const Operand> values) {
-    for (const Operand& value : values) {
-      tensors_.push_back({stored_elements(value), chunks_});
-      chunks_ += (stored_elements(value) + kGrain - 1) / kGrain;
+  explicit Squares(const Signature& s) : apart_(s.node.attributes.has("apart")) {
+    const bool has_numbers = s.node.attributes.has("numbers");
+    for (std::size_t i = 0; i < s.inputs.size(); ++i) {
+      const std::int64_t numbers =
+          has_numbers ? s.node.attributes.integers("numbers")[i] : stored_elements(s.inputs[i]);
+      tensors_.push_back({numbers, chunks_});
+      chunks_ += (numbers + kGrain - 1) / kGrain;
     }
   }
   std::size_t tensors() const { return tensors_.size(); }
   std::size_t scratchpad_bytes() const {
     return static_cast<std::size_t>(chunks_) * sizeof(ExactSum);
   }
-  ExactSum sum(std::span<std::byte* const> values, std::byte* scratchpad) const {
+  std::size_t sums() const { return apart_ ? tensors_.size() : 1; }
+  // Calls f(which, sum).
+  template <typename F>
+  void for_each_sum(std::span<std::byte* const> values, std::byte* scratchpad, F f) const {
     auto* const sums = reinterpret_cast<ExactSum*>(scratchpad);
     parallel_for(chunks_, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t chunk = begin; chunk < end; ++chunk) {
@@ -56,9 +63,14 @@ class Squares {
         sums[chunk] = sum_of_runs(as<float>(values[tensor]), first, last);
       }
     });
-    ExactSum all;
-    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) all.add(sums[chunk].digits());
-    return all;
+    std::int64_t chunk = 0;
+    for (std::size_t which = 0; which < this->sums(); ++which) {
+      const bool is_last = which + 1 == this->sums();
+      const std::int64_t end = is_last ? chunks_ : tensors_[which + 1].first_chunk;
+      ExactSum all;
+      for (; chunk < end; ++chunk) all.add(sums[chunk].digits());
+      f(which, all);
+    }
   }
 
  private:
@@ -78,6 +90,7 @@ class Squares {
 
   std::vector<Tensor> tensors_;
   std::int64_t chunks_ = 0;
+  bool apart_;
 };
 
 template <bool rounds>
@@ -86,13 +99,15 @@ class SumOfSquaresKernel final : public Kernel {
   explicit SumOfSquaresKernel(Squares squares) : squares_(std::move(squares)) {}
   std::size_t scratchpad_bytes() const override { return squares_.scratchpad_bytes(); }
   void run(std::span<std::byte* const> operands) override {
-    const ExactSum sum = squares_.sum(operands, operands.back());
     std::byte* const out = operands[squares_.tensors()];
-    if constexpr (rounds) {
-      *as<double>(out) = sum.rounded();
-    } else {
-      std::memcpy(out, sum.digits().data(), sizeof(ExactSum::Digits));
-    }
+    squares_.for_each_sum(operands, operands.back(), [&](std::size_t which, const ExactSum& sum) {
+      if constexpr (rounds) {
+        as<double>(out)[which] = sum.rounded();
+      } else {
+        constexpr std::size_t kBytes = sizeof(ExactSum::Digits);
+        std::memcpy(out + which * kBytes, sum.digits().data(), kBytes);
+      }
+    });
   }
 
  private:
@@ -113,7 +128,7 @@ KernelRule sum_of_squares_rule(std::string op) {
         return wish;
       },
       .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-        return std::make_unique<SumOfSquaresKernel<rounds>>(Squares(s.inputs));
+        return std::make_unique<SumOfSquaresKernel<rounds>>(Squares(s));
       },
   };
 }
@@ -123,24 +138,28 @@ const RegisterKernelRule exact_sum_of_squares{sum_of_squares_rule<false>("exact_
 
 class RoundedSum final : public Kernel {
  public:
-  explicit RoundedSum(std::size_t count) : count_(count) {}
+  RoundedSum(std::size_t count, std::size_t sums) : count_(count), sums_(sums) {}
   void run(std::span<std::byte* const> operands) override {
-    ExactSum sum;
-    for (std::size_t i = 0; i < count_; ++i) {
-      sum.add(std::span<const std::int64_t, ExactSum::kDigits>(as<std::int64_t>(operands[i]),
-                                                               ExactSum::kDigits));
+    constexpr auto kDigits = static_cast<std::size_t>(ExactSum::kDigits);
+    for (std::size_t s = 0; s < sums_; ++s) {
+      ExactSum sum;
+      for (std::size_t i = 0; i < count_; ++i) {
+        const std::int64_t* const digits = as<std::int64_t>(operands[i]) + s * kDigits;
+        sum.add(std::span<const std::int64_t, ExactSum::kDigits>(digits, kDigits));
+      }
+      as<double>(operands[count_])[s] = sum.rounded();
     }
-    *as<double>(operands[count_]) = sum.rounded();
   }
 
  private:
-  std::size_t count_;
+  std::size_t count_, sums_;
 };
 
 const RegisterKernelRule rounded_sum{{
     .op = "rounded_sum",
     .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
-      return std::make_unique<RoundedSum>(s.inputs.size());
+      const auto sums = static_cast<std::size_t>(s.outputs[0].type.shape.elements());
+      return std::make_unique<RoundedSum>(s.inputs.size(), sums);
     },
 }};
 
@@ -176,6 +195,30 @@ class ClipFactor final : public Kernel {
  private:
   double max_norm_;
 };
+
+class TrustRatio final : public Kernel {
+ public:
+  explicit TrustRatio(const Attributes& attributes)
+      : coefficient_(attributes.real("coefficient")),
+        weight_decay_(attributes.real("weight_decay")) {}
+  void run(std::span<std::byte* const> operands) override {
+    const double* const sums = as<double>(operands[0]);
+    const double parameter = std::sqrt(sums[0]);
+    const double step = std::abs(*as<float>(operands[1])) * std::sqrt(sums[1]);
+    const double ratio = coefficient_ * parameter / (step + weight_decay_ * parameter);
+    *as<float>(operands[2]) = static_cast<float>(parameter == 0 || step == 0 ? 1 : ratio);
+  }
+
+ private:
+  double coefficient_, weight_decay_;
+};
+
+const RegisterKernelRule trust_ratio{{
+    .op = "trust_ratio",
+    .make = [](const Signature& s, KernelPolicy&) -> std::unique_ptr<Kernel> {
+      return std::make_unique<TrustRatio>(s.node.attributes);
+    },
+}};
 
 const RegisterKernelRule clip_factor{{
     .op = "clip_factor",

@@ -39,9 +39,11 @@ std::string check_families() {
              ops::rmsprop_update(b, one, one, {x[0]}, {x[1]}, {positive}, {x[1]},
                                  {.momentum = 0.9});
              ops::adagrad_update(b, one, one, {x[0]}, {x[1]}, {positive}, {});
-             ops::lars_update(b, one, one, {x[0]}, {x[1]}, {x[1]}, {.weight_decay = 0.1});
-             ops::lamb_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
+             ops::lars_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]}, {.weight_decay = 0.1});
+             ops::lamb_direction(b, one, one, {x[0]}, {x[1]}, {x[1]}, {positive}, {});
+             ops::momentum(b, one, x[0], x[1], 0.9, true);
              ops::sum_of_squares(b, {x[0], x[1]});
+             ops::sums_of_squares(b, {x[0], x[1]});
              ops::rotary_embedding(b,
                                    ops::reshape(b, ops::concat(b, {x[0], x[1]}, 1), {1, 5, 1, 74}));
              ops::binary_cross_entropy_with_logits(b, ops::abs(b, x[0]), x[1], one);

@@ -154,17 +154,16 @@ TEST(CpuKernel, AdagradUpdate) {
 }
 
 TEST(CpuKernel, LarsUpdate) {
-  for (const ops::LarsOptions& options :
-       {ops::LarsOptions{.trust_coefficient = 0.1}, ops::LarsOptions{.weight_decay = 0.1},
-        ops::LarsOptions{.momentum = 0, .weight_decay = 0.1, .trust_coefficient = 0.5}}) {
+  for (const ops::LarsOptions& options : {ops::LarsOptions{}, ops::LarsOptions{.weight_decay = 0.1},
+                                          ops::LarsOptions{.momentum = 0, .weight_decay = 0.1}}) {
     const bool has_momentum = options.momentum != 0;
     EXPECT_EQ("", check_kernels({.inputs = lists_of(has_momentum ? 3 : 2),
                                  .build =
                                      [&](GraphBuilder& b, const Inputs& x) {
-                                       ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7),
-                                                        list_at(x, 0), list_at(x, 1),
-                                                        has_momentum ? list_at(x, 2) : Inputs(),
-                                                        options);
+                                       ops::lars_update(
+                                           b, scalar(b, 0.3), scalar(b, 0.7), scalar(b, 0.2),
+                                           list_at(x, 0), list_at(x, 1),
+                                           has_momentum ? list_at(x, 2) : Inputs(), options);
                                      },
                                  .tolerance = 1e-6,
                                  .backward = false,
@@ -172,7 +171,7 @@ TEST(CpuKernel, LarsUpdate) {
   }
 }
 
-TEST(CpuKernel, LambUpdate) {
+TEST(CpuKernel, LambDirection) {
   for (const double step : {1.0, 1000.0}) {
     for (const ops::LambOptions& options :
          {ops::LambOptions{},
@@ -180,10 +179,9 @@ TEST(CpuKernel, LambUpdate) {
       EXPECT_EQ("", check_kernels({.inputs = lists_of(4),
                                    .build =
                                        [&](GraphBuilder& b, const Inputs& x) {
-                                         ops::lamb_update(b, scalar(b, 0.01), scalar(b, 0.7),
-                                                          scalar(b, step), list_at(x, 0),
-                                                          list_at(x, 1), list_at(x, 2),
-                                                          list_at(x, 3), options);
+                                         ops::lamb_direction(b, scalar(b, 0.7), scalar(b, step),
+                                                             list_at(x, 0), list_at(x, 1),
+                                                             list_at(x, 2), list_at(x, 3), options);
                                        },
                                    .fixed = positive_list(3),
                                    .tolerance = 1e-6,
@@ -193,16 +191,57 @@ TEST(CpuKernel, LambUpdate) {
   }
 }
 
-TEST(CpuKernel, ParametersOrGradientsOfZerosAreTrustedFully) {
+TEST(CpuKernel, Momentum) {
+  for (const bool nesterov : {false, true}) {
+    EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {33, 37}}, {DType::kF32, {33, 37}}},
+                                 .build =
+                                     [&](GraphBuilder& b, const Inputs& x) {
+                                       ops::momentum(b, scalar(b, 0.7), x[0], x[1], 0.9, nesterov);
+                                     },
+                                 .tolerance = 1e-6,
+                                 .backward = false,
+                                 .any_threads = true}));
+  }
+}
+
+TEST(CpuKernel, TrustRatioAndSumsOfSquares) {
+  EXPECT_EQ("", check_kernels({.inputs = lists_of(2),
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     const ValueId sums = ops::sums_of_squares(b, {x[3], x[2]});
+                                     ops::trust_ratio(b, sums, scalar(b, 1), {});
+                                     ops::trust_ratio(b, sums, scalar(b, -0.7),
+                                                      {.coefficient = 0.1, .weight_decay = 0.2});
+                                   },
+                               .tolerance = 1e-6,
+                               .backward = false,
+                               .any_threads = true}));
+}
+
+// Exactly, as all squares are whole numbers.
+TEST(CpuKernel, ExactSumsOfSquaresApart) {
+  EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {3}}, {DType::kF32, {3}}},
+                               .build =
+                                   [](GraphBuilder& b, const Inputs& x) {
+                                     const ValueId exact = b.node1("exact_sum_of_squares", x,
+                                                                   {{"apart", std::int64_t{1}}});
+                                     ops::rounded_sum(b, {exact, exact});
+                                   },
+                               .fixed = {{"x0", ref::Array({3}, {1, 2, 3})},
+                                         {"x1", ref::Array({3}, {0, 4, 5})}},
+                               .tolerance = 0,
+                               .backward = false}));
+}
+
+TEST(CpuKernel, ParametersOrStepsOfZerosAreTrustedFully) {
   for (const char* zeros : {"x0", "x1"}) {
     EXPECT_EQ("", check_kernels({.inputs = {{DType::kF32, {3}}, {DType::kF32, {3}}},
                                  .build =
                                      [](GraphBuilder& b, const Inputs& x) {
-                                       const ValueId one = scalar(b, 1);
-                                       ops::lars_update(b, one, one, {x[0]}, {x[1]}, {},
-                                                        {.momentum = 0, .weight_decay = 0.1});
-                                       ops::lamb_update(b, one, one, one, {x[0]}, {x[1]}, {x[1]},
-                                                        {ops::square(b, x[1])}, {});
+                                       const ValueId sums = ops::sums_of_squares(b, x);
+                                       ops::trust_ratio(b, sums, scalar(b, 1), {});
+                                       ops::trust_ratio(b, sums, scalar(b, 1),
+                                                        {.weight_decay = 0.1});
                                      },
                                  .fixed = {{zeros, ref::Array({3}, {0, 0, 0})}},
                                  .tolerance = 1e-6,
@@ -214,32 +253,33 @@ TEST(CpuKernel, UpdatesInAPaddedLayoutKeepThePaddingZero) {
   const TensorType type{DType::kF32, {2, 5, 3, 7}};
   ref::Array v(type.shape);
   std::fill(v.data.begin(), v.data.end(), 0.5);
-  EXPECT_EQ("", check_kernels({.inputs = {type, type, type, type},
-                               .build =
-                                   [](GraphBuilder& b, const Inputs& x) {
-                                     ops::sgd_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
-                                                     {x[1]}, {x[2]}, {.momentum = 0.9});
-                                     ops::adam_update(b, scalar(b, 0.3), scalar(b, 0.7),
-                                                      scalar(b, 3), {x[0]}, {x[1]}, {x[2]}, {x[3]},
-                                                      {});
-                                     ops::lion_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
-                                                      {x[1]}, {x[2]}, {});
-                                     ops::rmsprop_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
-                                                         {x[1]}, {x[3]}, {}, {});
-                                     ops::adagrad_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
-                                                         {x[1]}, {x[3]}, {});
-                                     ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
-                                                      {x[1]}, {x[2]}, {.weight_decay = 0.1});
-                                     ops::lamb_update(b, scalar(b, 0.3), scalar(b, 0.7),
-                                                      scalar(b, 3), {x[0]}, {x[1]}, {x[2]}, {x[3]},
-                                                      {.weight_decay = 0.1});
-                                     ops::moving_average(b, x[0], x[1], 0.1);
-                                     ops::sum_of_squares(b, {x[0], x[1]});
-                                   },
-                               .fixed = {{"x3", v}},
-                               .tolerance = 1e-6,
-                               .backward = false,
-                               .offered = channel_tiles(type.shape)}));
+  EXPECT_EQ("",
+            check_kernels({.inputs = {type, type, type, type},
+                           .build =
+                               [](GraphBuilder& b, const Inputs& x) {
+                                 ops::sgd_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]}, {x[1]},
+                                                 {x[2]}, {.momentum = 0.9});
+                                 ops::adam_update(b, scalar(b, 0.3), scalar(b, 0.7), scalar(b, 3),
+                                                  {x[0]}, {x[1]}, {x[2]}, {x[3]}, {});
+                                 ops::lion_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]}, {x[1]},
+                                                  {x[2]}, {});
+                                 ops::rmsprop_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                     {x[1]}, {x[3]}, {}, {});
+                                 ops::adagrad_update(b, scalar(b, 0.3), scalar(b, 0.7), {x[0]},
+                                                     {x[1]}, {x[3]}, {});
+                                 ops::lars_update(b, scalar(b, 0.3), scalar(b, 0.7), scalar(b, 0.2),
+                                                  {x[0]}, {x[1]}, {x[2]}, {.weight_decay = 0.1});
+                                 ops::lamb_direction(b, scalar(b, 0.7), scalar(b, 3), {x[0]},
+                                                     {x[1]}, {x[2]}, {x[3]}, {.weight_decay = 0.1});
+                                 ops::momentum(b, scalar(b, 0.7), x[0], x[1], 0.9, true);
+                                 ops::moving_average(b, x[0], x[1], 0.1);
+                                 ops::sum_of_squares(b, {x[0], x[1]});
+                                 ops::sums_of_squares(b, {x[0], x[1]});
+                               },
+                           .fixed = {{"x3", v}},
+                           .tolerance = 1e-6,
+                           .backward = false,
+                           .offered = channel_tiles(type.shape)}));
 }
 
 TEST(CpuKernel, SumOfSquaresClipFactorAndMovingAverage) {

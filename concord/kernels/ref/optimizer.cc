@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -99,29 +100,18 @@ const RegisterKernel adagrad_update{
       });
     }};
 
-double norm(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double x : values) sum += x * x;
-  return std::sqrt(sum);
-}
-
 const RegisterKernel lars_update{
     "lars_update", [](const Call& c) {
       const double momentum = c.node.attributes.real("momentum");
       const double decay = c.node.attributes.real("weight_decay");
-      const double trust = c.node.attributes.real("trust_coefficient");
-      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
-      const std::size_t count = c.inputs.size() - 2 - c.outputs.size();
+      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0], ratio = c.in(2)[0];
+      const std::size_t count = c.inputs.size() - 3 - c.outputs.size();
       for (std::size_t k = 0; k < count; ++k) {
-        const Array &p = c.in(2 + k), &gradient = c.in(2 + count + k);
-        const double p_norm = norm(p.data);
-        const double g_norm = std::abs(gradient_scale) * norm(gradient.data);
-        const double ratio =
-            p_norm == 0 || g_norm == 0 ? 1 : trust * p_norm / (g_norm + decay * p_norm);
+        const Array &p = c.in(3 + k), &gradient = c.in(3 + count + k);
         for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
           double step = ratio * (gradient_scale * gradient[i] + decay * p[i]);
           if (momentum != 0) {
-            step += momentum * c.in(2 + 2 * count + k)[i];
+            step += momentum * c.in(3 + 2 * count + k)[i];
             c.out(count + k)[i] = step;
           }
           c.out(k)[i] = p[i] - learning_rate * step;
@@ -129,61 +119,83 @@ const RegisterKernel lars_update{
       }
     }};
 
-const RegisterKernel lamb_update{
-    "lamb_update", [](const Call& c) {
+const RegisterKernel lamb_direction{
+    "lamb_direction", [](const Call& c) {
       const Attributes& attributes = c.node.attributes;
       const double beta1 = attributes.real("beta1"), beta2 = attributes.real("beta2");
       const double epsilon = attributes.real("epsilon");
       const double decay = attributes.real("weight_decay");
-      const double learning_rate = c.in(0)[0], gradient_scale = c.in(1)[0];
-      const double bias1 = 1 - std::pow(beta1, c.in(2)[0]);
-      const double bias2 = 1 - std::pow(beta2, c.in(2)[0]);
+      const double gradient_scale = c.in(0)[0];
+      const double bias1 = 1 - std::pow(beta1, c.in(1)[0]);
+      const double bias2 = 1 - std::pow(beta2, c.in(1)[0]);
       const std::size_t count = c.outputs.size() / 3;
       for (std::size_t k = 0; k < count; ++k) {
-        const Array& p = c.in(3 + k);
-        Array &m = c.out(count + k), &v = c.out(2 * count + k), step(p.shape);
+        const Array& p = c.in(2 + k);
+        Array &m = c.out(count + k), &v = c.out(2 * count + k);
         for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
-          const double g = gradient_scale * c.in(3 + count + k)[i];
-          m[i] = beta1 * c.in(3 + 2 * count + k)[i] + (1 - beta1) * g;
-          v[i] = beta2 * c.in(3 + 3 * count + k)[i] + (1 - beta2) * g * g;
-          step[i] = m[i] / bias1 / (std::sqrt(v[i] / bias2) + epsilon) + decay * p[i];
-        }
-        const double p_norm = norm(p.data), step_norm = norm(step.data);
-        const double ratio = p_norm == 0 || step_norm == 0 ? 1 : p_norm / step_norm;
-        for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
-          c.out(k)[i] = p[i] - learning_rate * ratio * step[i];
+          const double g = gradient_scale * c.in(2 + count + k)[i];
+          m[i] = beta1 * c.in(2 + 2 * count + k)[i] + (1 - beta1) * g;
+          v[i] = beta2 * c.in(2 + 3 * count + k)[i] + (1 - beta2) * g * g;
+          c.out(k)[i] = m[i] / bias1 / (std::sqrt(v[i] / bias2) + epsilon) + decay * p[i];
         }
       }
     }};
 
+const RegisterKernel momentum{"momentum", [](const Call& c) {
+                                const double factor = c.node.attributes.real("factor");
+                                const bool nesterov = c.node.attributes.integer("nesterov") != 0;
+                                const double gradient_scale = c.in(0)[0];
+                                for (std::int64_t i = 0; i < c.in(1).shape.elements(); ++i) {
+                                  const double g = gradient_scale * c.in(2)[i],
+                                               m = factor * c.in(1)[i] + g;
+                                  c.out(0)[i] = m;
+                                  c.out(1)[i] = nesterov ? g + factor * m : m;
+                                }
+                              }};
+
+const RegisterKernel trust_ratio{"trust_ratio", [](const Call& c) {
+                                   const double parameter = std::sqrt(c.in(0)[0]);
+                                   const double step = std::abs(c.in(1)[0]) * std::sqrt(c.in(0)[1]);
+                                   const double decay = c.node.attributes.real("weight_decay");
+                                   const double ratio = c.node.attributes.real("coefficient") *
+                                                        parameter / (step + decay * parameter);
+                                   c.out(0)[0] = parameter == 0 || step == 0 ? 1 : ratio;
+                                 }};
+
 const RegisterKernel sum_of_squares{"sum_of_squares", [](const Call& c) {
-                                      for (const Array* values : c.inputs) {
-                                        for (const double x : values->data) c.out(0)[0] += x * x;
+                                      const bool apart = c.node.attributes.has("apart");
+                                      for (std::size_t k = 0; k < c.inputs.size(); ++k) {
+                                        double& sum = c.out(0).data[apart ? k : 0];
+                                        for (const double x : c.in(k).data) sum += x * x;
                                       }
                                     }};
 
 const RegisterKernel exact_sum_of_squares{"exact_sum_of_squares", [](const Call& c) {
-                                            ExactSum sum;
-                                            for (const Array* values : c.inputs) {
-                                              for (const double x : values->data) sum.add(x * x);
+                                            const bool apart = c.node.attributes.has("apart");
+                                            std::vector<ExactSum> sums(apart ? c.inputs.size() : 1);
+                                            for (std::size_t k = 0; k < c.inputs.size(); ++k) {
+                                              for (const double x : c.in(k).data)
+                                                sums[apart ? k : 0].add(x * x);
                                             }
-                                            for (std::size_t i = 0; i < sum.digits().size(); ++i) {
-                                              c.out(0).data[i] =
-                                                  static_cast<double>(sum.digits()[i]);
-                                            }
+                                            auto out = c.out(0).data.begin();
+                                            for (const ExactSum& sum : sums)
+                                              out = std::ranges::copy(sum.digits(), out).out;
                                           }};
 
-const RegisterKernel rounded_sum{"rounded_sum", [](const Call& c) {
-                                   ExactSum sum;
-                                   for (const Array* value : c.inputs) {
-                                     ExactSum::Digits digits;
-                                     for (std::size_t i = 0; i < digits.size(); ++i) {
-                                       digits[i] = static_cast<std::int64_t>(value->data[i]);
-                                     }
-                                     sum.add(digits);
-                                   }
-                                   c.out(0)[0] = sum.rounded();
-                                 }};
+const RegisterKernel rounded_sum{
+    "rounded_sum", [](const Call& c) {
+      for (std::size_t s = 0; s < c.out(0).data.size(); ++s) {
+        ExactSum sum;
+        for (const Array* value : c.inputs) {
+          ExactSum::Digits digits;
+          for (std::size_t i = 0; i < digits.size(); ++i) {
+            digits[i] = static_cast<std::int64_t>(value->data[s * digits.size() + i]);
+          }
+          sum.add(digits);
+        }
+        c.out(0).data[s] = sum.rounded();
+      }
+    }};
 
 const RegisterKernel add_all{"add_all", [](const Call& c) {
                                for (const Array* value : c.inputs) c.out(0)[0] += (*value)[0];
