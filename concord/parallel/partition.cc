@@ -498,13 +498,14 @@ class Partitioner {
   void complete(ValueId old_value) {
     const ValueId part = flat_[at(old_value)];
     const bool has_whole = rewriter_.has(old_value) && rewriter_[old_value] != part;
-    if (!has_whole) {
-      rewriter_.map(old_value, part == kNoValue
-                                   ? gathered(old_value, batch_input())
-                                   : add_flat(ops::kAllGather, part, source_.value(old_value),
-                                              source_.value(old_value)));
-    } else if ((*placements_)[rewriter_[old_value]] == Placement::partial()) {
-      rewriter_.map(old_value, reduced(rewriter_[old_value]));
+    const bool is_whole = has_whole && (*placements_)[rewriter_[old_value]] != Placement::partial();
+    if (is_whole) return;
+    if (part != kNoValue) {  // a summand that was scattered is not summed again
+      rewriter_.map(old_value, add_flat(ops::kAllGather, part, source_.value(old_value),
+                                        source_.value(old_value)));
+    } else {
+      rewriter_.map(old_value,
+                    has_whole ? reduced(rewriter_[old_value]) : gathered(old_value, batch_input()));
     }
   }
 

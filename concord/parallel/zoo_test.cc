@@ -228,6 +228,13 @@ Divided divide(Whole& model, const AxisPlan& plan, const Mesh& mesh, int zero = 
     const Graph along_tensor = tensor > 1 ? apply_plan(whole, plan, place) : whole;
     graphs.push_back(partition(along_tensor, along_data, rank));
     if (data > 1) placements_along_data(graphs.back());
+    std::set<ValueId> summed;  // over ranks, where they lie: once
+    for (const Node& node : graphs.back().nodes) {
+      if (node.op != "all_reduce" && node.op != "reduce_scatter") continue;
+      const NodeId producer = graphs.back().value(node.inputs[0]).producer;
+      if (producer == kNoNode || graphs.back().node(producer).op != "leaf_sum") continue;
+      EXPECT_TRUE(summed.insert(node.inputs[0]).second) << node.name;
+    }
     verify(graphs.back());
     ref::Bindings own = bindings;
     for (const State& state : graphs.back().states) {
