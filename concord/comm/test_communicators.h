@@ -176,6 +176,10 @@ inline void check_collectives(Communicator& ranks, std::size_t count, bool share
   ranks.run(all_gather(std::as_bytes(one_in), std::as_writable_bytes(out)));
   expect_equal(out, in_a_row(), "an all-gather");
   std::ranges::fill(out, 0.0f);
+  std::ranges::copy(one_in, out.begin() + static_cast<std::ptrdiff_t>(r * count));
+  ranks.run(all_gather(std::as_bytes(out.subspan(r * count, count)), std::as_writable_bytes(out)));
+  expect_equal(out, in_a_row(), "an all-gather in place");
+  std::ranges::fill(out, 0.0f);
   ranks.run(gather(std::as_bytes(one_in), std::as_writable_bytes(out), size - 1));
   if (ranks.rank() == size - 1) expect_equal(out, in_a_row(), "a gather");
   ranks.run(broadcast(std::as_writable_bytes(one_in), size / 2));

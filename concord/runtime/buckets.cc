@@ -6,13 +6,14 @@
 
 namespace concord {
 
-std::vector<Bucket> choose_buckets(std::span<const Sum> all, std::size_t end,
-                                   std::size_t bucket_bytes) {
+std::vector<Bucket> choose_buckets(const Program& program, std::size_t bucket_bytes) {
   constexpr std::size_t kLastBytes = std::size_t{1} << 20;
-  constexpr std::size_t kMostBuckets = 64;  // about; the others wait in the ranks' queue
-  bucket_bytes = std::max(bucket_bytes, end / kMostBuckets);
+  constexpr std::size_t kQueued = 64, kRounds = 256, kLeast = std::size_t{1} << 20;
+  const std::size_t end = program.sums_bytes;
+  bucket_bytes = program.in_rounds ? std::min(bucket_bytes, std::max(kLeast, end / kRounds))
+                                   : std::max(bucket_bytes, end / kQueued);
   std::map<std::size_t, const Sum*> sums;  // by offset
-  for (const Sum& sum : all) sums.emplace(sum.place, &sum);
+  for (const Sum& sum : program.sums) sums.emplace(sum.place, &sum);
   const auto end_of = [&](auto sum) {
     return std::next(sum) == sums.end() ? end : std::next(sum)->first;
   };

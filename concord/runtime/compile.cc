@@ -287,7 +287,7 @@ class Compiler {
     place_parts(sums);
     CONCORD_CHECK(options_.like == nullptr || program_.totals_bytes == options_.like->totals_bytes,
                   "programs of one step sum the same values");
-    program_.buckets = choose_buckets(program_.sums, program_.sums_bytes, options_.bucket_bytes);
+    program_.buckets = choose_buckets(program_, options_.bucket_bytes);
   }
   // In the order of the sums' places; where they are among the sums, or behind those that the rank
   // gets all of.

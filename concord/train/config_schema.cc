@@ -369,7 +369,7 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(
           parallel.bucket_bytes, between(1, 1099511627776),
           "gradients that ranks sum together, as soon as backpropagation has computed "
-          "them; results do not depend on it"),
+          "them, at most where parallel.zero divides them; results do not depend on it"),
       CONCORD_CONFIG_KEY(
           parallel.batch_norm, one_of({"leaf", "batch"}),
           "what a batch norm takes its statistics over while training: a leaf (or microbatch), or "
