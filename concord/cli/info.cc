@@ -35,7 +35,9 @@ std::int64_t elements(const std::vector<const StateStore::Entry*>& entries) {
 // What rank 0 holds of them.
 std::int64_t own_elements(const std::vector<const StateStore::Entry*>& entries) {
   std::int64_t count = 0;
-  for (const StateStore::Entry* entry : entries) count += entry->part.shape.elements();
+  for (const StateStore::Entry* entry : entries) {
+    count += entry->is_flat() ? entry->flat->part : entry->part.shape.elements();
+  }
   return count;
 }
 
@@ -87,7 +89,7 @@ nlohmann::json describe(const Config& config, const train::Job& job) {
           {"flops_per_sample", flops / static_cast<double>(engine.batch())},
           {"flops_per_step", flops},
           {"state_bytes", engine.states().bytes()},
-          {"gradient_bytes", program.sums_bytes},
+          {"gradient_bytes", program.in_rounds ? program.totals_bytes : program.sums_bytes},
           {"arena_bytes", program.arena_bytes},
           {"arena_lower_bound_bytes", program.arena_lower_bound},
           {"workspace_bytes", engine.workspace_bytes()},

@@ -135,6 +135,28 @@ TEST_F(MeshOfRanks, RanksThatDivideStatesComputeTheBitsOfOne) {
   }
 }
 
+// Averages that are divided come together for every microbatch of an evaluation, of which a rank
+// may have fewer than others, or none.
+TEST_F(MeshOfRanks, UnequalPartsOfAnEvaluationAreNoMatter) {
+  const std::string options = "--set optimizer.ema_decay=0.9 --set train.max_steps=4 ";
+  for (const char* work :
+       {"--set train.leaves=8 ", "--set train.leaves=4 --set train.microbatch=1 ",
+        "--set train.leaves=8 --set data.samples=12 "}) {
+    const nlohmann::json alone = train(options + work).last_line();
+    for (const char* division :
+         {"--ranks 3 --set parallel.zero=1", "--ranks 2 --set parallel.zero=1"}) {
+      const Outcome outcome = train(options + work + division +
+                                    " --set parallel.transport=gloo --set output.dir=other");
+      ASSERT_EQ(outcome.code, 0) << work << division << ": " << outcome.err;
+      for (const char* figure : {"weights_hash", "loss"}) {
+        EXPECT_EQ(outcome.last_line()[figure], alone[figure]) << figure << work << division;
+      }
+      std::filesystem::remove_all(folder_ / "other");
+    }
+    std::filesystem::remove_all(folder_ / "run");
+  }
+}
+
 // Every mesh goes on from what every other has saved.
 TEST_F(MeshOfRanks, ARunIsResumedByAnyOtherMesh) {
   const char* const meshes[] = {"",
@@ -229,14 +251,15 @@ TEST_F(MeshOfRanks, DividedStatesTakeTheMemoryOfTheFormula) {
   for (const int zero : {0, 1, 2, 3}) {
     const nlohmann::json info =
         run(fmt::format("info small.toml --json --ranks 2 --set parallel.transport=gloo "
-                        "--set model.width=512 --set model.layers=12 --set parallel.zero={} "
-                        "--set parallel.bucket_bytes=1048576",
+                        "--set model.width=512 --set model.layers=12 --set parallel.zero={}",
                         zero))
             .last_line();
     const double parameters = 4 * info["parameter_count"].get<double>();
     const double optimizer = 4 * info["optimizer_state_count"].get<double>();
     const double expected = parameters / (zero < 3 ? 1 : 2) + parameters / (zero < 2 ? 1 : 2) +
                             optimizer / (zero < 1 ? 1 : 2);
+    const double held = zero < 3 ? parameters : parameters / 2;
+    EXPECT_NEAR(4 * info["rank_parameter_count"].get<double>(), held, 0.01 * held) << zero;
     const nlohmann::json memory = info["memory"];
     EXPECT_NEAR(memory["states"].get<double>() + memory["gradients"].get<double>(), expected,
                 0.05 * expected)

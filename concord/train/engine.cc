@@ -116,6 +116,12 @@ void copy_rows(T* destination, const Binding& input, std::span<const T> rows, st
               width * samples * sizeof(T));
 }
 
+bool meets_along_data(const Program& program) {
+  return std::ranges::any_of(program.microbatch, [](const ProgramStep& step) {
+    return step.collective && step.collective->axis == parallel::kDataAxis;
+  });
+}
+
 }  // namespace
 
 ModelGraphs model_graphs(const nn::StepOptions& options) {
@@ -316,7 +322,7 @@ void Engine::join_axes() {
 double Engine::flops_of_step(const Graph& whole) const {
   const double microbatches =
       static_cast<double>(options_.batch) / static_cast<double>(options_.microbatch);
-  if (tensor_ranks() == 1) {
+  if (tensor_ranks() == 1 && !options_.plan.flat) {  // the program has all of it
     const Program& program = training_program();
     return flops_of(program, program.microbatch) * microbatches +
            flops_of(program, program.prologue) + flops_of(program, program.update);
@@ -455,13 +461,15 @@ std::int64_t Engine::own_samples(std::int64_t count) const {
   return samples;
 }
 
-std::int64_t Engine::missing_leaves(std::int64_t samples) const {
+std::int64_t Engine::missing_microbatches(std::int64_t samples) const {
   std::int64_t most = 0, own = 0;
   for (int rank = 0; rank < data_->size(); ++rank) {
     const auto [first, end] = leaves_of_rank(options_, rank, data_->size());
-    const std::int64_t leaves = (samples + leaf_size() - 1) / leaf_size();
-    // Who has none stands by for one.
-    const std::int64_t count = std::max<std::int64_t>(1, std::min(end, leaves) - first);
+    const std::int64_t begin = std::min(first * leaf_size(), samples);
+    std::int64_t count = 0;
+    for_each_microbatch(begin, std::min(end * leaf_size(), samples) - begin,
+                        [&](std::int64_t, std::int64_t, bool, bool) { ++count; });
+    count = std::max<std::int64_t>(1, count);
     most = std::max(most, count);
     if (rank == data_->rank()) own = count;
   }
@@ -712,8 +720,10 @@ StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
   // The sums lie at the same places in the programs of all counts.
   Compiled& any = other(evaluation_, graphs_.evaluation, options_.microbatch);
   other_executor_->begin_step({.first_leaf = first_leaf_ * microbatches_per_leaf()});
-  if (gathers_parameters()) {
-    for (std::int64_t i = missing_leaves(batch_count); i > 0; --i) {
+  // Where a microbatch asks the other ranks for their parts of what it reads, all need equally
+  // many.
+  if (meets_along_data(any.program)) {
+    for (std::int64_t i = missing_microbatches(batch_count); i > 0; --i) {
       other_executor_->take_part(any.program);
     }
   }

@@ -225,11 +225,8 @@ class Engine {
   std::int64_t leaf_at(std::int64_t i) const;           // of this rank's leaves
   std::int64_t position_of(std::int64_t sample) const;  // of this rank's samples, in the batch
   std::int64_t own_samples(std::int64_t count) const;   // of a batch of so many
-  // Whether every microbatch asks the other ranks for parameters: then all compute equally many.
-  bool gathers_parameters() const {
-    return options_.plan.zero == 3 && !options_.plan.in_common && in_rounds();
-  }
-  std::int64_t missing_leaves(std::int64_t samples) const;  // of an evaluation, beside who has most
+  // Of an evaluation, beside the rank along `data` that has most; who has none stands by for one.
+  std::int64_t missing_microbatches(std::int64_t samples) const;
   StepPlace step_place(std::int64_t samples) const;
   void check_rounds() const;
   void choose_divisions();
