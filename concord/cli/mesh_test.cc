@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 
+#include "concord/base/file.h"
 #include "concord/cli/command_test.h"
 
 namespace concord::cli {
@@ -233,6 +235,72 @@ TEST_F(MeshOfRanks, APlanIsShownSavedAndGivenBack) {
                 .last_line()["weights_hash"]);
 }
 
+// A plan is for its model, and all of it; what the configuration says besides is not dropped.
+TEST_F(MeshOfRanks, APlanThatDoesNotFitIsRefusedInOneLine) {
+  ASSERT_EQ(run("plan show small.toml --set parallel.mesh={tensor=2} --out plan.toml").code, 0);
+  const std::string plan = read_file(folder_ / "plan.toml");
+  const std::string line = "\"h.0.mlp.c_fc.weight\" = \"tensor:split(0) of [128, 32]\"\n";
+  ASSERT_THAT(plan, HasSubstr(line));
+  const auto refused = [&](const std::string& text, const std::string& options,
+                           const std::string& message) {
+    std::ofstream(folder_ / "given.toml") << text;
+    const Outcome outcome = run("plan show small.toml --plan given.toml " + options);
+    EXPECT_EQ(outcome.code, 1) << message;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+  };
+  const auto with_line = [&](const std::string& other) {
+    std::string text = plan;
+    return text.replace(text.find(line), line.size(), other);
+  };
+  refused("", "", "given.toml: a plan without parallel.mesh: expected one that ");
+  refused(with_line(""), "",
+          "given.toml: the plan lacks the weight \"h.0.mlp.c_fc.weight\" of [128, 32]; make one ");
+  refused(with_line(""), "--ranks 1 --set parallel.mesh.tensor=1",
+          "given.toml: the plan lacks the weight \"h.0.mlp.c_fc.weight\" of [128, 32]; make one ");
+  refused(plan + "\"extra.weight\" = \"tensor:replicate of [2, 3]\"\n", "",
+          "given.toml: the plan has a weight \"extra.weight\" of [2, 3], and the model has none");
+  refused(with_line("\"h.0.mlp.c_fc.weight\" = \"tensor:split(0) of [64, 32]\"\n"), "",
+          "given.toml: the plan has \"h.0.mlp.c_fc.weight\" of [64, 32], and the model has it of "
+          "[128, 32]; make one ");
+  refused(with_line("\"h.0.mlp.c_fc.weight\" = \"tensor:split(0)\"\n"), "",
+          "given.toml: \"h.0.mlp.c_fc.weight\" = \"tensor:split(0)\": expected its shape, too");
+  refused(plan, "--set 'parallel.place={\"wte.weight\"=\"tensor:replicate\"}'",
+          "all that --plan given.toml places would be dropped");
+
+  const Outcome of_other =
+      train("--ranks 2 --plan plan.toml --set model.width=64 --set output.dir=other");
+  EXPECT_EQ(of_other.code, 1);
+  EXPECT_THAT(of_other.err, HasSubstr("concord: plan.toml: the plan has \""));
+
+  // One weight may be placed otherwise, and the mesh set, on purpose.
+  const Outcome other =
+      run("plan show small.toml --plan plan.toml --json "
+          "--set 'parallel.place.h.0.mlp.c_fc.weight=\"tensor:replicate\"'");
+  ASSERT_EQ(other.code, 0) << other.err;
+  for (const nlohmann::json& weight : other.last_line()["weights"]) {
+    if (weight["name"] == "h.0.mlp.c_fc.weight") {
+      EXPECT_EQ(weight["tensor"], "replicate");
+    }
+    if (weight["name"] == "h.1.mlp.c_fc.weight") {
+      EXPECT_EQ(weight["tensor"], "split(0)");
+    }
+  }
+  EXPECT_EQ(run("plan show small.toml --plan plan.toml --set parallel.mesh.tensor=4").code, 0);
+
+  const std::pair<const char*, const char*> sections[] = {
+      {"place = { \"wte.weight\" = \"tensor:replicate\" }",
+       "parallel.place is set, and --plan given.toml places all weights: leave out one of them"},
+      {"mesh = { tensor = 4 }", "parallel.mesh has tensor = 4, and --plan given.toml has 2: "},
+      {"zero = 1", "parallel.zero = 1, and --plan given.toml has 0: "},
+  };
+  const std::string config = read_file(folder_ / "small.toml");
+  for (const auto& [section, message] : sections) {
+    std::ofstream(folder_ / "small.toml") << config << "[parallel]\n" << section << "\n";
+    refused(plan, "", message);
+  }
+}
+
 TEST_F(MeshOfRanks, InfoTellsWhatOneOfThemHoldsAndSends) {
   const nlohmann::json whole = run("info small.toml --json").last_line();
   const nlohmann::json part =
@@ -282,7 +350,13 @@ TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
        "tensor: its ops allow replicate, split(0)"},
       {"--ranks 2 --set parallel.mesh={tensor=2} "
        "--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"pipe:split(0)\"}'",
-       "concord: parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected "},
+       "concord: parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected the axis "
+       "\"tensor\", and given \"pipe\" (the axes are data and tensor; what ranks along data "
+       "divide, parallel.zero says)\n"},
+      {"--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"data:split(0)\"}'",
+       "expected the axis \"tensor\", and given \"data\" "},
+      {"--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=3}'",
+       ": parallel.place: \"h.0.mlp.c_fc.weight\" = 3 (integer): expected a string\n"},
       {"--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"tensor:split(2)\"}'",
        "concord: parallel.place: \"h.0.mlp.c_fc.weight\" of [128, 32] cannot be split(2) along "
        "tensor: expected replicate or a dim from 0 to 1\n"},

@@ -36,13 +36,13 @@ std::string to_toml(const train::Engine& engine) {
     axes += fmt::format("{}{} = {}", axes.empty() ? "" : ", ", axis.name, axis.extent);
   }
   std::string text = fmt::format("[parallel]\nmesh = {{ {} }}\nzero = {}\n", axes, plan.zero);
-  if (plan.states.empty()) return text;
   text += "\n[parallel.place]\n";
   for (const StateStore::Entry& entry : engine.states().entries()) {
     if (entry.role != State::Role::kParameter) continue;
     text += fmt::format("{} = {}\n", quote(entry.name),
-                        quote(fmt::format("{}:{}", parallel::kTensorAxis,
-                                          parallel::pin_text(placement_of(plan, entry.name)))));
+                        quote(fmt::format("{}:{} of {}", parallel::kTensorAxis,
+                                          parallel::pin_text(placement_of(plan, entry.name)),
+                                          to_string(entry.type.shape))));
   }
   return text;
 }

@@ -59,8 +59,31 @@ std::optional<Placement> parse_placement(std::string_view text) {
                           sections.empty() ? std::vector<std::int64_t>{1} : std::move(sections));
 }
 
+constexpr std::string_view kShapeFollows = " of ";
+constexpr std::string_view kMakePlan = "make one for this model with `concord plan show --out`";
+
+// A saved plan says of every parameter, by its name, how it is placed, and which shape it has.
+void check_saved(const Graph& graph, const std::vector<Pin>& pins) {
+  if (std::ranges::all_of(pins, &std::string::empty, &Pin::shape)) return;
+  for (const State& state : graph.states) {
+    if (state.role != State::Role::kParameter) continue;
+    const Value& value = graph.value(state.value);
+    const std::string shape = to_string(value.type.shape);
+    const auto pin =
+        std::ranges::find_if(pins, [&](const Pin& one) { return fits(value.name, one.pattern); });
+    if (pin == pins.end()) {
+      throw PlanError(fmt::format("the plan lacks the weight {} of {}; {}", quote(value.name),
+                                  shape, kMakePlan));
+    }
+    if (pin->shape.empty() || pin->shape == shape) continue;
+    throw PlanError(fmt::format("the plan has {} of {}, and the model has it of {}; {}",
+                                quote(value.name), pin->shape, shape, kMakePlan));
+  }
+}
+
 // What the pins say of the states of this graph.
 std::map<std::string, Placement> pinned_states(const Graph& graph, const std::vector<Pin>& pins) {
+  check_saved(graph, pins);
   std::map<std::string, const Pin*> pin_of;
   std::vector<std::string_view> names;
   for (const State& state : graph.states) names.push_back(graph.value(state.value).name);
@@ -78,6 +101,10 @@ std::map<std::string, Placement> pinned_states(const Graph& graph, const std::ve
       known = &pin;
     }
     if (!fits_any) {
+      if (!pin.shape.empty()) {
+        throw PlanError(fmt::format("the plan has a weight {} of {}, and the model has none; {}",
+                                    quote(pin.pattern), pin.shape, kMakePlan));
+      }
       fail("parallel.place: no weight is named {}; did you mean {}? (`concord info` lists them)",
            quote(pin.pattern), quote(nearest(pin.pattern, names)));
     }
@@ -104,17 +131,30 @@ void check_pins(const Graph& graph, const std::vector<Pin>& pins) {
 }  // namespace
 
 Pin parse_pin(std::string_view pattern, std::string_view text) {
-  const std::size_t colon = text.find(':');
-  const std::string_view axis = text.substr(0, colon);
+  const std::size_t follows = text.find(kShapeFollows);
+  const std::string_view wish = text.substr(0, follows);
+  const std::string_view shape =
+      follows == text.npos ? std::string_view() : text.substr(follows + kShapeFollows.size());
+  const bool is_shape =
+      follows == text.npos || (shape.size() > 1 && shape.front() == '[' && shape.back() == ']');
+  const std::size_t colon = wish.find(':');
+  const std::string_view axis = wish.substr(0, colon);
+  if (colon != wish.npos && axis != kTensorAxis) {
+    fail(
+        "parallel.place: {} = {}: expected the axis {}, and given {} (the axes are {} and {}; what "
+        "ranks along {} divide, parallel.zero says)",
+        quote(pattern), quote(text), quote(kTensorAxis), quote(axis), kDataAxis, kTensorAxis,
+        kDataAxis);
+  }
   const auto placement =
-      colon == text.npos ? std::nullopt : parse_placement(text.substr(colon + 1));
-  if (axis != kTensorAxis || !placement) {
+      colon == wish.npos ? std::nullopt : parse_placement(wish.substr(colon + 1));
+  if (!placement || !is_shape) {
     fail(
         "parallel.place: {} = {}: expected \"tensor:replicate\", \"tensor:split(DIM)\", or "
         "\"tensor:split(DIM, N)\" for a dim of N sections that are cut each",
         quote(pattern), quote(text));
   }
-  return {std::string(pattern), std::string(axis), *placement};
+  return {std::string(pattern), std::string(axis), *placement, std::string(shape)};
 }
 
 std::string pin_text(const Placement& placement) {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "concord/base/error.h"
 #include "concord/graph/graph.h"
 #include "concord/graph/mesh.h"
 #include "concord/parallel/axis_plan.h"
@@ -28,10 +29,20 @@ struct Pin {
   std::string pattern;
   std::string axis;
   Placement placement;
+  // "[32, 64]" in a saved plan, which knows its model: the weight must have this shape. Where some
+  // pin has one, every parameter of the model must have a pin. Empty: a wish for any shape.
+  std::string shape = {};
+};
+
+// A saved plan that is not for the model.
+class PlanError : public Error {
+ public:
+  using Error::Error;
 };
 
 // Of "h.*.mlp.c_fc.weight" and "tensor:split(0)". Placements are "replicate", "split(DIM)",
-// "split(DIM, N)" for N equal sections and "split(DIM, 4:1:1)" for sections of these proportions.
+// "split(DIM, N)" for N equal sections and "split(DIM, 4:1:1)" for sections of these proportions;
+// in a saved plan the weight's shape follows: "tensor:split(0) of [32, 64]".
 // Throws Error that says so.
 Pin parse_pin(std::string_view pattern, std::string_view text);
 // "split(0, 3)": what stands behind the axis.

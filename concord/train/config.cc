@@ -142,6 +142,25 @@ std::string describe(const toml::node& node) {
   return text ? " = " + shortened(*text) + type : type;
 }
 
+// Of a key that is a table: throws for the first entry that is of another type.
+void check_entries(std::string_view where, const ConfigKey& key, const ConfigValue& example,
+                   const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) return;
+  const auto check = [&]<typename T>(const T&) {
+    if constexpr (requires { typename T::mapped_type; }) {
+      constexpr bool kOfStrings = std::is_same_v<typename T::mapped_type, std::string>;
+      for (const auto& [name, element] : *table) {
+        if (convert<typename T::mapped_type>(element)) continue;
+        fail("{}: {}: {}{}: expected {}{}", where, key.name, shortened(quote(name.str())),
+             describe(element), kOfStrings ? "a string" : "an integer",
+             element.is_table() ? "; a name that has a dot stands in quotes" : "");
+      }
+    }
+  };
+  std::visit(check, example);
+}
+
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r";
   const std::size_t begin = std::min(text.find_first_not_of(kSpace), text.size());
@@ -196,6 +215,7 @@ class ConfigBuilder {
 
   void read_file_text(std::string_view text) { read_text(text, file_name_); }
   // Of a file that has the keys of a plan alone.
+  // Throws where the configuration says something else, or what a plan would replace.
   void read_plan(const std::filesystem::path& path);
   void apply_override(std::string_view text);
   Config finish();
@@ -207,6 +227,7 @@ class ConfigBuilder {
   bool assign_entry(const std::string& where, std::string_view name, const toml::node& node);
 
   std::string file_name_;
+  std::string plan_;  // the file's name; empty: none is given
   Config config_;
   std::map<std::string_view, std::string> origin_;  // key -> "run.toml:12"
 };
@@ -246,20 +267,54 @@ void ConfigBuilder::assign(const std::string& where, std::string_view name,
     return;
   }
   std::optional<ConfigValue> value = convert_like(key->get(config_), node);
-  if (!value) fail("{}: {}{}: expected {}", where, name, describe(node), expectation(*key));
+  if (!value) {
+    check_entries(where, *key, key->get(config_), node);
+    fail("{}: {}{}: expected {}", where, name, describe(node), expectation(*key));
+  }
   key->set(config_, std::move(*value));
   origin_[key->name] = where;
 }
 
 void ConfigBuilder::read_plan(const std::filesystem::path& path) {
+  plan_ = path.string();
   const std::map<std::string_view, std::string> before = std::exchange(origin_, {});
-  read_text(read_file(path, kMaximumFileBytes), path.string());
+  const ParallelConfig given = config_.parallel;
+  const ParallelConfig& read = config_.parallel;
+  read_text(read_file(path, kMaximumFileBytes), plan_);
   for (const auto& [key, where] : origin_) {
     if (key == "parallel.mesh" || key == "parallel.place" || key == "parallel.zero") continue;
     fail(
         "{}: {} is no part of a plan: expected parallel.mesh, parallel.zero and parallel.place "
         "alone",
         where, key);
+  }
+  for (const std::string_view key : {"parallel.mesh", "parallel.zero", "parallel.place"}) {
+    if (origin_.contains(key)) continue;
+    fail("{}: a plan without {}: expected one that `concord plan show --out` has saved", plan_,
+         key);
+  }
+  for (const auto& [name, text] : read.place) {
+    if (text.find(" of [") != text.npos) continue;
+    fail(
+        "{}: {} = {}: expected its shape, too, such as \"tensor:split(0) of [32, 64]\", as "
+        "`concord plan show --out` saves it",
+        plan_, quote(name), quote(text));
+  }
+  // What the configuration says must hold, too.
+  if (!given.place.empty()) {
+    fail("{}: parallel.place is set, and --plan {} places all weights: leave out one of them",
+         before.at("parallel.place"), plan_);
+  }
+  if (before.contains("parallel.zero") && given.zero != read.zero) {
+    fail("{}: parallel.zero = {}, and --plan {} has {}: make them equal, or leave it out",
+         before.at("parallel.zero"), given.zero, plan_, read.zero);
+  }
+  for (const auto& [axis, ranks] : given.mesh) {
+    const auto found = read.mesh.find(axis);
+    const std::int64_t planned = found == read.mesh.end() ? 1 : found->second;
+    if (ranks == planned) continue;
+    fail("{}: parallel.mesh has {} = {}, and --plan {} has {}: make them equal, or leave it out",
+         before.at("parallel.mesh"), axis, ranks, plan_, planned);
   }
   origin_.insert(before.begin(), before.end());
 }
@@ -321,6 +376,12 @@ void ConfigBuilder::apply_override(std::string_view text) {
   const std::string_view section = name.substr(0, name.find('.'));
   if (name.find('.') != std::string_view::npos && !is_section(section)) {
     fail_unknown_section(where, section);
+  }
+  if (name == "parallel.place" && !plan_.empty()) {
+    fail(
+        "{}: all that --plan {} places would be dropped: set one weight, parallel.place.NAME, or "
+        "leave out the plan",
+        where, plan_);
   }
   // Bare words: `--set data.dir=/data/2024` is a string because its key is one; for other keys a
   // word that is no TOML value is shown as the string it must be.

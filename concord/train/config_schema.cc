@@ -324,12 +324,14 @@ std::vector<ConfigKey> make_keys() {
           parallel.place, kAny,
           "how weights are placed, by name or pattern (`*` stands for anything): "
           "\"h.*.mlp.c_fc.weight\" = \"tensor:split(0)\", or \"tensor:replicate\". What is not "
-          "named is placed as costs least (`concord plan show`)"),
+          "named is placed as costs least (`concord plan show`). One rank along `tensor` holds all "
+          "of every weight, whatever is said here"),
       CONCORD_CONFIG_KEY(
           parallel.zero, between(0, 3),
           "what the ranks along `data` divide instead of each having all of it (ZeRO; "
           "docs/placement.md): nothing (0), the optimizer's states (1), the gradients too (2), the "
-          "parameters too (3). Results do not depend on it"),
+          "parameters too (3). Results do not depend on it, and one rank along `data` divides "
+          "nothing"),
       CONCORD_CONFIG_KEY(
           parallel.offload, one_of({"none", "optimizer", "activations", "all"}),
           "what lies in a file on a disk instead of in memory: the optimizer's states, but for "
