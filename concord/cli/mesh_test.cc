@@ -335,6 +335,41 @@ TEST_F(MeshOfRanks, DividedStatesTakeTheMemoryOfTheFormula) {
   }
 }
 
+// Biases that are added to summands, of which each rank has a part.
+TEST_F(MeshOfRanks, ABiasOfASumMayBeDivided) {
+  const Outcome outcome = train(
+      "--ranks 2 --set parallel.mesh={tensor=2} --set train.max_steps=2 "
+      "--set 'parallel.place={\"h.*.c_proj.bias\"=\"tensor:split(0)\"}'");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
+
+TEST_F(MeshOfRanks, WeightsThatTheMeshDoesNotDivideAreTold) {
+  std::ofstream(folder_ / "odd.toml") << R"(
+[model]
+name = "mlp"
+[data]
+kind = "synthetic"
+shape = [15]
+samples = 16
+[train]
+batch = 8
+max_steps = 2
+[parallel]
+mesh = { tensor = 2 }
+)";
+  Outcome outcome = run("train odd.toml --ranks 2 --set model.hidden=[7,32]");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              HasSubstr("parallel.mesh: tensor = 2 does not divide 1 weight, which every rank has "
+                        "all of; the largest is \"fc1.weight\" of [7, 15]\n"));
+  outcome = run(
+      "train odd.toml --ranks 2 --set model.hidden=[7] --set data.classes=5 --set output.dir=b");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("concord: parallel.mesh: tensor = 2 divides no weight and no op: "
+                        "\"fc1.weight\" of [7, 15] can be cut by "));
+}
+
 TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
   const std::pair<const char*, const char*> mistakes[] = {
       {"--ranks 3 --set parallel.mesh={tensor=2}",

@@ -11,7 +11,20 @@ namespace {
 class Application {
  public:
   Application(const Graph& graph, const AxisPlan& plan, const AxisPlace& axis)
-      : whole_(graph), plan_(plan), axis_(axis), builder_(local_), held_(graph.values.size()) {}
+      : whole_(graph), plan_(plan), axis_(axis), builder_(local_), held_(graph.values.size()) {
+    for (const ValueId id : plan.gathered) gather(id);
+    for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+      const std::vector<ValueId>& inputs = graph.nodes[n].inputs;
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (plan.nodes[n].inputs[i].is_replicate()) gather(inputs[i]);
+      }
+    }
+    for (std::size_t s = 0; s < graph.states.size(); ++s) {
+      const ValueId next = graph.states[s].next;
+      if (next != kNoValue && plan.states[s].is_replicate()) gather(next);
+    }
+    for (const Output& output : graph.outputs) gather(output.value);
+  }
 
   Graph run() {
     for (const Input& input : whole_.inputs) {
@@ -24,8 +37,7 @@ class Application {
     for (std::size_t s = 0; s < whole_.states.size(); ++s) {
       const State& state = whole_.states[s];
       if (state.next == kNoValue) continue;
-      const ValueId own =
-          held_[static_cast<std::size_t>(state.value)].placed.at(key(plan_.states[s]));
+      const ValueId own = held(state.value).placed.at(key(plan_.states[s]));
       builder_.set_next(own, wanted(state.next, plan_.states[s]));
     }
     for (const Output& output : whole_.outputs) {
@@ -38,8 +50,11 @@ class Application {
   // Under which placements this rank has a value so far.
   struct Held {
     Placement produced;
+    bool is_gathered = false;               // whoever wants it otherwise takes it from all of it
     std::map<std::string, ValueId> placed;  // by the placement's text
   };
+  Held& held(ValueId whole) { return held_[static_cast<std::size_t>(whole)]; }
+  void gather(ValueId whole) { held(whole).is_gathered = true; }
   static std::string key(const Placement& placement) { return to_string(placement); }
 
   void hold(ValueId whole, const Placement& placement, ValueId local) {
@@ -47,9 +62,8 @@ class Application {
     const TensorType expected{type.dtype, shard_shape(type.shape, placement, axis_.ranks)};
     CONCORD_CHECK(builder_.type(local) == expected, "{} of {} is {}", to_string(placement),
                   to_string(type), to_string(builder_.type(local)));
-    Held& held = held_[static_cast<std::size_t>(whole)];
-    if (held.placed.empty()) held.produced = placement;
-    held.placed.emplace(key(placement), local);
+    if (held(whole).placed.empty()) held(whole).produced = placement;
+    held(whole).placed.emplace(key(placement), local);
   }
 
   void add_state(std::size_t s) {
@@ -98,16 +112,14 @@ class Application {
     return op.localize(context);
   }
 
-  // What is held whole is cut rather than asked of others.
   ValueId wanted(ValueId whole, const Placement& placement) {
-    Held& held = held_[static_cast<std::size_t>(whole)];
-    if (const auto found = held.placed.find(key(placement)); found != held.placed.end()) {
+    const auto& placed = held(whole).placed;
+    if (const auto found = placed.find(key(placement)); found != placed.end()) {
       return found->second;
     }
-    const auto replicated = held.placed.find(key(Placement::replicate()));
-    const bool is_whole = replicated != held.placed.end();
-    const Placement from = is_whole ? Placement::replicate() : held.produced;
-    const ValueId source = is_whole ? replicated->second : held.placed.at(key(from));
+    const bool from_all = held(whole).is_gathered && !placement.is_replicate();
+    const Placement from = from_all ? Placement::replicate() : held(whole).produced;
+    const ValueId source = from_all ? wanted(whole, from) : placed.at(key(from));
     const ValueId local = ops::place(builder_, source, axis_, from, placement);
     hold(whole, placement, local);
     return local;

@@ -79,11 +79,17 @@ class Chooser {
     const Elimination::Solution solution = elimination_.solve();
     AxisPlan plan{.seconds = solution.cost, .is_exact = solution.is_exact};
     for (std::size_t s = 0; s < graph_.states.size(); ++s) {
-      plan.states.push_back(state_options_[s][solution.options[s]].placement);
+      const StateOption& option = state_options_[s][solution.options[s]];
+      plan.states.push_back(option.placement);
+      if (option.gathered) plan.gathered.push_back(graph_.states[s].value);
     }
     for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
-      const std::size_t option = solution.options[graph_.states.size() + n];
-      plan.nodes.push_back(candidates_.nodes[n][node_options_[n][option].signature]);
+      const NodeOption& option = node_options_[n][solution.options[graph_.states.size() + n]];
+      plan.nodes.push_back(candidates_.nodes[n][option.signature]);
+      if (!option.gathered) continue;
+      for (const ValueId output : graph_.nodes[n].outputs) {
+        if (reads_[index(output)] > 1) plan.gathered.push_back(output);
+      }
     }
     CONCORD_CHECK(solution.cost < kNever, "no plan along axis {}", axis_);
     return plan;

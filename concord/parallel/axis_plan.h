@@ -32,8 +32,11 @@ struct MachineCost {
 struct AxisPlan {
   std::vector<PlacementSignature> nodes;  // by node
   std::vector<Placement> states;          // by state
-  double seconds = 0;                     // what it costs
-  bool is_exact = true;                   // no other costs less
+  // Values that lie otherwise and are made whole once, for all who want them otherwise than they
+  // lie.
+  std::vector<ValueId> gathered = {};
+  double seconds = 0;    // what it costs
+  bool is_exact = true;  // no other costs less
 };
 
 struct AxisOptions {
@@ -54,6 +57,8 @@ AxisPlan choose_plan(const Graph& graph, std::string_view axis, int ranks,
 
 // The graph of one rank: every value of it is what the rank holds. Where a node wants a value under
 // another placement than it has, the node that changes it is added before the first that wants it.
+// What is gathered, or what anyone wants whole, is made whole first, and cut for the others: in
+// whichever order they come.
 Graph apply_plan(const Graph& graph, const AxisPlan& plan, const AxisPlace& axis);
 
 // Of what the leaf_sum nodes return, in their order.

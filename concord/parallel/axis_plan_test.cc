@@ -7,8 +7,11 @@
 #include <map>
 #include <set>
 
+#include "concord/base/error.h"
+#include "concord/graph/builder.h"
 #include "concord/nn/step.h"
 #include "concord/ops/collective.h"
+#include "concord/parallel/plan.h"
 #include "concord/parallel/separate.h"
 
 namespace concord::parallel {
@@ -314,6 +317,68 @@ TEST(AxisPlan, OutputsAloneAreDividedWhereSumsMayNotBe) {
     const PlacementSignature& product = signature_of(gpt, plan, "matmul", layer);
     EXPECT_TRUE(product.outputs[0].is_split()) << layer;
   }
+}
+
+// What is gathered is gathered once and cut for those who want it otherwise, whoever comes first.
+TEST(ApplyPlan, WhatIsGatheredIsCutWhateverTheOrderOfReaders) {
+  const Placement rows = Placement::split(0), columns = Placement::split(1), whole;
+  for (const std::vector<Placement>& readers :
+       {std::vector{columns, whole}, std::vector{whole, columns}}) {
+    Graph graph;
+    GraphBuilder builder(graph);
+    const ValueId w = builder.state("w", {DType::kF32, {4, 4}}, State::Role::kParameter, {});
+    for (std::size_t i = 0; i < 2; ++i) builder.node1("relu", {w});
+    AxisPlan plan{.states = {rows}};
+    for (const Placement& reader : readers) plan.nodes.push_back({{reader}, {reader}});
+    const auto moved = [&] {
+      std::multiset<std::string> ops;
+      for (const Node& node : apply_plan(graph, plan, {"tensor", 2, 0}).nodes) {
+        if (node.op != "relu") ops.insert(node.op);
+      }
+      return ops;
+    };
+    EXPECT_EQ(moved(), (std::multiset<std::string>{"all_gather", "shard"}));
+    plan.nodes = {{{columns}, {columns}}, {{Placement::partial()}, {Placement::partial()}}};
+    plan.gathered = {w};
+    EXPECT_EQ(moved(), (std::multiset<std::string>{"all_gather", "first_summand", "shard"}));
+    plan.nodes.pop_back();
+    plan.nodes.push_back({{columns}, {columns}});
+    plan.gathered = {};
+    EXPECT_EQ(moved(), std::multiset<std::string>{"all_to_all"});
+  }
+}
+
+Plan plan_of(const nn::StepOptions& options, int ranks, std::vector<Pin> pins = {}) {
+  Plan plan{.mesh = {{{std::string(kTensorAxis), ranks}}}, .pins = std::move(pins)};
+  divide(nn::build_training_step(options), plan, 0);
+  return plan;
+}
+
+TEST(Divide, AMeshThatDividesNothingIsRefused) {
+  const nn::StepOptions options{
+      .model = {.name = "mlp", .hidden = {32}}, .sample = {64}, .outputs = 4, .microbatch = 8};
+  try {
+    plan_of(options, 3);
+    ADD_FAILURE() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "parallel.mesh: tensor = 3 divides no weight and no op: \"fc1.weight\" of [32, 64] "
+              "can be cut by 2, 4, 8, 16, ...");
+  }
+  EXPECT_TRUE(plan_of(options, 2).whole_weights.empty());
+}
+
+TEST(Divide, WeightsThatTheMeshDoesNotDivideAreNamed) {
+  const nn::StepOptions options{
+      .model = {.name = "mlp", .hidden = {32, 48}}, .sample = {20}, .outputs = 4, .microbatch = 8};
+  const Plan plan = plan_of(options, 3);  // fc2 and fc3 have 48 outputs and inputs
+  ASSERT_EQ(plan.whole_weights.size(), 1);
+  EXPECT_EQ(plan.whole_weights[0].name, "fc1.weight");
+  EXPECT_EQ(plan.whole_weights[0].shape, Shape({32, 20}));
+  EXPECT_TRUE(plan_of(options, 2).whole_weights.empty());
+  // A wish is not told again.
+  EXPECT_TRUE(
+      plan_of(options, 3, {{"fc1.weight", std::string(kTensorAxis), {}}}).whole_weights.empty());
 }
 
 }  // namespace

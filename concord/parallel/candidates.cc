@@ -26,12 +26,6 @@ PlacementSignature all_replicated(const Node& node) {
   return {std::vector<Placement>(node.inputs.size()), std::vector<Placement>(node.outputs.size())};
 }
 
-// What parameters of at least two dims are read by, of which a rank is to hold a part.
-bool is_divided_weight(const Graph& graph, const State& state, const Node& reader) {
-  return state.role == State::Role::kParameter && graph.type(state.value).shape.rank() >= 2 &&
-         (reader.op == "matmul" || reader.op == "gather" || reader.op == "linear_cross_entropy");
-}
-
 // Whether the numbers that ranks compute so might differ from those of one rank: because they add
 // up summands, of an operand or in what the op's local form sends, or because the op is one whose
 // kernels add up in an order that depends on how many sums there are.
@@ -126,7 +120,6 @@ class Closure {
   // and embeddings is held in parts where that can be: for this the axis is there.
   std::vector<Placement> placements(const State& state, const Candidates& found) const {
     std::vector<Placement> splits;
-    bool is_weight = false;
     const auto add = [&](const Placement& placement) {
       if (placement.is_split() && std::ranges::count(splits, placement) == 0) {
         splits.push_back(placement);
@@ -137,13 +130,11 @@ class Closure {
       const std::vector<ValueId> operands = operands_of(node);
       for (std::size_t o = 0; o < operands.size(); ++o) {
         if (operands[o] != state.value && operands[o] != state.next) continue;
-        if (o < node.inputs.size() && operands[o] == state.value) {
-          is_weight = is_weight || is_divided_weight(graph_, state, node);
-        }
         for (const PlacementSignature& signature : found.nodes[n]) add(placement_of(signature, o));
       }
     }
-    if (!is_weight || splits.empty()) splits.insert(splits.begin(), Placement::replicate());
+    if (!is_divided_weight(graph_, state) || splits.empty())
+      splits.insert(splits.begin(), Placement::replicate());
     return splits;
   }
 
@@ -159,6 +150,16 @@ class Closure {
 
 Candidates find_candidates(const Graph& graph, int ranks, bool may_split_sums) {
   return Closure(graph, ranks, may_split_sums).run();
+}
+
+bool is_divided_weight(const Graph& graph, const State& state) {
+  if (state.role != State::Role::kParameter || graph.type(state.value).shape.rank() < 2) {
+    return false;
+  }
+  return std::ranges::any_of(graph.nodes, [&](const Node& node) {
+    return (node.op == "matmul" || node.op == "gather" || node.op == "linear_cross_entropy") &&
+           std::ranges::count(node.inputs, state.value) > 0;
+  });
 }
 
 std::vector<PlacementSignature> offered_signatures(

@@ -22,6 +22,10 @@ struct Candidates {
 // is computed whole by one rank, or by each.
 Candidates find_candidates(const Graph& graph, int ranks, bool may_split_sums = true);
 
+// Whether the state is a weight of two dims or more that products or embeddings read: of these a
+// rank is to hold a part.
+bool is_divided_weight(const Graph& graph, const State& state);
+
 // Along which split each value has the samples of a microbatch one after the other: the split that
 // the batch inputs' dim 0 becomes. Replicate where it has none.
 std::vector<Placement> sample_splits(const Graph& graph);

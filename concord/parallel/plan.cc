@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <optional>
+#include <tuple>
 
 #include "concord/base/error.h"
 #include "concord/base/text.h"
+#include "concord/parallel/candidates.h"
 #include "concord/parallel/separate.h"
 
 namespace concord::parallel {
@@ -128,6 +131,86 @@ void check_pins(const Graph& graph, const std::vector<Pin>& pins) {
   }
 }
 
+bool divides_anything(const AxisPlan& plan) {
+  const auto is_split = [](const Placement& placement) { return placement.is_split(); };
+  return std::ranges::any_of(plan.states, is_split) ||
+         std::ranges::any_of(plan.nodes, [&](const PlacementSignature& signature) {
+           return std::ranges::any_of(signature.inputs, is_split) ||
+                  std::ranges::any_of(signature.outputs, is_split);
+         });
+}
+
+// Some numbers of ranks that could hold parts of the state, the smallest first; "..." where there
+// may be more.
+std::vector<std::string> extents_that_divide(const Graph& graph, std::size_t s,
+                                             bool may_split_sums) {
+  constexpr std::size_t kShown = 4;
+  constexpr int kTried = 16;  // each asks the rules of all ops
+  const Shape& shape = graph.type(graph.states[s].value).shape;
+  std::vector<std::string> extents;
+  std::int64_t longest = 0;
+  for (int dim = 0; dim < shape.rank(); ++dim) longest = std::max(longest, shape[dim]);
+  int tried = 0;
+  for (int ranks = 2; ranks <= longest; ++ranks) {
+    bool divides_one = false;
+    for (int dim = 0; dim < shape.rank(); ++dim) {
+      divides_one = divides_one || shape[dim] % ranks == 0;
+    }
+    if (!divides_one) continue;
+    if (extents.size() == kShown || ++tried > kTried) {
+      extents.emplace_back("...");
+      break;
+    }
+    const Candidates candidates = find_candidates(graph, ranks, may_split_sums);
+    const auto is_split = [](const Placement& placement) { return placement.is_split(); };
+    if (std::ranges::any_of(candidates.states[s], is_split)) {
+      extents.push_back(std::to_string(ranks));
+    }
+  }
+  return extents;
+}
+
+// The largest parameter, of those that products read if there are some.
+std::size_t largest_weight(const Graph& graph) {
+  const auto rating = [&](const State& state) {
+    return std::tuple(state.role == State::Role::kParameter, is_divided_weight(graph, state),
+                      graph.type(state.value).shape.elements());
+  };
+  return static_cast<std::size_t>(std::ranges::max_element(graph.states, {}, rating) -
+                                  graph.states.begin());
+}
+
+[[noreturn]] void refuse_mesh(const Graph& graph, const Plan& plan) {
+  const int ranks = plan.mesh.extent(kTensorAxis);
+  if (graph.states.empty()) {
+    fail("parallel.mesh: {} = {} divides nothing of a model without weights: expected {} = 1",
+         kTensorAxis, ranks, kTensorAxis);
+  }
+  const std::size_t s = largest_weight(graph);
+  const Value& weight = graph.value(graph.states[s].value);
+  const std::vector<std::string> extents = extents_that_divide(graph, s, plan.may_split_sums);
+  fail("parallel.mesh: {} = {} divides no weight and no op: {} of {} can be cut by {}", kTensorAxis,
+       ranks, quote(weight.name), to_string(weight.type.shape),
+       extents.empty() ? "no number of ranks: expected tensor = 1"
+                       : fmt::to_string(fmt::join(extents, ", ")));
+}
+
+std::vector<WholeWeight> whole_weights(const Graph& graph, const AxisPlan& plan,
+                                       const AxisOptions& options) {
+  std::vector<WholeWeight> whole;
+  for (std::size_t s = 0; s < graph.states.size(); ++s) {
+    const Value& value = graph.value(graph.states[s].value);
+    if (plan.states[s].is_split() || options.pinned_states.contains(value.name) ||
+        !is_divided_weight(graph, graph.states[s])) {
+      continue;
+    }
+    whole.push_back({value.name, value.type.shape});
+  }
+  std::ranges::stable_sort(whole, std::greater(),
+                           [](const WholeWeight& weight) { return weight.shape.elements(); });
+  return whole;
+}
+
 }  // namespace
 
 Pin parse_pin(std::string_view pattern, std::string_view text) {
@@ -188,6 +271,8 @@ Graph divide(const Graph& graph, Plan& plan, int rank) {
   if (!trains) options.sums.clear();  // an evaluation adds up other values
   const AxisPlan chosen = choose_plan(apart, kTensorAxis, ranks, options);
   if (decides) {
+    if (plan.pins.empty() && !divides_anything(chosen)) refuse_mesh(apart, plan);
+    plan.whole_weights = whole_weights(apart, chosen, options);
     for (std::size_t s = 0; s < apart.states.size(); ++s) {
       plan.states[apart.value(apart.states[s].value).name] = chosen.states[s];
     }

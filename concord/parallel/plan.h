@@ -48,6 +48,12 @@ Pin parse_pin(std::string_view pattern, std::string_view text);
 // "split(0, 3)": what stands behind the axis.
 std::string pin_text(const Placement& placement);
 
+// A weight that every rank along an axis has all of.
+struct WholeWeight {
+  std::string name;
+  Shape shape;
+};
+
 struct Plan {
   Mesh mesh;
   std::vector<Pin> pins = {};
@@ -57,6 +63,9 @@ struct Plan {
   // before the first graph.
   std::map<std::string, Placement> states = {};
   std::vector<Placement> sums = {};
+  // Weights of products and embeddings that stay whole along "tensor" though no pin says so, since
+  // it does not divide their dims; the largest first.
+  std::vector<WholeWeight> whole_weights = {};
   // The stage of ZeRO, 0 to 3: what of states and gradients the ranks along "data" share
   // (partition.h), and whether they see each other's memory, so that what they share need not be
   // gathered.
@@ -74,7 +83,8 @@ struct Plan {
 bool gathers_updates(const Plan& plan);
 
 // The graph of one rank along "tensor" (partition.h does the same along "data"). Throws Error for a
-// pin that fits no state, that contradicts another, or that no signature allows.
+// pin that fits no state, that contradicts another, or that no signature allows; and where, without
+// a pin, nothing is divided along "tensor", so that all ranks would compute the same.
 Graph divide(const Graph& graph, Plan& plan, int rank);
 
 }  // namespace concord::parallel

@@ -9,6 +9,7 @@
 #include <set>
 #include <span>
 
+#include "concord/base/error.h"
 #include "concord/graph/verifier.h"
 #include "concord/kernels/ref/difference.h"
 #include "concord/kernels/ref/reference.h"
@@ -228,9 +229,10 @@ Divided divide(Whole& model, const AxisPlan& plan, const Mesh& mesh, int zero = 
     const Graph along_tensor = tensor > 1 ? apply_plan(whole, plan, place) : whole;
     graphs.push_back(partition(along_tensor, along_data, rank));
     if (data > 1) placements_along_data(graphs.back());
-    std::set<ValueId> summed;  // over ranks, where they lie: once
+    std::set<ValueId> summed;  // over the ranks along data, where they lie: once
     for (const Node& node : graphs.back().nodes) {
       if (node.op != "all_reduce" && node.op != "reduce_scatter") continue;
+      if (node.attributes.text("axis") != kDataAxis) continue;
       const NodeId producer = graphs.back().value(node.inputs[0]).producer;
       if (producer == kNoNode || graphs.back().node(producer).op != "leaf_sum") continue;
       EXPECT_TRUE(summed.insert(node.inputs[0]).second) << node.name;
@@ -435,6 +437,70 @@ TEST(Zoo, EveryPlanOfEveryModelComputesWhatOneRankDoes) {
   std::vector<std::string> left;
   std::ranges::set_difference(ops, divided, std::back_inserter(left));
   EXPECT_EQ(std::set(left.begin(), left.end()), kNeverDivided);
+}
+
+// "h.0.attn.c_proj.bias" and "h.1.attn.c_proj.bias" are of one kind.
+std::string kind_of(std::string name) {
+  for (char& c : name) {
+    if (c >= '0' && c <= '9') c = '#';
+  }
+  return name;
+}
+
+// What a pin could say of a state: every split that its ops allow, and every dim that it has.
+std::vector<Placement> wishes_for(const Shape& shape, const std::vector<Placement>& allowed) {
+  std::vector<Placement> wishes = allowed;
+  const auto add = [&](const Placement& wish) {
+    if (std::ranges::count(wishes, wish) == 0) wishes.push_back(wish);
+  };
+  add(Placement::replicate());
+  for (int dim = 0; dim < shape.rank(); ++dim) add(Placement::split(dim));
+  return wishes;
+}
+
+// Of each kind of weight one is pinned at a time. Biases that are added to what is summed over the
+// ranks are the ones that are read as summands.
+TEST(Zoo, EveryPinOfAWeightIsRefusedInOneLineOrDividesTheModel) {
+  const Mesh mesh{{{"tensor", 2}}};
+  const std::set<std::string> computed = {"mlp", "lenet", "gpt, rotary, grouped"};
+  int pinned = 0, refused = 0;
+  for (Case model : zoo()) {
+    model.options.optimizer = {.name = "sgd"};  // the search takes a share of the time
+    Whole whole(model.options);
+    const Candidates candidates = find_candidates(whole.graph, 2);
+    std::set<std::string> kinds;
+    for (std::size_t s = 0; s < whole.graph.states.size(); ++s) {
+      const State& state = whole.graph.states[s];
+      const Value& value = whole.graph.value(state.value);
+      if (state.role != State::Role::kParameter || !kinds.insert(kind_of(value.name)).second) {
+        continue;
+      }
+      const std::vector<Placement>& allowed = candidates.states[s];
+      for (const Placement& wish : wishes_for(value.type.shape, allowed)) {
+        const std::string text = fmt::format("{}: {} {}", model.name, value.name, pin_text(wish));
+        try {
+          const AxisPlan plan =
+              choose_plan(whole.graph, "tensor", 2, {.pinned_states = {{value.name, wish}}});
+          EXPECT_TRUE(wish.is_replicate() || std::ranges::count(allowed, wish) > 0) << text;
+          EXPECT_EQ(plan.states[s], wish) << text;
+          check_plan(whole.graph, plan, 2);
+          verify(apply_plan(whole.graph, plan, {"tensor", 2, 1}));
+          if (computed.contains(model.name) && value.type.shape.rank() == 1 && wish.is_split()) {
+            EXPECT_EQ(compare(whole, plan, mesh), "") << text;
+          }
+          ++pinned;
+        } catch (const Error& error) {
+          const std::string message = error.what();
+          EXPECT_EQ(std::ranges::count(allowed, wish), 0) << text << ": " << message;
+          EXPECT_EQ(message.find('\n'), message.npos) << message;
+          EXPECT_NE(message.find("its ops allow"), message.npos) << message;
+          ++refused;
+        }
+      }
+    }
+  }
+  EXPECT_GT(pinned, 0);
+  EXPECT_GT(refused, 0);
 }
 
 }  // namespace

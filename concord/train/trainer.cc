@@ -10,6 +10,7 @@
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
+#include "concord/base/text.h"
 #include "concord/kernels/cpu/peak.h"
 #include "concord/tensor/relayout.h"
 #include "concord/train/checkpoint.h"
@@ -350,6 +351,16 @@ class Training {
           "schedule.warmup_steps = {}, but the run ends after step {}: the learning rate "
           "does not reach optimizer.learning_rate",
           warmup, steps));
+    }
+    const parallel::Plan& plan = job_.engine->plan();
+    if (!plan.whole_weights.empty()) {
+      const parallel::WholeWeight& largest = plan.whole_weights.front();
+      const std::size_t count = plan.whole_weights.size();
+      observer_.message(fmt::format(
+          "parallel.mesh: {} = {} does not divide {} weight{}, which every rank has all of; the "
+          "largest is {} of {}",
+          parallel::kTensorAxis, plan.mesh.extent(parallel::kTensorAxis), count,
+          count == 1 ? "" : "s", quote(largest.name), to_string(largest.shape)));
     }
   }
 
