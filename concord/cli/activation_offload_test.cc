@@ -186,7 +186,7 @@ TEST_F(DeepActivationOffload, ARunThatFitsSoIsNotRefused) {
   std::filesystem::remove_all(folder_ / "run");
   const Outcome refused = run("train small.toml --json " + limit);
   EXPECT_EQ(refused.code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("; parallel.offload = \"activations\" needs "));
+  EXPECT_THAT(refused.err, HasSubstr("; set parallel.offload = \"activations\", which needs "));
 }
 
 }  // namespace

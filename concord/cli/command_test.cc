@@ -68,6 +68,7 @@ TEST_F(Command, UsageErrorsExitWithTwoAndNameTheNearest) {
       {"eval small.toml", "concord: --checkpoint is required\n"},
       {"bench stp small.toml", "concord: unknown command \"stp\"; did you mean \"step\"?\n"},
       {"bench step small.toml --steps 0", "concord: --steps: "},
+      {"plan show small.toml --out ''", "concord: --out: expected the name of a file\n"},
       {"tokenize", "concord: one of --train and --tokenizer is required\n"},
       {"tokenize --train small.toml", "concord: --train requires --out\n"},
       {"tokenize --tokenizer bytes", "concord: --tokenizer requires --input\n"},

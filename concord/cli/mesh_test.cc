@@ -106,6 +106,40 @@ dir = "run"
   }
 }
 
+// An evaluation has ops of its own, such as batch norm by running statistics.
+TEST_F(MeshOfRanks, WhereNoSumIsDividedConvolutionsHaveTheBitsOfOneRank) {
+  std::ofstream(folder_ / "resnet.toml") << R"(
+[model]
+name = "resnet_small"
+width = 256
+blocks = [1, 1]
+[data]
+kind = "synthetic"
+shape = [3, 8, 8]
+samples = 64
+classes = 4
+[train]
+batch = 8
+max_steps = 4
+threads = 1
+[parallel]
+split_sums = false
+[output]
+dir = "run"
+)";
+  const Outcome alone = run("train resnet.toml --json");
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  for (const int ranks : {2, 4}) {
+    const Outcome together = run(fmt::format(
+        "train resnet.toml --json --ranks {0} --set parallel.mesh.tensor={0} --set output.dir={0}",
+        ranks));
+    ASSERT_EQ(together.code, 0) << together.err;
+    for (const char* figure : {"weights_hash", "loss", "train_loss"}) {
+      EXPECT_EQ(together.last_line()[figure], alone.last_line()[figure]) << figure << ranks;
+    }
+  }
+}
+
 // Of whatever they divide along data, and however they tell each other.
 TEST_F(MeshOfRanks, RanksThatDivideStatesComputeTheBitsOfOne) {
   for (const char* optimizer :
@@ -265,6 +299,9 @@ TEST_F(MeshOfRanks, APlanThatDoesNotFitIsRefusedInOneLine) {
           "[128, 32]; make one ");
   refused(with_line("\"h.0.mlp.c_fc.weight\" = \"tensor:split(0)\"\n"), "",
           "given.toml: \"h.0.mlp.c_fc.weight\" = \"tensor:split(0)\": expected its shape, too");
+  refused(with_line("\"h.0.mlp.c_fc.weight\" = \"tensor:split(1, 5) of [128, 32]\"\n"), "",
+          "concord: given.toml: parallel.place: \"h.0.mlp.c_fc.weight\" of [128, 32] cannot be ");
+  refused(plan + line, "", ": not valid TOML: \"h.0.mlp.c_fc.weight\" is there a second time\n");
   refused(plan, "--set 'parallel.place={\"wte.weight\"=\"tensor:replicate\"}'",
           "all that --plan given.toml places would be dropped");
 
@@ -381,11 +418,26 @@ TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
        "concord: parallel.place: no weight is named \"h.*.mlp.c_fc.wieght\"; did you mean "},
       {"--ranks 2 --set parallel.mesh={tensor=2} "
        "--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"tensor:split(7)\"}'",
-       "concord: \"h.0.mlp.c_fc.weight\" of [128, 32] cannot be split(7) on the 2 ranks of axis "
-       "tensor: its ops allow replicate, split(0)"},
+       "concord: parallel.place: \"h.0.mlp.c_fc.weight\" of [128, 32] cannot be split(7) on the 2 "
+       "ranks of axis tensor: its ops allow replicate, split(0)"},
+      {"--ranks 2 --set parallel.mesh={tensor=2} "
+       "--set 'parallel.place={\"optimizer.wte.weight\"=\"tensor:split(0)\"}'",
+       "; did you mean \"wte.weight\"? (`concord info` lists them)\n"},
+      {"--set parallel.mesh={data=65536,tensor=65536}",
+       ": parallel.mesh = { \"data\" = 65536, \"tensor\" = 65536 }: expected axes of at most 65536 "
+       "ranks in all\n"},
+      {"--set parallel.mesh={data=32768,tensor=65536}", ": expected axes of at most 65536 ranks "},
+      {"--set parallel.mesh.tensor=2.0",
+       "concord: --set parallel.mesh.tensor=2.0: parallel.mesh: \"tensor\" = 2.0 (float): expected "
+       "an integer\n"},
+      {"--set parallel.mesh.tensor=two",
+       ": parallel.mesh: \"tensor\" = \"two\" (string): expected an integer\n"},
+      {"--ranks 2 --set parallel.mesh={tensor=2} "
+       "--set 'parallel.place={\"*\"=\"tensor:replicate\"}'",
+       "concord: parallel.place: with these placements tensor = 2 divides no weight and no op: "},
       {"--ranks 2 --set parallel.mesh={tensor=2} "
        "--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"pipe:split(0)\"}'",
-       "concord: parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected the axis "
+       ": parallel.place: \"h.0.mlp.c_fc.weight\" = \"pipe:split(0)\": expected the axis "
        "\"tensor\", and given \"pipe\" (the axes are data and tensor; what ranks along data "
        "divide, parallel.zero says)\n"},
       {"--set 'parallel.place={\"h.0.mlp.c_fc.weight\"=\"data:split(0)\"}'",
@@ -412,6 +464,11 @@ TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
     EXPECT_EQ(outcome.code, 1) << options;
     EXPECT_THAT(outcome.err, HasSubstr(message)) << options;
   }
+  // Nor are they left unread by a command that has no ranks.
+  const Outcome evaluated = run(
+      "eval small.toml --checkpoint run --set 'parallel.place={\"wte.weight\"=\"tensor:cut(0)\"}'");
+  EXPECT_EQ(evaluated.code, 1);
+  EXPECT_THAT(evaluated.err, HasSubstr(": parallel.place: \"wte.weight\" = \"tensor:cut(0)\": "));
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ TEST_F(Offload, ARunThatFitsSoIsNotRefused) {
   std::filesystem::remove_all(folder_ / "run");
   const Outcome refused = run("train small.toml --json " + limit + kInMemory);
   EXPECT_EQ(refused.code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("; parallel.offload = \"optimizer\" needs "));
+  EXPECT_THAT(refused.err, HasSubstr("; set parallel.offload = \"optimizer\", which needs "));
 }
 
 TEST_F(Offload, WhatCannotBeIsSaidInOneLine) {
@@ -134,6 +134,8 @@ TEST_F(Offload, WhatCannotBeIsSaidInOneLine) {
       {"--set parallel.offload_dir=nowhere", "can be made in nowhere: No such file"},
       {"--set parallel.offload_dir=small.toml", "can be made in small.toml: Not a directory"},
       {"--set parallel.offload_dir=/proc", "can be made in /proc: "},
+      {"--set parallel.offload_dir=nowhere --set model.hidden=[4]",
+       "concord: parallel.offload_dir = \"nowhere\": no file of 1.0 MiB can be made in nowhere: "},
       {"--set optimizer.name=sgd --set optimizer.momentum=0",
        "parallel.offload = \"optimizer\": expected \"none\": \"sgd\" without optimizer.momentum "
        "has no states"},

@@ -83,6 +83,11 @@ void print_text(const nlohmann::json& plan, const Mesh& mesh) {
   print_collectives(plan["collectives"]);
 }
 
+// What CLI11 says of it; "" where all is well.
+std::string is_file_name(const std::string& text) {
+  return text.empty() ? "expected the name of a file" : "";
+}
+
 void show(const PlanArguments& arguments) {
   const PlannedJob planned(arguments.config.load(), arguments.ranks);
   const train::Engine& engine = *planned.job().engine;
@@ -107,7 +112,8 @@ void add_plan(CLI::App& app) {
   arguments->config.add_to(*shown);
   add_planned_ranks(*shown, arguments->ranks);
   shown->add_option("--out", arguments->out, "Also save the plan there, for --plan")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(is_file_name);
   add_json_flag(*shown, arguments->json);
   shown->footer(
       "Examples:\n"

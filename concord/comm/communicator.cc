@@ -102,11 +102,14 @@ Result Communicator::run(const Operation& operation) { return wait(enqueue(opera
 Result Communicator::wait(Ticket ticket) {
   CONCORD_CHECK(ticket + kRemembered > started_.load(std::memory_order_relaxed),
                 "the result of operation {} is forgotten", ticket);
-  if (done_.load(std::memory_order_acquire) < ticket) {
+  if (const Ticket done = done_.load(std::memory_order_acquire); done < ticket) {
     const double start = now_seconds();
     const std::lock_guard lock(executing_);
     while (done_.load(std::memory_order_relaxed) < ticket) execute_next(/*patient=*/false);
-    usage_.waited += now_seconds() - start;
+    for (Ticket one = done + 1; one <= ticket; ++one) {
+      const Record& record = record_of(one);
+      usage_.waited += std::max(0.0, record.ended - std::max(start, record.began));
+    }
   }
   return record_of(ticket).result;
 }

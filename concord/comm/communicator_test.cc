@@ -261,6 +261,7 @@ TEST_P(Ranks, WhatIsStartedIsDoneInOrderWhileTheRankGoesOn) {
     EXPECT_EQ(records[0].operation.label.text(), "ones");
     EXPECT_GT(records[0].ended, records[0].began);
     EXPECT_GT(ranks.usage().busy, 0);
+    EXPECT_LE(ranks.usage().waited, ranks.usage().busy);
   });
   EXPECT_THAT(outcomes, Each(std::string()));
 }

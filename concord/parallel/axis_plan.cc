@@ -128,9 +128,10 @@ class Chooser {
     for (const Placement& placement : candidates_.states[s]) {
       if (placement.is_split()) allowed.push_back(pin_text(placement));
     }
-    fail("{} of {} cannot be {} on the {} ranks of axis {}: its ops allow {}", quote(name),
-         to_string(graph_.type(graph_.states[s].value).shape), pin_text(wish), ranks_, axis_,
-         fmt::join(allowed, ", "));
+    throw PlanError(fmt::format(
+        "parallel.place: {} of {} cannot be {} on the {} ranks of axis {}: its ops allow {}",
+        quote(name), to_string(graph_.type(graph_.states[s].value).shape), pin_text(wish), ranks_,
+        axis_, fmt::join(allowed, ", ")));
   }
 
   void pin_sums() {

@@ -368,6 +368,45 @@ TEST(Divide, AMeshThatDividesNothingIsRefused) {
   EXPECT_TRUE(plan_of(options, 2).whole_weights.empty());
 }
 
+// Of what fits is asked by wishes for weights.
+TEST(Divide, PatternsOfPinsFitNamesInLittleTime) {
+  const nn::StepOptions options{
+      .model = {.name = "mlp", .hidden = {32}}, .sample = {64}, .outputs = 4, .microbatch = 8};
+  const auto fits_fc1 = [&](const std::string& pattern) {
+    try {
+      const Plan plan =
+          plan_of(options, 2, {{pattern, std::string(kTensorAxis), Placement::split(0)}});
+      return plan.states.at("fc1.weight") == Placement::split(0);
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  for (const char* pattern :
+       {"fc1.weight", "fc1*", "*1.w*", "*fc*eig*t", "f**1*.weight*", "*1*ght"}) {
+    EXPECT_TRUE(fits_fc1(pattern)) << pattern;
+  }
+  for (const char* pattern : {"fc1", "c1.weight", "*fc1.weigh", "*fc*eigt", "fc1.weight*t", ""}) {
+    EXPECT_FALSE(fits_fc1(pattern)) << pattern;
+  }
+  EXPECT_FALSE(fits_fc1(std::string(4000, '*') + "zz"));
+  std::string many;
+  for (int i = 0; i < 1000; ++i) many += "*e";
+  EXPECT_FALSE(fits_fc1(many));
+}
+
+TEST(Divide, PlacementsUnderWhichNothingIsDividedAreRefused) {
+  const nn::StepOptions options{
+      .model = {.name = "mlp", .hidden = {32}}, .sample = {64}, .outputs = 4, .microbatch = 8};
+  try {
+    plan_of(options, 2, {{"*", std::string(kTensorAxis), Placement::replicate()}});
+    ADD_FAILURE() << "expected an error";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "parallel.place: with these placements tensor = 2 divides no weight and no op: leave "
+              "out those of weights that are to be divided, or set tensor = 1");
+  }
+}
+
 TEST(Divide, WeightsThatTheMeshDoesNotDivideAreNamed) {
   const nn::StepOptions options{
       .model = {.name = "mlp", .hidden = {32, 48}}, .sample = {20}, .outputs = 4, .microbatch = 8};

@@ -30,15 +30,11 @@ PlacementSignature all_replicated(const Node& node) {
 // up summands, of an operand or in what the op's local form sends, or because the op is one whose
 // kernels add up in an order that depends on how many sums there are.
 bool splits_sums(const Node& node, const PlacementSignature& signature) {
-  constexpr std::string_view kOrderedByShape[] = {"conv2d",
-                                                  "conv2d_backward_data",
-                                                  "conv2d_backward_weights",
-                                                  "batch_norm",
-                                                  "batch_norm_backward",
-                                                  "channel_sum",
-                                                  "batch_norm_over_leaves_sums",
-                                                  "group_norm_backward",
-                                                  "sum_to_shape"};
+  constexpr std::string_view kOrderedByShape[] = {
+      "conv2d",      "conv2d_backward_data",        "conv2d_backward_weights",
+      "batch_norm",  "batch_norm_backward",         "batch_norm_inference",
+      "channel_sum", "batch_norm_over_leaves_sums", "group_norm_backward",
+      "sum_to_shape"};
   const auto is_partial = [](const Placement& placement) { return placement.is_partial(); };
   return signature.bytes_sent > 0 || std::ranges::any_of(signature.inputs, is_partial) ||
          std::ranges::any_of(signature.outputs, is_partial) ||

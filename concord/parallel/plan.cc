@@ -16,16 +16,25 @@
 namespace concord::parallel {
 namespace {
 
-// Whether the name fits the pattern, where "*" stands for any characters.
+// Whether the name fits the pattern, where "*" stands for any characters. Only the last star seen
+// may have to stand for more: the ones before have found the earliest place for what follows them.
 bool fits(std::string_view name, std::string_view pattern) {
-  const std::size_t star = pattern.find('*');
-  if (star == pattern.npos) return name == pattern;
-  if (name.substr(0, star) != pattern.substr(0, star)) return false;
-  const std::string_view rest = pattern.substr(star + 1);
-  for (std::size_t begin = star; begin <= name.size(); ++begin) {
-    if (fits(name.substr(begin), rest)) return true;
+  std::size_t n = 0, p = 0, behind_star = pattern.npos, starred = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      behind_star = ++p;
+      starred = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p;
+      ++n;
+    } else if (behind_star != pattern.npos) {
+      p = behind_star;
+      n = ++starred;
+    } else {
+      return false;
+    }
   }
-  return false;
+  return pattern.find_first_not_of('*', p) == pattern.npos;
 }
 
 // The number that the text begins with, which is taken off it.
@@ -88,8 +97,11 @@ void check_saved(const Graph& graph, const std::vector<Pin>& pins) {
 std::map<std::string, Placement> pinned_states(const Graph& graph, const std::vector<Pin>& pins) {
   check_saved(graph, pins);
   std::map<std::string, const Pin*> pin_of;
-  std::vector<std::string_view> names;
-  for (const State& state : graph.states) names.push_back(graph.value(state.value).name);
+  std::vector<std::string_view> names, weights;
+  for (const State& state : graph.states) {
+    names.push_back(graph.value(state.value).name);
+    if (state.role == State::Role::kParameter) weights.push_back(names.back());
+  }
   for (const Pin& pin : pins) {
     bool fits_any = false;
     for (const std::string_view name : names) {
@@ -109,7 +121,7 @@ std::map<std::string, Placement> pinned_states(const Graph& graph, const std::ve
                                     quote(pin.pattern), pin.shape, kMakePlan));
       }
       fail("parallel.place: no weight is named {}; did you mean {}? (`concord info` lists them)",
-           quote(pin.pattern), quote(nearest(pin.pattern, names)));
+           quote(pin.pattern), quote(nearest(pin.pattern, weights)));
     }
   }
   std::map<std::string, Placement> placements;
@@ -271,7 +283,13 @@ Graph divide(const Graph& graph, Plan& plan, int rank) {
   if (!trains) options.sums.clear();  // an evaluation adds up other values
   const AxisPlan chosen = choose_plan(apart, kTensorAxis, ranks, options);
   if (decides) {
-    if (plan.pins.empty() && !divides_anything(chosen)) refuse_mesh(apart, plan);
+    if (!divides_anything(chosen)) {
+      if (plan.pins.empty()) refuse_mesh(apart, plan);
+      throw PlanError(
+          fmt::format("parallel.place: with these placements {} = {} divides no weight and no op: "
+                      "leave out those of weights that are to be divided, or set {} = 1",
+                      kTensorAxis, ranks, kTensorAxis));
+    }
     plan.whole_weights = whole_weights(apart, chosen, options);
     for (std::size_t s = 0; s < apart.states.size(); ++s) {
       plan.states[apart.value(apart.states[s].value).name] = chosen.states[s];

@@ -34,7 +34,8 @@ struct Pin {
   std::string shape = {};
 };
 
-// A saved plan that is not for the model.
+// A saved plan that is not for the model, or a wish that it does not allow: where a plan was given,
+// it is the plan that has to be mended.
 class PlanError : public Error {
  public:
   using Error::Error;
@@ -83,8 +84,8 @@ struct Plan {
 bool gathers_updates(const Plan& plan);
 
 // The graph of one rank along "tensor" (partition.h does the same along "data"). Throws Error for a
-// pin that fits no state, that contradicts another, or that no signature allows; and where, without
-// a pin, nothing is divided along "tensor", so that all ranks would compute the same.
+// pin that fits no state, that contradicts another, or that no signature allows; and where nothing
+// is divided along "tensor", so that all ranks would compute the same.
 Graph divide(const Graph& graph, Plan& plan, int rank);
 
 }  // namespace concord::parallel

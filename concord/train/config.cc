@@ -142,6 +142,15 @@ std::string describe(const toml::node& node) {
   return text ? " = " + shortened(*text) + type : type;
 }
 
+// Of a key that is a table of T: throws for an entry that is of another type.
+template <typename T>
+[[noreturn]] void fail_entry(std::string_view where, const ConfigKey& key, std::string_view name,
+                             const toml::node& element) {
+  fail("{}: {}: {}{}: expected {}{}", where, key.name, shortened(quote(name)), describe(element),
+       std::is_same_v<T, std::string> ? "a string" : "an integer",
+       element.is_table() ? "; a name that has a dot stands in quotes" : "");
+}
+
 // Of a key that is a table: throws for the first entry that is of another type.
 void check_entries(std::string_view where, const ConfigKey& key, const ConfigValue& example,
                    const toml::node& node) {
@@ -149,12 +158,9 @@ void check_entries(std::string_view where, const ConfigKey& key, const ConfigVal
   if (table == nullptr) return;
   const auto check = [&]<typename T>(const T&) {
     if constexpr (requires { typename T::mapped_type; }) {
-      constexpr bool kOfStrings = std::is_same_v<typename T::mapped_type, std::string>;
       for (const auto& [name, element] : *table) {
         if (convert<typename T::mapped_type>(element)) continue;
-        fail("{}: {}: {}{}: expected {}{}", where, key.name, shortened(quote(name.str())),
-             describe(element), kOfStrings ? "a string" : "an integer",
-             element.is_table() ? "; a name that has a dot stands in quotes" : "");
+        fail_entry<typename T::mapped_type>(where, key, name.str(), element);
       }
     }
   };
@@ -201,6 +207,10 @@ toml::table parse_toml(std::string_view text, std::string_view where) {
       fail("{}:{}:{}: not valid TOML: a string stands in quotes: {}", where, at.line, at.column,
            shortened(quote(word)));
     }
+    if (error.description().find("redefine") != std::string_view::npos) {
+      const std::string_view name = trimmed(std::string_view(line).substr(0, line.find('=')));
+      fail("{}:{}: not valid TOML: {} is there a second time", where, at.line, shortened(name));
+    }
     // The description may quote what it met, line ends included.
     std::string reason(error.description());
     std::ranges::replace_if(reason, is_control, ' ');
@@ -246,8 +256,9 @@ bool ConfigBuilder::assign_entry(const std::string& where, std::string_view name
       [&]<typename T>(T& table) {
         if constexpr (requires { table.insert_or_assign(entry, typename T::mapped_type()); }) {
           const auto one = convert<typename T::mapped_type>(node);
-          if (one) table.insert_or_assign(entry, *one);
-          return one.has_value();
+          if (!one) fail_entry<typename T::mapped_type>(where, *key, entry, node);
+          table.insert_or_assign(entry, *one);
+          return true;
         }
         return false;
       },

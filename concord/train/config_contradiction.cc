@@ -5,14 +5,36 @@
 #include <algorithm>
 #include <functional>
 
+#include "concord/base/error.h"
 #include "concord/base/text.h"
 #include "concord/nn/model.h"
 #include "concord/optim/optimizer.h"
+#include "concord/parallel/plan.h"
 
 namespace concord {
 namespace {
 
 constexpr double kMaximumSyntheticValues = 274877906944;  // 1 TiB of float
+constexpr std::int64_t kMostRanks = 65536;
+
+// Of all axes; more than kMostRanks where it would be more.
+std::int64_t ranks_of(const std::map<std::string, std::int64_t>& mesh) {
+  std::int64_t ranks = 1;
+  for (const auto& [axis, extent] : mesh) {
+    if (ranks <= kMostRanks) ranks *= std::max<std::int64_t>(1, extent);
+  }
+  return ranks;
+}
+
+// What is wrong with a wish for a placement, whatever the model.
+std::optional<std::string> problem_of_places(const std::map<std::string, std::string>& place) {
+  try {
+    for (const auto& [pattern, text] : place) parallel::parse_pin(pattern, text);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -27,6 +49,13 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
     if (axis == "data" || axis == "tensor") continue;
     return problem("parallel.mesh", parallel.mesh,
                    fmt::format("axes named data or tensor; there is no {}", quote(axis)));
+  }
+  if (ranks_of(parallel.mesh) > kMostRanks) {
+    return problem("parallel.mesh", parallel.mesh,
+                   fmt::format("axes of at most {} ranks in all", kMostRanks));
+  }
+  if (const auto message = problem_of_places(parallel.place)) {
+    return ConfigProblem{"parallel.place", *message};
   }
   if (const auto tensor = parallel.mesh.find("tensor");
       parallel.sync != "all_reduce" && tensor != parallel.mesh.end() && tensor->second > 1) {

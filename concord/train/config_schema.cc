@@ -502,6 +502,14 @@ std::string format_number(double number) {
   return text;
 }
 
+// "; did you mean "adam"?", where one of them is near enough to be meant.
+std::string suggestion(std::string_view word, std::span<const std::string_view> choices) {
+  const std::string_view best = nearest(word, choices);
+  const std::size_t longer = std::max(word.size(), best.size());
+  if (best.empty() || 2 * edit_distance(word.substr(0, 64), best) > longer) return "";
+  return fmt::format("; did you mean {}?", quote(best));
+}
+
 std::string format_number(std::int64_t number) { return fmt::format("{}", number); }
 
 // The interval in words, around the noun: "positive integer", "numbers in [0, 1)".
@@ -722,10 +730,9 @@ std::optional<ConfigProblem> find_problem(const Config& config) {
       message += " without control characters";
     }
     if (const auto* word = std::get_if<std::string>(&value)) {
-      message += key.limit.choices.empty() ? " without control characters"
-                 : key.limit.choices.size() == 1
-                     ? ""
-                     : fmt::format("; did you mean {}?", quote(nearest(*word, key.limit.choices)));
+      message += key.limit.choices.empty()       ? " without control characters"
+                 : key.limit.choices.size() == 1 ? ""
+                                                 : suggestion(*word, key.limit.choices);
     }
     return ConfigProblem{key.name, message};
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "concord/base/error.h"
+#include "concord/base/file_memory.h"
 #include "concord/base/parallel.h"
 #include "concord/base/text.h"
 #include "concord/nn/step.h"
@@ -96,6 +97,18 @@ std::filesystem::path offload_folder(const Config& config) {
     folder = folder.parent_path();
   }
   return folder;
+}
+
+// What nothing is put into, since nothing is large enough, is to be a folder for it all the same.
+void check_offload_dir(const Config& config, const Engine& engine) {
+  constexpr std::size_t kTried = std::size_t{1} << 20;
+  const std::string& folder = config.parallel.offload_dir;
+  if (folder.empty() || engine.offloaded_bytes() > 0) return;
+  try {
+    const FileMemory tried(folder, kTried);
+  } catch (const Error& error) {
+    fail("parallel.offload_dir = {}: {}", quote(folder), error.what());
+  }
 }
 
 nn::StepOptions step_options(const Config& from, const data::Task& task) {
@@ -361,6 +374,7 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   if (!follows) save_measured_choices(*job.engine);
   if (only_planned) return job;
   job.engine->allocate();
+  check_offload_dir(config, *job.engine);
   job.engine->join_ranks();
   return job;
 }

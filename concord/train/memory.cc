@@ -256,7 +256,7 @@ void check_memory(const Job& job) {
        changes(job.config, job.engine->plan().mesh, job.engine->microbatch_size())) {
     const std::optional<std::size_t> bytes = bytes_after(job, change, ranks);
     if (!bytes || *bytes > most) continue;
-    advice = fmt::format("{} needs {}", change.text, mebibytes(*bytes));
+    advice = fmt::format("set {}, which needs {}", change.text, mebibytes(*bytes));
     break;
   }
   const MemoryReport& m = job.memory;
