@@ -63,6 +63,7 @@ nlohmann::json describe_memory(const train::MemoryReport& memory) {
           {"loaders", memory.loaders},
           {"checkpoint", memory.checkpoint},
           {"of_others", memory.of_others},
+          {"opening", memory.opening},
           {"peak", memory.peak()}};
 }
 
@@ -105,7 +106,9 @@ nlohmann::json describe(const Config& config, const train::Job& job) {
 std::string bytes(const nlohmann::json& value) { return format_bytes(value.get<double>()); }
 
 void print_memory(const nlohmann::json& memory) {
-  fmt::print("memory           {} at the peak:\n", bytes(memory["peak"]));
+  const bool opens = memory["peak"] == memory["opening"];  // takes more than what comes after it
+  fmt::print("memory           {} at the peak{}:\n", bytes(memory["peak"]),
+             opens ? ", while the data set is opened; later" : "");
   const std::pair<const char*, const char*> kinds[] = {
       {"process", "before anything is trained: code, data set, kernels"},
       {"states", "parameters, statistics and the optimizer's values"},

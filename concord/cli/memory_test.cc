@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "concord/cli/command_test.h"
 
@@ -60,6 +61,35 @@ TEST_F(Memory, ThePeakOfARankAmongSeveralIsForeseenToAFewPercent) {
   }
 }
 
+// A table is read as text, of which the data set keeps the numbers alone.
+TEST_F(Memory, WhatOpeningTheDataTakesIsForeseen) {
+  std::ofstream table(folder_ / "train.csv");
+  const std::string row = "0" + std::string(200, '0') + ",1.5,2\n";
+  for (int i = 0; i < 400000; ++i) table << row;
+  std::ofstream(folder_ / "test.csv") << row << row;
+  table.close();
+  std::ofstream(folder_ / "table.toml") << R"(
+[model]
+hidden = [4]
+loss = "mse"
+[data]
+kind = "csv"
+has_header = false
+[train]
+max_steps = 1
+threads = 1
+[output]
+dir = "run"
+)";
+  const nlohmann::json result = run("train table.toml --json").last_line();
+  const double measured = result["peak_rss_bytes"], predicted = result["predicted_peak_bytes"];
+  EXPECT_GT(measured, 1e8);
+  EXPECT_NEAR(predicted, measured, 0.05 * measured);
+  const nlohmann::json memory = run("info table.toml --json").last_line()["memory"];
+  EXPECT_NEAR(memory["peak"].get<double>(), measured, 0.05 * measured);
+  EXPECT_EQ(memory["opening"], memory["peak"]);
+}
+
 TEST_F(Memory, RecomputingAndSmallerMicrobatchesAreForeseenToTakeLess) {
   const double all = foreseen("")["workspace"];
   EXPECT_LT(foreseen("--set train.recompute=full")["workspace"].get<double>(), 0.8 * all);
@@ -78,7 +108,7 @@ TEST_F(Memory, ARunThatDoesNotFitIsRefusedWithTheNearestThatDoes) {
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.err, HasSubstr("concord: the run would need "));
   EXPECT_THAT(refused.err, HasSubstr(" is train.memory_limit: "));
-  EXPECT_THAT(refused.err, HasSubstr("; train.recompute = "));
+  EXPECT_THAT(refused.err, HasSubstr("; set train.recompute = "));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run" / "checkpoints" / "1"));
   EXPECT_EQ(with_limit(1.03 * full, "--set train.recompute=full").code, 0);
   const std::string large =
@@ -112,10 +142,10 @@ TEST_F(Memory, RanksThatDoNotFitAreToldToDivideMore) {
   const double whole = peak(""), thirds = peak(" --set parallel.zero=3");
   const double divided = peak(" --set parallel.mesh.tensor=2");
   ASSERT_LT(1.1 * thirds, whole);
-  EXPECT_THAT(error(1.05 * thirds), HasSubstr("; parallel.zero = "));
+  EXPECT_THAT(error(1.05 * thirds), HasSubstr("; set parallel.zero = "));
   ASSERT_LT(1.05 * divided, thirds);
   EXPECT_THAT(error((divided + thirds) / 2),
-              HasSubstr("; parallel.mesh = { data = 1, tensor = 2 } needs "));
+              HasSubstr("; set parallel.mesh = { data = 1, tensor = 2 }, which needs "));
 }
 
 }  // namespace

@@ -351,6 +351,65 @@ TEST_F(MeshOfRanks, InfoTellsWhatOneOfThemHoldsAndSends) {
   EXPECT_FALSE(part["collectives"].empty());
 }
 
+// Of the gradients of each leaf, where ranks keep their parts of the sums alone; of nothing that
+// ranks of one machine read where it lies.
+TEST_F(MeshOfRanks, CollectivesAreThoseThatAStepHas) {
+  const auto collectives = [&](const std::string& options) {
+    std::map<std::pair<std::string, std::string>, double> counts;  // op and what it is of
+    const nlohmann::json plan = run("plan show small.toml --json --ranks 2 " + options).last_line();
+    for (const nlohmann::json& one : plan["collectives"]) {
+      counts[{one["op"], one["of"]}] += one["count"].get<double>();
+    }
+    return counts;
+  };
+  const std::string sent = " --set model.width=128 --set parallel.transport=gloo ";
+  const std::pair<std::string, std::string> scatters_of_step{"reduce_scatter", "step"},
+      scatters{"reduce_scatter", "microbatches"}, gathers_of_step{"all_gather", "step"},
+      gathers{"all_gather", "microbatches"};
+  auto first = collectives(sent + "--set parallel.zero=1 --set train.leaves=8");
+  EXPECT_GT(first[scatters_of_step], 0);
+  EXPECT_GT(first[gathers_of_step], 0);
+  EXPECT_EQ(first[scatters], 0);
+  for (const int leaves : {2, 8}) {
+    const std::string options = fmt::format("{} --set train.leaves={}", sent, leaves);
+    auto second = collectives(options + " --set parallel.zero=2");
+    EXPECT_EQ(second[scatters], first[scatters_of_step] * leaves / 2) << leaves;
+    EXPECT_EQ(second[gathers_of_step], first[gathers_of_step]) << leaves;
+    auto third = collectives(options + " --set parallel.zero=3");
+    EXPECT_EQ(third[scatters], first[scatters_of_step] * leaves / 2) << leaves;
+    EXPECT_GE(third[gathers], first[gathers_of_step] * leaves / 2) << leaves;
+  }
+  auto shared = collectives("--set model.width=128 --set parallel.zero=3");
+  EXPECT_EQ(shared[gathers] + shared[gathers_of_step], 0);
+}
+
+TEST_F(MeshOfRanks, APlanTellsTheShareOfARankAndWhatIsNotDivided) {
+  const std::string options = "plan show small.toml --set model.width=128 --ranks 2 ";
+  const std::string zero = options + "--set parallel.zero=3 --set parallel.transport=gloo ";
+  EXPECT_THAT(run(zero).out, HasSubstr("mesh {data: 2} of 2 ranks, zero 3\n"));
+  double smallest = 1;
+  const nlohmann::json plan = run(zero + "--json").last_line();
+  for (const nlohmann::json& weight : plan["weights"]) {
+    smallest = std::min(smallest, weight["share"].get<double>());
+  }
+  EXPECT_NEAR(smallest, 0.5, 0.01);
+  EXPECT_TRUE(
+      run(options + "--set parallel.mesh.tensor=2 --json").last_line()["undivided"].empty());
+}
+
+// Each does a part of what one would do, but for what all do.
+TEST_F(MeshOfRanks, TheWorkOfAStepIsThatOfOneRank) {
+  std::ofstream(folder_ / "mlp.toml") << "[model]\nname = \"mlp\"\nhidden = [256]\n"
+                                         "[data]\nkind = \"synthetic\"\nshape = [64]\n"
+                                         "[train]\nbatch = 64\nleaves = 4\n";
+  const double work = run("info mlp.toml --json").last_line()["flops_per_step"];
+  for (const char* ranks : {"--ranks 2", "--ranks 2 --set parallel.mesh.tensor=2"}) {
+    const nlohmann::json info = run(fmt::format("info mlp.toml --json {}", ranks)).last_line();
+    EXPECT_NEAR(info["flops_per_step"].get<double>(), work, 0.01 * work) << ranks;
+    EXPECT_NEAR(2 * info["rank_flops_per_step"].get<double>(), work, 0.05 * work) << ranks;
+  }
+}
+
 // Rajbhandari et al. 2020, in f32, where Adam's states are twice as large as the parameters.
 TEST_F(MeshOfRanks, DividedStatesTakeTheMemoryOfTheFormula) {
   for (const int zero : {0, 1, 2, 3}) {
@@ -396,6 +455,9 @@ mesh = { tensor = 2 }
 )";
   Outcome outcome = run("train odd.toml --ranks 2 --set model.hidden=[7,32]");
   EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const std::string shown = run("plan show odd.toml --set model.hidden=[7,32]").out;
+  EXPECT_THAT(shown, HasSubstr("[7, 15]        tensor: replicate  not divided by the mesh\n"));
+  EXPECT_THAT(shown, HasSubstr("[32, 7]        tensor: split(0)\n"));
   EXPECT_THAT(outcome.err,
               HasSubstr("parallel.mesh: tensor = 2 does not divide 1 weight, which every rank has "
                         "all of; the largest is \"fc1.weight\" of [7, 15]\n"));
@@ -456,6 +518,10 @@ TEST_F(MeshOfRanks, WhatCannotBeIsRefusedInOneLine) {
        "parallel.zero = 2 divides the gradients of each leaf over the ranks: given "
        "train.microbatch = 2 and leaves of 4 samples; expected leaves of one microbatch, such as "
        "train.leaves = 4\n"},
+      {"--ranks 8 --set parallel.mesh={data=4,tensor=2}",
+       "concord: 4 ranks along data share the leaves of a step, but train.leaves = 2: start at "
+       "most "
+       "4, or set train.leaves = 4\n"},
       {"--ranks 3 --set train.leaves=4 --set parallel.zero=2",
        "given 3 ranks along data; expected a power of two, such as 2\n"},
   };

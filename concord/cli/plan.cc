@@ -47,6 +47,13 @@ std::string to_toml(const train::Engine& engine) {
   return text;
 }
 
+// Of all numbers of a weight, what rank 0 holds.
+double share_of(const StateStore::Entry& entry) {
+  const std::int64_t held = entry.is_flat() ? entry.flat->part : entry.part.shape.elements();
+  return static_cast<double>(held) /
+         static_cast<double>(std::max<std::int64_t>(1, entry.type.shape.elements()));
+}
+
 nlohmann::json describe(const train::Engine& engine) {
   const parallel::Plan& plan = engine.plan();
   nlohmann::json axes = nlohmann::json::object(), weights = nlohmann::json::array();
@@ -56,28 +63,40 @@ nlohmann::json describe(const train::Engine& engine) {
     weights.push_back({{"name", entry.name},
                        {"shape", entry.type.shape.dims()},
                        {"tensor", parallel::pin_text(placement_of(plan, entry.name))},
-                       {"share", static_cast<double>(entry.part.shape.elements()) /
-                                     static_cast<double>(
-                                         std::max<std::int64_t>(1, entry.type.shape.elements()))}});
+                       {"share", share_of(entry)}});
   }
-  return {{"mesh", std::move(axes)},
-          {"zero", plan.zero},
-          {"ranks", plan.mesh.ranks()},
-          {"weights", std::move(weights)},
-          {"collectives", describe_collectives(engine)}};
+  nlohmann::json undivided = nlohmann::json::array();
+  for (const parallel::WholeWeight& weight : plan.whole_weights) undivided.push_back(weight.name);
+  return {{"mesh", std::move(axes)},           {"zero", plan.zero},
+          {"ranks", plan.mesh.ranks()},        {"weights", std::move(weights)},
+          {"undivided", std::move(undivided)}, {"collectives", describe_collectives(engine)}};
+}
+
+// Behind a weight's placement: what of it a rank holds where ranks along data have parts, too; and
+// whether the mesh leaves it whole though no pin does.
+std::string remark_on(const nlohmann::json& weight, const nlohmann::json& plan) {
+  std::string text;
+  if (plan["zero"] == 3 && weight["share"] < 1) {
+    text = fmt::format("  {} of it", format_percent(weight["share"]));
+  }
+  if (std::ranges::count(plan["undivided"], weight["name"]) > 0)
+    text += "  not divided by the mesh";
+  return text;
 }
 
 void print_text(const nlohmann::json& plan, const Mesh& mesh) {
-  fmt::print("mesh {} of {}\n\n", to_string(mesh),
-             counted(plan["ranks"].get<std::int64_t>(), "rank"));
+  const int zero = plan["zero"];
+  fmt::print("mesh {} of {}{}\n\n", to_string(mesh),
+             counted(plan["ranks"].get<std::int64_t>(), "rank"),
+             zero == 0 ? "" : fmt::format(", zero {}", zero));
   std::size_t width = 0;
   for (const nlohmann::json& weight : plan["weights"]) {
     width = std::max(width, weight["name"].get<std::string>().size());
   }
   for (const nlohmann::json& weight : plan["weights"]) {
     const Shape shape(weight["shape"].get<std::vector<std::int64_t>>());
-    fmt::print("{:<{}}  {:<14} tensor: {}\n", weight["name"].get<std::string>(), width,
-               to_string(shape), weight["tensor"].get<std::string>());
+    fmt::print("{:<{}}  {:<14} tensor: {}{}\n", weight["name"].get<std::string>(), width,
+               to_string(shape), weight["tensor"].get<std::string>(), remark_on(weight, plan));
   }
   fmt::print("\n");
   print_collectives(plan["collectives"]);

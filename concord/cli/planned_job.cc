@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "concord/base/parallel.h"
@@ -42,13 +43,31 @@ void add_planned_ranks(CLI::App& command, int& ranks) {
       ->check(CLI::Range(1, 65536));
 }
 
+namespace {
+
+// The nodes that are steps. A gather of what all ranks write to one place is none.
+std::set<NodeId> nodes_run(const Program& program) {
+  std::set<NodeId> nodes;
+  for (const auto* steps : {&program.prologue, &program.microbatch, &program.update}) {
+    for (const ProgramStep& step : *steps) nodes.insert(step.node);
+  }
+  return nodes;
+}
+
+}  // namespace
+
 nlohmann::json describe_collectives(const train::Engine& engine) {
   struct Sum {
     double times = 0, bytes = 0;
   };
   std::map<std::tuple<std::string, std::string, bool>, Sum> sums;
-  for (const parallel::Traffic& one : parallel::traffic_of(engine.training_program().graph)) {
-    const bool repeats = one.phase == Phase::kMicrobatch;
+  const Program& program = engine.training_program();
+  const std::set<NodeId> run = nodes_run(program);
+  for (const parallel::Traffic& one : parallel::traffic_of(program.graph)) {
+    const bool is_sum = one.is_of_leaf_sum && one.axis == parallel::kDataAxis;
+    if (!is_sum && !run.contains(one.node)) continue;
+    // In rounds a leaf is a microbatch, and its gradients are added up behind it.
+    const bool repeats = is_sum ? program.in_rounds : one.phase == Phase::kMicrobatch;
     const double times = repeats ? engine.microbatches_of_rank() : 1;
     Sum& sum = sums[{one.axis, one.op, repeats}];
     sum.times += times;

@@ -24,8 +24,8 @@ class PlannedJob {
 // The option --ranks of commands that look at a plan.
 void add_planned_ranks(CLI::App& command, int& ranks);
 
-// What rank 0 sends in a step, collective by collective; those that a microbatch has count as often
-// as the rank computes one.
+// What rank 0 sends in a step, collective by collective; those that a microbatch has, or comes
+// with, count as often as the rank computes one.
 nlohmann::json describe_collectives(const train::Engine& engine);
 void print_collectives(const nlohmann::json& collectives);
 

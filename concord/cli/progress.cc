@@ -128,7 +128,8 @@ std::string format_evaluation(const train::Progress& progress,
                             format_duration(evaluation.seconds));
 }
 
-std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks) {
+std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks, int ranks) {
+  const bool share = leaves_of_ranks.size() < static_cast<std::size_t>(ranks);
   std::int64_t all = 0;
   std::map<std::int64_t, std::vector<int>, std::greater<>> ranks_by_leaves;
   for (std::size_t rank = 0; rank < leaves_of_ranks.size(); ++rank) {
@@ -137,17 +138,27 @@ std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks) {
   }
   std::vector<std::string> pieces;
   for (const auto& [each, list] : ranks_by_leaves) {
-    pieces.push_back(fmt::format("{} {} {}{}", net::named(list), list.size() == 1 ? "has" : "have",
-                                 each, list.size() == 1 ? "" : " each"));
+    pieces.push_back(fmt::format("{}{} {} {}{}", net::named(list), share ? " along data" : "",
+                                 list.size() == 1 ? "has" : "have", each,
+                                 list.size() == 1 ? "" : " each"));
   }
   return fmt::format("leaves {}: {}", all, joined(pieces, ", "));
+}
+
+std::string format_division(const train::RunStart& run) {
+  std::vector<std::string> pieces;
+  if (run.mesh.axes.size() > 1) pieces.push_back("mesh " + to_string(run.mesh));
+  if (run.zero > 0) pieces.push_back(fmt::format("zero {}", run.zero));
+  if (run.offload != "none") pieces.push_back("offload " + run.offload);
+  return joined(pieces, ", ");
 }
 
 void ProgressObserver::started(const train::RunStart& run) {
   run_ = run;
   if (!options_.job.empty()) {
-    print_line(options_.job + "; " + format_leaves(run.leaves_of_ranks));
+    print_line(options_.job + "; " + format_leaves(run.leaves_of_ranks, run.ranks));
   }
+  if (const std::string division = format_division(run); !division.empty()) print_line(division);
   print_line(fmt::format("{}: {} parameters, {} training and {} test samples", run.model,
                          run.parameters, run.train_samples, run.test_samples));
   const std::string ranks = run.ranks == 1 ? "" : fmt::format("ranks {} of ", run.ranks);

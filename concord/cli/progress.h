@@ -22,8 +22,12 @@ std::string format_log_line(const train::Progress& progress, const train::RunSta
 // "epoch 2, step 938: test loss 0.312, accuracy 89.10 %, 10000 samples in 1.2 s"
 std::string format_evaluation(const train::Progress& progress, const train::Evaluation& evaluation);
 
-// Which rank computes which leaves: "leaves 8: ranks 0-3 have 2 each".
-std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks);
+// Which rank computes which leaves: "leaves 8: ranks 0-3 have 2 each". Where several ranks share a
+// leaf (`ranks` is more than there are entries): "leaves 4: ranks 0-1 along data have 2 each".
+std::string format_leaves(const std::vector<std::int64_t>& leaves_of_ranks, int ranks);
+// "mesh {data: 2, tensor: 2}, zero 1, offload optimizer": what of these is not as usual; "" where
+// all is.
+std::string format_division(const train::RunStart& run);
 
 class ProgressObserver final : public train::TrainObserver {
  public:

@@ -124,8 +124,21 @@ std::size_t occurrences(const std::string& text, const std::string& part) {
 }
 
 TEST(Progress, TellsWhichRankHasHowManyLeaves) {
-  EXPECT_EQ(format_leaves({2, 2, 2, 2}), "leaves 8: ranks 0-3 have 2 each");
-  EXPECT_EQ(format_leaves({1, 1, 2}), "leaves 4: rank 2 has 2, ranks 0-1 have 1 each");
+  EXPECT_EQ(format_leaves({2, 2, 2, 2}, 4), "leaves 8: ranks 0-3 have 2 each");
+  EXPECT_EQ(format_leaves({1, 1, 2}, 3), "leaves 4: rank 2 has 2, ranks 0-1 have 1 each");
+  EXPECT_EQ(format_leaves({2, 2}, 4), "leaves 4: ranks 0-1 along data have 2 each");
+}
+
+TEST(Progress, TellsHowTheModelIsDividedAndWhatIsOffloaded) {
+  train::RunStart run;
+  EXPECT_EQ(format_division(run), "");
+  run.mesh = {{{"data", 2}}};
+  EXPECT_EQ(format_division(run), "");
+  run.mesh.axes.push_back({"tensor", 2});
+  EXPECT_EQ(format_division(run), "mesh {data: 2, tensor: 2}");
+  run.zero = 1;
+  run.offload = "optimizer";
+  EXPECT_EQ(format_division(run), "mesh {data: 2, tensor: 2}, zero 1, offload optimizer");
 }
 
 TEST(ProgressObserver, WritesPlainLinesEveryFewStepsWhereThereIsNoTerminal) {

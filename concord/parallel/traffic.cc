@@ -3,6 +3,15 @@
 #include "concord/ops/collective.h"
 
 namespace concord::parallel {
+namespace {
+
+bool is_of_leaf_sum(const Graph& graph, const Node& node) {
+  const NodeId producer = graph.value(node.inputs[0]).producer;
+  return producer != kNoNode && graph.node(producer).op == "leaf_sum" &&
+         (node.op == ops::kAllReduce || node.op == ops::kReduceScatter);
+}
+
+}  // namespace
 
 std::vector<Traffic> traffic_of(const Graph& graph) {
   const std::vector<Phase> phase = phases(graph);
@@ -10,8 +19,13 @@ std::vector<Traffic> traffic_of(const Graph& graph) {
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
     if (!ops::is_collective(node.op)) continue;
-    traffic.push_back(
-        {node.op, node.attributes.text("axis"), node.name, phase[n], ops::bytes_sent(graph, node)});
+    traffic.push_back({.op = node.op,
+                       .axis = node.attributes.text("axis"),
+                       .layer = node.name,
+                       .phase = phase[n],
+                       .bytes = ops::bytes_sent(graph, node),
+                       .node = static_cast<NodeId>(n),
+                       .is_of_leaf_sum = is_of_leaf_sum(graph, node)});
   }
   return traffic;
 }

@@ -14,6 +14,10 @@ struct Traffic {
   std::string layer;  // "h.0.attn.c_proj"
   Phase phase = Phase::kMicrobatch;
   double bytes = 0;  // sent by this rank, each time (ops::bytes_sent)
+  NodeId node = kNoNode;
+  // It adds up over ranks what their leaves have added up: with the sums of a step, or of each
+  // round of leaves (runtime/round_sums.h).
+  bool is_of_leaf_sum = false;
 };
 
 // In the order of the nodes.

@@ -16,6 +16,7 @@
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/nn/initialize.h"
 #include "concord/ops/step.h"
+#include "concord/passes/dead_code.h"
 #include "concord/runtime/leaf_sums.h"
 #include "concord/runtime/offload.h"
 #include "concord/runtime/reach.h"
@@ -49,6 +50,7 @@ std::int64_t parameters_of(const Graph& graph) {
   return count;
 }
 
+// `ranks`: those along "data".
 void check_divisions(const EngineOptions& options, int ranks) {
   if (options.batch < 1) fail("train.batch = {}: expected at least 1", options.batch);
   if (options.leaves < 1 || !std::has_single_bit(static_cast<std::uint64_t>(options.leaves)) ||
@@ -64,10 +66,12 @@ void check_divisions(const EngineOptions& options, int ranks) {
         options.leaves, options.batch, whole, leaf, options.leaves, leaf * options.leaves);
   }
   if (options.leaves < ranks) {
+    const int others = options.plan.mesh.ranks() / ranks;  // along other axes
     fail(
-        "{} ranks share the leaves of a step, but train.leaves = {}: start at most {}, or set "
+        "{} ranks{} share the leaves of a step, but train.leaves = {}: start at most {}, or set "
         "train.leaves = {}",
-        ranks, options.leaves, options.leaves, std::bit_ceil(static_cast<unsigned>(ranks)));
+        ranks, others == 1 ? "" : " along data", options.leaves, options.leaves * others,
+        std::bit_ceil(static_cast<unsigned>(ranks)));
   }
 }
 
@@ -92,9 +96,10 @@ std::pair<std::int64_t, std::int64_t> leaves_of_rank(const EngineOptions& option
   if (of_ranks.size() != static_cast<std::size_t>(ranks) || all != options.leaves ||
       std::ranges::min(of_ranks) < 1) {
     fail(
-        "parallel.leaves = [{}]: expected {} numbers, one for each rank, of at least 1 each and {} "
-        "together (train.leaves)",
-        fmt::join(of_ranks, ", "), ranks, options.leaves);
+        "parallel.leaves = [{}]: expected {} numbers, one for each rank{}, of at least 1 each and "
+        "{} together (train.leaves)",
+        fmt::join(of_ranks, ", "), ranks, options.plan.mesh.ranks() == ranks ? "" : " along data",
+        options.leaves);
   }
   const auto own = of_ranks.begin() + rank;
   const std::int64_t first = std::reduce(of_ranks.begin(), own);
@@ -327,11 +332,12 @@ double Engine::flops_of_step(const Graph& whole) const {
     return flops_of(program, program.microbatch) * microbatches +
            flops_of(program, program.prologue) + flops_of(program, program.update);
   }
-  const std::vector<Phase> phase = phases(whole);
+  const Graph computed = remove_dead_code(whole);
+  const std::vector<Phase> phase = phases(computed);
   double flops = 0;
-  for (std::size_t n = 0; n < whole.nodes.size(); ++n) {
+  for (std::size_t n = 0; n < computed.nodes.size(); ++n) {
     const double times = phase[n] == Phase::kMicrobatch ? microbatches : 1;
-    flops += times * cost_of(whole, whole.nodes[n]).flops;
+    flops += times * cost_of(computed, computed.nodes[n]).flops;
   }
   return flops;
 }

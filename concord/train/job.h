@@ -1,6 +1,7 @@
 // Job: what a configuration asks for, opened: the data sets, the model's graphs, and an engine.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "concord/data/loader.h"
@@ -27,10 +28,13 @@ struct MemoryReport {
   std::size_t checkpoint = 0;  // the copy of the states that is being saved, and one being read
   std::size_t of_others = 0;   // what is read of other ranks' where it lies: resident here, too
 
-  std::size_t peak() const {
+  std::size_t opening = 0;  // the most that was resident before, while the data was opened
+
+  std::size_t of_training() const {
     return process + states + gradients + workspace + communication + loaders + checkpoint +
            of_others;
   }
+  std::size_t peak() const { return std::max(opening, of_training()); }
 };
 
 struct Job {

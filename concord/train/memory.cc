@@ -176,6 +176,11 @@ std::size_t sums_of_others(const Engine& engine) {
   return engine.training_program().sums_bytes / ranks * (ranks - 1);
 }
 
+// The most that this process ever had.
+std::size_t highest_resident_bytes() {
+  return number_in("/proc/self/status", "VmHWM:").value_or(0) * 1024;
+}
+
 }  // namespace
 
 std::size_t available_bytes() {
@@ -198,7 +203,8 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
                       .offloaded = engine.offloaded_bytes(),
                       .gradients = engine.sum_bytes(),
                       .workspace = engine.resident_workspace_bytes(),
-                      .communication = engine.communication_bytes()};
+                      .communication = engine.communication_bytes(),
+                      .opening = highest_resident_bytes()};
   const data::Slice slice = engine.slice_of(config.train.batch);
   for (const data::Dataset* set : {job.train_set.get(), job.test_set.get()}) {
     report.loaders += data::Loader::bytes(*set, slice.end - slice.begin,
@@ -232,7 +238,7 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
 
 std::size_t bytes_of_host(const MemoryReport& rank, int ranks) {
   const auto count = static_cast<std::size_t>(ranks);
-  return (rank.peak() - rank.of_others) * count -
+  return (rank.of_training() - rank.of_others) * count -
          (rank.common_states + rank.checkpoint_of_first) * (count - 1);
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "concord/comm/communicator.h"
+#include "concord/graph/mesh.h"
 #include "concord/tensor/dtype.h"
 #include "concord/train/config.h"
 
@@ -29,8 +30,11 @@ struct RunStart {
   std::int64_t leaves = 0;
   std::int64_t microbatch = 0;
   int ranks = 1;
-  std::vector<std::int64_t> leaves_of_ranks;
-  int threads = 0;  // of each rank
+  std::vector<std::int64_t> leaves_of_ranks;  // along data
+  Mesh mesh = {};
+  std::int64_t zero = 0;         // parallel.zero
+  std::string offload = "none";  // parallel.offload
+  int threads = 0;               // of each rank
   DType precision = DType::kF32;
   std::int64_t first_step = 0;  // 0, or where a resumed run continues
   std::int64_t total_steps = 0;
