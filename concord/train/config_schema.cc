@@ -365,8 +365,9 @@ std::vector<ConfigKey> make_keys() {
           "unequal leaves, and results depend on the ranks"),
       CONCORD_CONFIG_KEY(
           parallel.leaves, between(1, kMaximumBatch),
-          "the leaves of each rank, one number for each, train.leaves together: fewer "
-          "for a slower one; results do not depend on it where parallel.sync is all_reduce. Empty: "
+          "the leaves of each rank along `data`, one number for each, train.leaves together: "
+          "fewer for a slower one; results do not depend on it where parallel.sync is all_reduce. "
+          "Empty: "
           "equally many"),
       CONCORD_CONFIG_KEY(
           parallel.bucket_bytes, between(1, 1099511627776),
