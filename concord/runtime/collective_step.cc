@@ -203,24 +203,43 @@ void sum_few(const CollectiveStep& step, comm::Communicator& ranks,
   }
 }
 
+bool is_widened(const CollectiveStep& step) { return is_sum(step) && step.dtype == DType::kBF16; }
+
+// What a rank brings together for the others: its input as it is, packed, or packed if need be and
+// then widened.
+OperandRange brought(const CollectiveStep& step) {
+  if (is_widened(step)) {
+    return {2, aligned(step.packed_bytes),
+            static_cast<std::size_t>(step.in_elements) * sizeof(float)};
+  }
+  if (!step.pack.empty()) return {2, 0, step.packed_bytes};
+  return {0, 0, step.in_bytes()};
+}
+
+// What of scratch memory lies behind that.
+std::byte* behind(const OperandRange& range, std::span<std::byte* const> operands) {
+  return operands[2] + (range.operand == 2 ? range.offset + aligned(range.bytes) : 0);
+}
+
+// The input, packed where it has to be.
+std::byte* packed(const CollectiveStep& step, const comm::Communicator& ranks,
+                  std::span<std::byte* const> operands) {
+  if (step.pack.empty()) return operands[0];
+  copy_all(of_rank(step.pack, ranks.rank()), operands[0], operands[2]);
+  return operands[2];
+}
+
 void sum(const CollectiveStep& step, comm::Communicator& ranks,
          std::span<std::byte* const> operands) {
   if (step.dtype == DType::kF64) return sum_few<double>(step, ranks, operands);
   if (step.dtype == DType::kI64) return sum_few<std::int64_t>(step, ranks, operands);
-  Scratch scratch(operands);
-  std::byte *in = operands[0], *out = operands[1];
-  if (!step.pack.empty()) {
-    std::byte* const packed = scratch.take(step.packed_bytes);
-    copy_all(of_rank(step.pack, ranks.rank()), in, packed);
-    in = packed;
-  }
-  const bool is_bf16 = step.dtype == DType::kBF16;
-  std::span<float> summands = floats(in, step.in_elements), sums = floats(out, step.out_elements);
-  if (is_bf16) {
-    summands = floats(scratch.take(summands.size_bytes()), step.in_elements);
-    sums = step.op == ops::kAllReduce ? summands
-                                      : floats(scratch.take(sums.size_bytes()), step.out_elements);
-    widen(in, summands);
+  const OperandRange in = brought(step);
+  const std::byte* const given = packed(step, ranks, operands);
+  const std::span<float> summands = floats(operands[in.operand] + in.offset, step.in_elements);
+  std::span<float> sums = floats(operands[1], step.out_elements);
+  if (is_widened(step)) {
+    widen(given, summands);
+    sums = step.op == ops::kAllReduce ? summands : floats(behind(in, operands), step.out_elements);
   }
   if (step.op == ops::kReduceScatter) {
     ranks.run(comm::reduce_scatter(summands, sums, step.label));
@@ -229,18 +248,15 @@ void sum(const CollectiveStep& step, comm::Communicator& ranks,
   } else {
     ranks.run(comm::all_reduce(summands, sums, step.label));
   }
-  if (is_bf16) round_to(out, sums);
+  if (is_widened(step)) round_to(operands[1], sums);
 }
 
 void move(const CollectiveStep& step, comm::Communicator& ranks,
           std::span<std::byte* const> operands) {
-  Scratch scratch(operands);
-  std::span<std::byte> in{operands[0], step.in_bytes()}, out{operands[1], step.out_bytes()};
-  if (!step.pack.empty()) {
-    in = {scratch.take(step.packed_bytes), step.packed_bytes};
-    copy_all(of_rank(step.pack, ranks.rank()), operands[0], in.data());
-  }
-  if (!step.unpack.empty()) out = {scratch.take(step.unpacked_bytes), step.unpacked_bytes};
+  const OperandRange given = brought(step);
+  const std::span<std::byte> in{packed(step, ranks, operands), given.bytes};
+  std::span<std::byte> out{operands[1], step.out_bytes()};
+  if (!step.unpack.empty()) out = {behind(given, operands), step.unpacked_bytes};
   ranks.run(step.op == ops::kAllGather ? comm::all_gather(in, out, step.label)
                                        : comm::all_to_all(in, out, step.label));
   if (!step.unpack.empty()) {
@@ -411,6 +427,23 @@ std::size_t CollectiveStep::scratch_bytes() const {
     }
   }
   return bytes;
+}
+
+std::vector<OperandRange> reached_of_others(const CollectiveStep& step, Share own) {
+  const OperandRange in = brought(step);
+  if (step.op == ops::kAllGather) return {in};
+  if (step.op == ops::kReduceScatter || step.op == ops::kAllToAll) {
+    const std::size_t piece = in.bytes / static_cast<std::size_t>(own.count);
+    return {{in.operand, in.offset + piece * static_cast<std::size_t>(own.index), piece}};
+  }
+  if (step.op != ops::kAllReduce || is_of_few(step.dtype)) return {};
+  // Each rank adds up its share and writes it to all.
+  const auto [begin, end] = own.of(static_cast<std::int64_t>(in.bytes / sizeof(float)));
+  OperandRange share = in;
+  share.offset += static_cast<std::size_t>(begin) * sizeof(float);
+  share.bytes = static_cast<std::size_t>(end - begin) * sizeof(float);
+  if (is_widened(step)) return {share};  // the sums lie where the summands do
+  return {share, {1, share.offset, share.bytes}};
 }
 
 CollectiveStep make_collective_step(const Graph& lowered, const Node& node) {

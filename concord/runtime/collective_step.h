@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "concord/base/share.h"
 #include "concord/comm/communicator.h"
 #include "concord/graph/graph.h"
 #include "concord/tensor/block_copy.h"
@@ -44,6 +45,19 @@ struct CollectiveStep {
   // Memory that it needs while it runs.
   std::size_t scratch_bytes() const;
 };
+
+// Of an operand's memory, in bytes.
+struct OperandRange {
+  std::size_t operand = 0;  // 0 input, 1 output, 2 scratch memory
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+  friend bool operator==(const OperandRange&, const OperandRange&) = default;
+};
+
+// What a rank reads or writes of the operands of each other rank, where ranks see each other's
+// memory. `own`: which of the ranks along the axis it is. Nothing of halos, nor of sums of doubles
+// and integers: they are small and pass through the communicator's own memory.
+std::vector<OperandRange> reached_of_others(const CollectiveStep& step, Share own);
 
 // `lowered`: with layouts.
 CollectiveStep make_collective_step(const Graph& lowered, const Node& node);

@@ -324,6 +324,47 @@ TEST(CollectiveStep, AnAllReduceKeepsTheLayoutOfItsInput) {
   });
 }
 
+// Of the second of four ranks.
+TEST(CollectiveStep, OfOthersARankReachesItsShareOfASumAndItsPieceOfWhatIsMoved) {
+  const AxisPlace axis{"tensor", 4, 1};
+  const auto reached = [&](const TensorType& type, const Build& build) {
+    Graph graph;
+    GraphBuilder b(graph);
+    b.output("y", build(b, b.input("x", type), axis));
+    KernelPolicy policy{.measure = false};
+    const Graph lowered = lower(graph, policy);
+    return reached_of_others(make_collective_step(lowered, lowered.nodes[0]),
+                             {axis.index, axis.ranks});
+  };
+  const auto sum = [](GraphBuilder& b, ValueId x, const AxisPlace& along) {
+    return ops::all_reduce(b, x, along);
+  };
+  const auto place = [](const Placement& from, const Placement& to) {
+    return [=](GraphBuilder& b, ValueId x, const AxisPlace& along) {
+      return ops::place(b, x, along, from, to);
+    };
+  };
+  using Ranges = std::vector<OperandRange>;
+  const Placement partial = Placement::partial(), whole = Placement::replicate();
+  const Placement rows = Placement::split(0), columns = Placement::split(1);
+  const TensorType f32{DType::kF32, {64, 64}}, bf16{DType::kBF16, {64, 64}};  // 16 KiB, 8 KiB
+  EXPECT_EQ(reached(f32, sum), (Ranges{{0, 4096, 4096}, {1, 4096, 4096}}));
+  EXPECT_EQ(reached(bf16, sum), (Ranges{{2, 4096, 4096}}));
+  EXPECT_EQ(reached({DType::kF64, {64, 64}}, sum), Ranges{});
+  EXPECT_EQ(reached(f32, place(partial, rows)), (Ranges{{0, 4096, 4096}}));
+  EXPECT_EQ(reached(f32, place(partial, columns)), (Ranges{{2, 4096, 4096}}));
+  EXPECT_EQ(reached(bf16, place(partial, rows)), (Ranges{{2, 4096, 4096}}));
+  EXPECT_EQ(reached(bf16, place(partial, columns)), (Ranges{{2, 8192 + 4096, 4096}}));
+  EXPECT_EQ(reached(f32, place(rows, whole)), (Ranges{{0, 0, 16384}}));
+  EXPECT_EQ(reached(bf16, place(columns, whole)), (Ranges{{0, 0, 8192}}));
+  EXPECT_EQ(reached(f32, place(columns, rows)), (Ranges{{0, 4096, 4096}}));
+  EXPECT_EQ(reached(bf16, place(rows, columns)), (Ranges{{2, 2048, 2048}}));
+  const auto halo = [](GraphBuilder& b, ValueId x, const AxisPlace& along) {
+    return ops::halo_exchange(b, x, along, 0, 1, 1);
+  };
+  EXPECT_EQ(reached(f32, halo), Ranges{});
+}
+
 TEST(CollectiveStep, OperandsInAWorkspaceThatRanksShareAreReadWhereTheyLie) {
   comm::run_ranks("shm", 2, [](comm::Communicator& ranks) {
     for (const bool shared : {false, true}) {
