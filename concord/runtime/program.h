@@ -8,9 +8,9 @@
 // those that are scattered; the prologue's memory (the step inputs and what the prologue computes),
 // which is the program's own and keeps its values when other programs run; the arena, which holds
 // everything else by lifetime; and another arena, in a file, for what of that is offloaded
-// (offload.h). The sums region is rebound from leaf to leaf; the others stay. A
-// view, such as a reshape, has the address of what it views and no step. A program is immutable
-// after compilation except for its kernels' inner state, so it is run by one thread at a time.
+// (offload.h). The sums region is rebound from leaf to leaf; the others stay. A view, such as a
+// reshape, has the address of what it views and no step. A program is immutable after compilation
+// except for its kernels' inner state, so it is run by one thread at a time.
 #pragma once
 
 #include <memory>

@@ -60,15 +60,17 @@ struct Change {
   Config config;
 };
 
-// Other values of parallel.offload under which more is offloaded, the most last.
-std::vector<std::string> further_offloads(const Config& config) {
-  std::vector<std::string> values = {"optimizer", "activations", "all"};
-  const std::string& offload = config.parallel.offload;
-  if (offload != "none") values.erase(values.begin(), values.end() - (offload == "all" ? 0 : 1));
+// The values of parallel.offload that offload more than the configured one, and go with the rest of
+// the configuration; the one that offloads most is the last.
+std::vector<std::string> values_that_offload_more(const Config& config) {
+  const std::string& configured = config.parallel.offload;
+  std::vector<std::string> values;
+  if (configured == "none") values = {"optimizer", "activations"};
+  if (configured != "all") values.emplace_back("all");
   std::erase_if(values, [&](const std::string& value) {
-    Config with = config;
-    with.parallel.offload = value;
-    return find_contradiction(with).has_value();
+    Config changed = config;
+    changed.parallel.offload = value;
+    return find_contradiction(changed).has_value();
   });
   return values;
 }
@@ -118,15 +120,15 @@ std::vector<Change> changes(const Config& config, const Mesh& mesh, std::int64_t
   if (recompute == "none") add("selective", offload, microbatch);
   if (recompute != "full") add("full", offload, microbatch);
   add_divisions(found, config, mesh);
-  const std::vector<std::string> further = further_offloads(config);
-  for (const std::string& more : further) add(recompute, more, microbatch);
-  for (const std::string& more : further) {
+  const std::vector<std::string> offloads = values_that_offload_more(config);
+  for (const std::string& more : offloads) add(recompute, more, microbatch);
+  for (const std::string& more : offloads) {
     if (recompute != "full") add("full", more, microbatch);
   }
   for (std::int64_t samples = microbatch / 2; samples >= 1; samples /= 2) {
     add(recompute, offload, samples);
     if (recompute != "full") add("full", offload, samples);
-    if (!further.empty()) add("full", further.back(), samples);
+    if (!offloads.empty()) add("full", offloads.back(), samples);
   }
   // Nothing is timed for a plan that may not fit.
   for (Change& change : found) change.config.train.kernels = "default";
