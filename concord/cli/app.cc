@@ -13,7 +13,6 @@
 #include "concord/base/log.h"
 #include "concord/base/text.h"
 #include "concord/cli/command.h"
-#include "concord/parallel/plan.h"
 
 namespace concord::cli {
 namespace {
@@ -23,12 +22,6 @@ const CLI::App& named_command(const CLI::App& app) {
   const CLI::App* command = &app;
   while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
   return *command;
-}
-
-// "plan.toml: ", where the command was given one. Without, it came with the configuration.
-std::string given_plan(const CLI::App& command) {
-  const CLI::Option* plan = command.get_option_no_throw("--plan");
-  return plan == nullptr || plan->count() == 0 ? "" : plan->as<std::string>() + ": ";
 }
 
 std::string full_name(const CLI::App& command) {
@@ -150,9 +143,6 @@ int run(int argc, char** argv) {
     return 0;
   } catch (const std::bad_alloc&) {
     log("out of memory; a smaller train.microbatch, and a smaller data.prefetch, need less");
-    return 1;
-  } catch (const parallel::PlanError& error) {
-    log("{}{}", given_plan(named_command(*app)), error.what());
     return 1;
   } catch (const std::exception& error) {
     log("{}", error.what());

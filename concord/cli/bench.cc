@@ -117,7 +117,8 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
 // `ranks`: null for a process alone.
 void measure_step(const BenchArguments& arguments, const Config& config,
                   comm::Communicator* ranks) {
-  const train::Job job = train::open_job(config, {}, ranks);
+  const train::Job job =
+      arguments.config.naming_plan([&] { return train::open_job(config, {}, ranks); });
   const double peak = cpu::measure_peak_flops() * job.engine->ranks().size();
   const auto loader = job.train_loader(0, std::numeric_limits<std::int64_t>::max());
   // Full batches alone: a shorter one, at an epoch's end, would be another measurement.

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "concord/base/error.h"
+#include "concord/parallel/plan.h"
 #include "concord/train/config.h"
 
 namespace concord::cli {
@@ -59,6 +61,18 @@ struct ConfigArguments {
   // As they were given: for a command line that says the same.
   std::vector<std::string> words() const;
   Config load() const { return load_config(file, overrides, plan); }
+  // What `work` returns, which does something with that configuration: where the model and the plan
+  // do not go together, the error names the plan's file. Of ranks each calls it within
+  // JoinedRanks::run, so that what they tell each other names it, too.
+  template <typename Work>
+  auto naming_plan(Work work) const {
+    try {
+      return work();
+    } catch (const parallel::PlanError& error) {
+      if (plan.empty()) throw;  // its wishes came with the configuration
+      fail("{}: {}", plan, error.what());
+    }
+  }
 };
 
 void add_json_flag(CLI::App& command, bool& json);

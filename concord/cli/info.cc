@@ -194,7 +194,7 @@ void add_info(CLI::App& app) {
       "Examples:\n"
       "  concord info run.toml\n"
       "  concord info run.toml --set train.batch=32 --program");
-  command->callback([arguments] { run_info(*arguments); });
+  command->callback([arguments] { arguments->config.naming_plan([&] { run_info(*arguments); }); });
 }
 
 }  // namespace concord::cli

@@ -14,6 +14,7 @@ namespace concord::cli {
 namespace {
 
 using testing::HasSubstr;
+using testing::StartsWith;
 
 class MeshOfRanks : public CommandTest {
  protected:
@@ -305,10 +306,18 @@ TEST_F(MeshOfRanks, APlanThatDoesNotFitIsRefusedInOneLine) {
   refused(plan, "--set 'parallel.place={\"wte.weight\"=\"tensor:replicate\"}'",
           "all that --plan given.toml places would be dropped");
 
-  const Outcome of_other =
-      train("--ranks 2 --plan plan.toml --set model.width=64 --set output.dir=other");
-  EXPECT_EQ(of_other.code, 1);
-  EXPECT_THAT(of_other.err, HasSubstr("concord: plan.toml: the plan has \""));
+  // Whichever command divides a model by it, alone or as ranks.
+  for (const std::string command :
+       {"plan show small.toml", "info small.toml", "train small.toml --set parallel.mesh.tensor=1",
+        "train small.toml --ranks 2", "bench step small.toml --set parallel.mesh.tensor=1",
+        "bench step small.toml --ranks 2"}) {
+    const Outcome outcome =
+        run(command + " --plan plan.toml --set model.width=64 --set output.dir=other");
+    EXPECT_EQ(outcome.code, 1) << command;
+    const std::string message = "concord: plan.toml: the plan has \"";
+    EXPECT_THAT(outcome.err, StartsWith(message)) << command;
+    EXPECT_EQ(outcome.err.find("the plan has", message.size()), std::string::npos) << outcome.err;
+  }
 
   // One weight may be placed otherwise, and the mesh set, on purpose.
   const Outcome other =

@@ -139,7 +139,7 @@ void add_plan(CLI::App& app) {
       "  concord plan show run.toml --ranks 4 --set parallel.mesh.tensor=2\n"
       "  concord plan show run.toml --out plan.toml\n"
       "  concord train run.toml --ranks 4 --plan plan.toml");
-  shown->callback([arguments] { show(*arguments); });
+  shown->callback([arguments] { arguments->config.naming_plan([&] { show(*arguments); }); });
 }
 
 }  // namespace concord::cli

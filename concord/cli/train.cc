@@ -16,7 +16,6 @@
 #include "concord/cli/results.h"
 #include "concord/net/member.h"
 #include "concord/net/process.h"
-#include "concord/parallel/plan.h"
 #include "concord/train/trainer.h"
 
 namespace concord::cli {
@@ -99,12 +98,7 @@ void run_train(const TrainArguments& arguments) {
   train::Summary summary;
   const auto train_and_tell = [&](train::TrainObserver& observer) {
     summary = joined.run([&] {
-      try {
-        return train::train(config, request, observer);
-      } catch (const parallel::PlanError& error) {  // before ranks tell of it
-        if (arguments.config.plan.empty()) throw;
-        fail("{}: {}", arguments.config.plan, error.what());
-      }
+      return arguments.config.naming_plan([&] { return train::train(config, request, observer); });
     });
   };
   if (ranks != nullptr && !ranks->is_first()) {
