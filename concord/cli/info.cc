@@ -36,6 +36,7 @@ std::int64_t elements(const std::vector<const StateStore::Entry*>& entries) {
 std::int64_t own_elements(const std::vector<const StateStore::Entry*>& entries) {
   std::int64_t count = 0;
   for (const StateStore::Entry* entry : entries) {
+    if (!entry->is_here()) continue;
     count += entry->is_flat() ? entry->flat->part : entry->part.shape.elements();
   }
   return count;

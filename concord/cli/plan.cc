@@ -1,5 +1,6 @@
 // concord plan show: how the ranks of a job divide a model, before anything is run.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -36,6 +37,10 @@ std::string to_toml(const train::Engine& engine) {
     axes += fmt::format("{}{} = {}", axes.empty() ? "" : ", ", axis.name, axis.extent);
   }
   std::string text = fmt::format("[parallel]\nmesh = {{ {} }}\nzero = {}\n", axes, plan.zero);
+  if (plan.mesh.extent(parallel::kPipeAxis) > 1) {
+    text += fmt::format("schedule = {}\nchunks = {}\n",
+                        quote(std::string(parallel::name_of(plan.schedule))), plan.chunks);
+  }
   text += "\n[parallel.place]\n";
   for (const StateStore::Entry& entry : engine.states().entries()) {
     if (entry.role != State::Role::kParameter) continue;
@@ -49,6 +54,7 @@ std::string to_toml(const train::Engine& engine) {
 
 // Of all numbers of a weight, what rank 0 holds.
 double share_of(const StateStore::Entry& entry) {
+  if (!entry.is_here()) return 0;
   const std::int64_t held = entry.is_flat() ? entry.flat->part : entry.part.shape.elements();
   return static_cast<double>(held) /
          static_cast<double>(std::max<std::int64_t>(1, entry.type.shape.elements()));
@@ -64,6 +70,8 @@ nlohmann::json describe(const train::Engine& engine) {
                        {"shape", entry.type.shape.dims()},
                        {"tensor", parallel::pin_text(placement_of(plan, entry.name))},
                        {"share", share_of(entry)}});
+    const auto stages = plan.stages.find(entry.name);
+    if (stages != plan.stages.end()) weights.back()["stages"] = stages->second;
   }
   nlohmann::json undivided = nlohmann::json::array();
   for (const parallel::WholeWeight& weight : plan.whole_weights) undivided.push_back(weight.name);
@@ -81,6 +89,9 @@ std::string remark_on(const nlohmann::json& weight, const nlohmann::json& plan) 
   }
   if (std::ranges::count(plan["undivided"], weight["name"]) > 0)
     text += "  not divided by the mesh";
+  if (weight.contains("stages")) {
+    text += fmt::format("  stage {}", fmt::join(weight["stages"].get<std::vector<int>>(), " and "));
+  }
   return text;
 }
 

@@ -1,7 +1,10 @@
 #include "concord/comm/communicator.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "concord/base/clock.h"
 #include "concord/base/parallel.h"
@@ -46,25 +49,50 @@ Communicator& Communicator::split(const Mesh& mesh, std::string_view axis) {
   if (mesh.ranks() != size_) {
     fail("mesh {} has {} ranks, and there are {}", to_string(mesh), mesh.ranks(), size_);
   }
-  const auto found = std::ranges::find(splits_, axis, &Split::axis);
+  std::vector<int> colors;
+  for (int r = 0; r < size_; ++r) colors.push_back(mesh.first_along(r, axis));
+  return split(axis, colors, to_string(mesh), Groups::kOfMesh);
+}
+
+Communicator& Communicator::split(std::string_view name, std::span<const int> colors) {
+  if (std::ssize(colors) != size_) {
+    fail("groups of {} ranks, and there are {}", colors.size(), size_);
+  }
+  return split(name, colors, fmt::format("{}", fmt::join(colors, " ")), Groups::kOfTheirOwn);
+}
+
+Communicator& Communicator::split(std::string_view name, std::span<const int> colors,
+                                  std::string_view ways, Groups groups) {
+  const std::string_view what = groups == Groups::kOfMesh ? "mesh" : "groups";
+  const auto found = std::ranges::find(splits_, name, &Split::axis);
   if (found != splits_.end()) {
-    if (found->mesh != mesh) {
-      fail("mesh {} is split along {}, which was split in mesh {}: expected one mesh",
-           to_string(mesh), axis, to_string(found->mesh));
+    if (found->ways != ways) {
+      fail("{} {} is split along {}, which was split in {} {}: expected {}", what, ways, name, what,
+           found->ways, groups == Groups::kOfMesh ? "one mesh" : "the same");
     }
     return found->own ? *found->own : *this;
   }
-  const std::string of_first = broadcast(to_string(mesh));
-  if (of_first != to_string(mesh)) {
-    fail("rank {} has mesh {}, and rank 0 has mesh {}", rank_, to_string(mesh), of_first);
+  const std::string of_first = broadcast(std::string(ways));
+  if (of_first != ways) {
+    fail("rank {} has {} {}, and rank 0 has {} {}", rank_, what, ways, what, of_first);
   }
-  Split made{std::string(axis), mesh, nullptr};
-  if (mesh.extent(axis) == 1 && size_ > 1) {
+  Split made{std::string(name), std::string(ways), nullptr};
+  const auto color_of = [&](int r) { return colors[static_cast<std::size_t>(r)]; };
+  GroupOptions options;
+  options.group.axis = name;
+  std::vector<int> all(static_cast<std::size_t>(size_));
+  std::iota(all.begin(), all.end(), 0);
+  for (const int r : all) {
+    options.groups.push_back(*std::ranges::find(all, color_of(r), color_of));
+    if (color_of(r) != color_of(rank_)) continue;
+    if (r == rank_) options.rank = static_cast<int>(options.group.members.size());
+    options.group.members.push_back(r);
+  }
+  const bool any_together = std::ranges::any_of(
+      all, [&](int r) { return options.groups[static_cast<std::size_t>(r)] != r; });
+  if (!any_together && size_ > 1) {
     made.own = std::make_unique<Alone>();
-  } else if (mesh.extent(axis) < size_) {
-    GroupOptions options{.group = {made.axis, mesh.ranks_along(rank_, axis)},
-                         .rank = mesh.coordinate(rank_, axis)};
-    for (int r = 0; r < size_; ++r) options.groups.push_back(mesh.first_along(r, axis));
+  } else if (groups == Groups::kOfTheirOwn || std::ssize(options.group.members) < size_) {
     try {
       made.own = make_group(options);
     } catch (const Error& error) {
@@ -102,14 +130,22 @@ Result Communicator::run(const Operation& operation) { return wait(enqueue(opera
 Result Communicator::wait(Ticket ticket) {
   CONCORD_CHECK(ticket + kRemembered > started_.load(std::memory_order_relaxed),
                 "the result of operation {} is forgotten", ticket);
-  if (const Ticket done = done_.load(std::memory_order_acquire); done < ticket) {
-    const double start = now_seconds();
-    const std::lock_guard lock(executing_);
-    while (done_.load(std::memory_order_relaxed) < ticket) execute_next(/*patient=*/false);
-    for (Ticket one = done + 1; one <= ticket; ++one) {
-      const Record& record = record_of(one);
-      usage_.waited += std::max(0.0, record.ended - std::max(start, record.began));
+  const Ticket done = done_.load(std::memory_order_acquire);
+  if (done >= ticket) return record_of(ticket).result;
+  const double start = now_seconds();
+  // The thread may hold the lock from one operation to the next, of which this rank may be to do
+  // something else before: so it is not the lock that is waited for.
+  while (done_.load(std::memory_order_acquire) < ticket) {
+    const std::uint32_t turn = turns_.load();
+    if (std::unique_lock lock(executing_, std::try_to_lock); lock) {
+      while (done_.load(std::memory_order_relaxed) < ticket) execute_next(/*patient=*/false);
+    } else if (done_.load(std::memory_order_acquire) < ticket) {
+      turns_.wait(turn);
     }
+  }
+  for (Ticket one = done + 1; one <= ticket; ++one) {
+    const Record& record = record_of(one);
+    waited_ += std::max(0.0, record.ended - std::max(start, record.began));
   }
   return record_of(ticket).result;
 }
@@ -126,7 +162,7 @@ void Communicator::execute_next(bool patient) {
     throw;
   }
   record.ended = now_seconds();
-  usage_.busy += record.ended - record.began;
+  busy_ += record.ended - record.began;
   done_.fetch_add(1, std::memory_order_release);
 }
 
@@ -139,12 +175,18 @@ void Communicator::work() {
       started_.wait(started);
       continue;
     }
-    const std::lock_guard lock(executing_);
-    try {
-      if (done_.load(std::memory_order_relaxed) < started) execute_next(/*patient=*/true);
-    } catch (const std::exception&) {
-      return;  // whoever waits is told
+    bool has_failed = false;
+    {
+      const std::lock_guard lock(executing_);
+      try {
+        if (done_.load(std::memory_order_relaxed) < started) execute_next(/*patient=*/true);
+      } catch (const std::exception&) {
+        has_failed = true;  // whoever waits is told
+      }
     }
+    turns_.fetch_add(1);
+    turns_.notify_all();
+    if (has_failed) return;
   }
 }
 
@@ -195,7 +237,7 @@ Communicator::Usage Communicator::usage() const {
     sum.waited += usage.waited;
   }
   const std::lock_guard lock(executing_);
-  return {sum.busy + usage_.busy, sum.waited + usage_.waited};
+  return {sum.busy + busy_, sum.waited + waited_};
 }
 
 std::size_t Communicator::bytes() const {

@@ -86,6 +86,10 @@ class Communicator {
   // and this communicator's own. Throws Error where the mesh is not of these ranks, the same on all
   // of them and in all calls, and what join() throws.
   Communicator& split(const Mesh& mesh, std::string_view axis);
+  // Collective: the ranks of the same color, in the order of their numbers; `colors` is by rank and
+  // the same on all of them, as is `name`, by which people are told of the group. Its operations
+  // wait for none of this communicator's. Made by the first call for a name.
+  Communicator& split(std::string_view name, std::span<const int> colors);
 
   // Collective. Memory of this rank, zero-initialised, that other ranks read fast; parts of a tree
   // sum must lie in some. `bytes` may differ from rank to rank. It lives as long as the
@@ -155,11 +159,15 @@ class Communicator {
 
   struct Split {
     std::string axis;
-    Mesh mesh;
+    std::string ways;                   // which ranks are together, as text
     std::unique_ptr<Communicator> own;  // null: it is this one
   };
 
   Record& record_of(Ticket ticket) { return records_[ticket % kRemembered]; }
+  // Those of a mesh may be this communicator, where they are all ranks.
+  enum class Groups : std::uint8_t { kOfMesh, kOfTheirOwn };
+  Communicator& split(std::string_view name, std::span<const int> colors, std::string_view ways,
+                      Groups groups);
   Ticket enqueue(const Operation& operation);
   void work();
   void execute_next(bool patient);
@@ -176,9 +184,11 @@ class Communicator {
   std::vector<Buffer> buffers_;  // of make_shared()
   std::array<Record, kRemembered> records_;
   std::atomic<Ticket> started_ = 0, done_ = 0;
-  mutable std::mutex executing_;  // held while an operation is executed
-  std::exception_ptr failure_;    // of an operation: so end all that follow
-  Usage usage_;
+  mutable std::mutex executing_;          // held while an operation is executed
+  std::atomic<std::uint32_t> turns_ = 0;  // of the thread: how often it has given that back
+  std::exception_ptr failure_;            // of an operation: so end all that follow
+  double busy_ = 0;                       // of Usage: guarded by executing_,
+  double waited_ = 0;                     // and of this rank's own thread
   std::atomic<bool> stopping_ = false;
   std::thread worker_;  // begins with the first start()
 };

@@ -377,6 +377,40 @@ TEST_P(Ranks, AnAxisOfAllIsTheJobAndOneOfNoneIsARankAlone) {
   EXPECT_THAT(outcomes, Each(""));
 }
 
+// Two streams of messages in opposite directions, between which a rank waits: what it has asked for
+// ahead does not keep it from what has come.
+TEST_P(Ranks, PairsOfRanksHaveGroupsWhoseMessagesWaitForNoOthers) {
+  const auto outcomes = run_ranks(3, [](Communicator& ranks) {
+    const std::vector<int> colors = {0, 0, 2};
+    Communicator& there = ranks.split("there", colors);
+    Communicator& back = ranks.split("back", colors);
+    EXPECT_EQ(there.size(), ranks.rank() == 2 ? 1 : 2);
+    EXPECT_NE(&there, &ranks);
+    if (ranks.rank() == 2) return;
+    std::vector<std::byte> memory(4 << 10), others(4 << 10);
+    std::array<Ticket, 4> asked{};
+    Communicator& in = ranks.rank() == 0 ? back : there;
+    Communicator& out = ranks.rank() == 0 ? there : back;
+    const int peer = 1 - ranks.rank();
+    for (std::size_t m = 0; m < asked.size(); ++m) {
+      asked[m] = in.start(receive(std::span(memory).subspan(m << 10, 1 << 10), peer, "message"));
+    }
+    for (std::size_t m = 0; m < asked.size(); ++m) {
+      std::ranges::fill(others, static_cast<std::byte>(10 * ranks.rank() + m));
+      if (ranks.rank() == 0) out.run(send(std::span(others).first(1 << 10), peer, "message"));
+      in.wait(asked[m]);
+      EXPECT_EQ(memory[m << 10], static_cast<std::byte>(10 * peer + m));
+      if (ranks.rank() == 1) out.run(send(std::span(others).first(1 << 10), peer, "message"));
+    }
+    EXPECT_THAT(
+        [&] {
+          ranks.split("there", std::vector<int>{0, 1, 2});
+        },
+        testing::ThrowsMessage<Error>(HasSubstr("expected the same")));
+  });
+  EXPECT_THAT(outcomes, Each(""));
+}
+
 TEST_P(Ranks, RanksOfDifferentMeshesAreNamed) {
   const auto outcomes = run_ranks(2, [](Communicator& ranks) {
     const Mesh mesh = ranks.is_first() ? Mesh{{{"data", 2}}} : Mesh{{{"tensor", 2}}};

@@ -105,7 +105,7 @@ class Meeting {
  private:
   using Counter = net::SharedCounter;
 
-  static constexpr std::size_t kMostMeetings = 8;  // of a rank
+  static constexpr std::size_t kMostMeetings = 32;  // of a rank
   // Of a rank that has slept and waits on.
   struct Waiting {
     Counter for_rank;  // its number in the job, and 1; 0: it does not wait

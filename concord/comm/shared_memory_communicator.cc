@@ -54,7 +54,9 @@ class SharedMemoryCommunicator final : public Communicator {
         options_(options),
         store_(store),
         axis_(group.axis),
-        meeting_(options.rank, group, std::move(memory), options.timeout_seconds, job.meeting_) {}
+        meeting_(options.rank, group, std::move(memory), options.timeout_seconds, job.meeting_),
+        job_(&job),
+        group_(group) {}
   ~SharedMemoryCommunicator() override { stop(); }
 
   void abort(std::string_view reason) override { meeting_.abort(reason); }
@@ -377,6 +379,7 @@ class SharedMemoryCommunicator final : public Communicator {
     meeting_.enter(patient_);
   }
 
+  // What the job's ranks share, those of a group can read, too.
   Place place_of(const std::byte* data) const {
     for (std::size_t i = 0; i < regions_.size(); ++i) {
       if (regions_[i].empty()) continue;
@@ -385,9 +388,15 @@ class SharedMemoryCommunicator final : public Communicator {
         return {i, static_cast<std::uint64_t>(data - own.data())};
       }
     }
-    return {};
+    if (job_ == nullptr) return {};
+    Place place = job_->place_of(data);
+    if (place.region != Place::kNowhere) place.region |= kOfJob;
+    return place;
   }
   std::byte* memory_at(const Place& place, int r) const {
+    if ((place.region & kOfJob) != 0) {
+      return job_->memory_at({place.region & ~kOfJob, place.offset}, group_.in_job(r));
+    }
     return regions_[place.region][static_cast<std::size_t>(r)].data() + place.offset;
   }
   const float* floats_at(const Place& place, int r) const {
@@ -399,6 +408,9 @@ class SharedMemoryCommunicator final : public Communicator {
   net::StoreClient& store_;
   const Label axis_;
   Meeting meeting_;
+  SharedMemoryCommunicator* job_ = nullptr;  // of a group
+  net::AxisGroup group_;
+  static constexpr std::uint64_t kOfJob = std::uint64_t{1} << 62;
   std::vector<Region> regions_;  // in order of share(); empty: of what was unshared
   std::int64_t step_of_operation_ = 0;
   bool patient_ = false;

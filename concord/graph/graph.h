@@ -18,6 +18,7 @@
 // Ownership: Graph owns everything by value. Thread safety: none added; const access may be shared.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -49,6 +50,7 @@ struct Node {
   std::vector<ValueId> outputs;
   Attributes attributes;
   std::string name;  // the layer it belongs to, for messages: "layer1.0.conv1"
+  int half = 0;      // of a microbatch: a rank may compute it in several (parallel/stages.h)
 };
 
 struct Input {
@@ -96,6 +98,16 @@ struct FlatCut {
   friend bool operator==(const FlatCut&, const FlatCut&) = default;
 };
 
+// Which of the ranks along an axis have a state.
+struct Holders {
+  std::string axis;
+  std::vector<int> ranks;  // the one that updates it first
+  int index = 0;           // this rank's place along the axis
+  bool has(int rank) const { return std::ranges::count(ranks, rank) > 0; }
+  bool here() const { return has(index); }
+  friend bool operator==(const Holders&, const Holders&) = default;
+};
+
 struct State {
   enum class Role { kParameter, kStatistic, kOptimizer, kCache };
   ValueId value = kNoValue;
@@ -104,7 +116,9 @@ struct State {
   Initializer initializer;
   bool decay = true;           // parameters: whether weight decay applies (not to norms and biases)
   std::vector<Cut> cuts = {};  // none: the rank has all of it
-  std::optional<FlatCut> flat = {};  // after those
+  std::optional<FlatCut> flat = {};     // after those
+  std::optional<Holders> holders = {};  // none: all have it
+  bool is_here() const { return !holders || holders->here(); }
 };
 
 struct Output {

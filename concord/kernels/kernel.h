@@ -30,6 +30,9 @@ struct Signature {
   std::vector<Operand> outputs;
 };
 
+// Of a node of a graph with layouts.
+Signature signature_of(const Graph& graph, const Node& node);
+
 class Kernel {
  public:
   virtual ~Kernel() = default;

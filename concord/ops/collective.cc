@@ -104,6 +104,23 @@ const RegisterOp all_to_all_op{moving(kAllToAll, infer_all_to_all)};
 const RegisterOp shard_op{moving(kShard, infer_part)};
 const RegisterOp halo_exchange_op{moving(kHaloExchange, infer_halo<1>)};
 const RegisterOp halo_sum_op{moving(kHaloSum, infer_halo<-1>)};
+const RegisterOp send_op{{
+    .name = std::string(kSend),
+    .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      return {};
+    },
+    .cost = moves_only,
+}};
+const RegisterOp receive_op{{
+    .name = std::string(kReceive),
+    .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
+      expect_inputs(inputs, 1);
+      return {
+          {dtype_named(node.attributes.text("dtype")), Shape(node.attributes.integers("shape"))}};
+    },
+    .cost = moves_only,
+}};
 const RegisterOp first_summand_op{{
     .name = std::string(kFirstSummand),
     .infer = [](const Node& node, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -183,6 +200,8 @@ bool is_collective(std::string_view op) {
   return std::ranges::count(kCollectives, op) > 0;
 }
 
+bool is_message(std::string_view op) { return op == kSend || op == kReceive; }
+
 Placement split_of(const Node& node) {
   return Placement::split(static_cast<int>(node.attributes.integer("dim")),
                           node.attributes.integers("sections"));
@@ -208,6 +227,7 @@ Node flat_node(std::string_view op, ValueId x, const FlatCut& cut) {
 }
 
 double bytes_sent(const Graph& graph, const Node& node) {
+  if (node.op == kSend) return static_cast<double>(graph.type(node.inputs[0]).bytes());
   if (!is_collective(node.op) || !node.attributes.has("ranks")) return 0;
   const double ranks = ranks_of(node);
   const auto bytes = [&](ValueId id) { return static_cast<double>(graph.type(id).bytes()); };

@@ -40,6 +40,12 @@ inline constexpr std::string_view kHaloExchange = "halo_exchange";
 // The gradient of that: what a rank holds for its neighbours is added to their parts. Attributes
 // before and after as there.
 inline constexpr std::string_view kHaloSum = "halo_sum";
+// A message from one rank along the axis to another, of a value as it lies in memory. A send has no
+// output. A receive reads none of its input, which says to which phase it belongs. Attributes:
+// axis; peer, the other's place along it; stream, by which those messages go that arrive in the
+// order of their numbers; number; and, of a receive, dtype and shape.
+inline constexpr std::string_view kSend = "send";
+inline constexpr std::string_view kReceive = "receive";
 
 // x, which lies `from`, placed `to`: adds the nodes of the table above, none where both are the
 // same. Broken invariant for what the table does not have.
@@ -60,6 +66,8 @@ Node flat_node(std::string_view op, ValueId x, const FlatCut& cut);
 
 // Whether the ranks along an axis meet in the op.
 bool is_collective(std::string_view op);
+// Whether it is a send or a receive.
+bool is_message(std::string_view op);
 // The split of a node's attributes dim and sections.
 Placement split_of(const Node& node);
 // The one that all_to_all ends with.

@@ -269,7 +269,10 @@ Graph divide(const Graph& graph, Plan& plan, int rank) {
   const int ranks = plan.mesh.extent(kTensorAxis);
   const bool decides = plan.states.empty();
   if (ranks == 1) {
-    if (decides) check_pins(graph, plan.pins);
+    const bool trains = std::ranges::any_of(
+        graph.states, [](const State& state) { return state.next != kNoValue; });
+    if (decides && trains) check_pins(graph, plan.pins);
+    if (plan.mesh.extent(kPipeAxis) > 1) return separate(graph, /*sums_too=*/false);
     // Then what one parameter's update gives is gathered while the next one's is computed.
     return gathers_updates(plan) ? separate(graph) : graph;
   }

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,11 +19,13 @@
 #include "concord/graph/graph.h"
 #include "concord/graph/mesh.h"
 #include "concord/parallel/axis_plan.h"
+#include "concord/parallel/schedule.h"
 
 namespace concord::parallel {
 
 inline constexpr std::string_view kDataAxis = "data";
 inline constexpr std::string_view kTensorAxis = "tensor";
+inline constexpr std::string_view kPipeAxis = "pipe";
 
 // A wish: states whose names fit the pattern ("*" stands for anything) have this placement.
 struct Pin {
@@ -55,6 +58,14 @@ struct WholeWeight {
   Shape shape;
 };
 
+// Messages that arrive in the order in which they were sent: from one place along "pipe" to
+// another.
+struct Stream {
+  std::string name;  // "forward", "backward", "weights"
+  int from = 0, to = 0;
+  friend auto operator<=>(const Stream&, const Stream&) = default;
+};
+
 struct Plan {
   Mesh mesh;
   std::vector<Pin> pins = {};
@@ -78,6 +89,20 @@ struct Plan {
   // What was decided along "data": the states whose numbers they share, and of each whether a rank
   // holds all of it; nothing before the first graph.
   std::optional<std::map<std::string, bool>> flat = {};
+  // Along "pipe": in which order the parts of a step's microbatches are computed, and how many
+  // stages a rank has (schedule.h).
+  Schedule schedule = Schedule::k1F1B;
+  int chunks = 1;
+  // What was decided there: the stages that have each state, the one that updates it first; the one
+  // that reads it first; the states that belong to no stage, such as a count of steps, which all
+  // have; and the streams of messages. Nothing before the first graph.
+  std::map<std::string, std::vector<int>> stages = {};
+  std::map<std::string, int> first_stages = {};
+  std::set<std::string> everywhere = {};
+  std::vector<Stream> streams = {};
+  Pipeline pipeline(std::int64_t microbatches = 1) const {
+    return {schedule, mesh.extent(kPipeAxis), chunks, microbatches};
+  }
 };
 
 // Whether a rank updates its part of the parameters and has those of others sent.

@@ -6,7 +6,7 @@
 
 namespace concord::parallel {
 
-Graph separate(const Graph& graph) {
+Graph separate(const Graph& graph, bool sums_too) {
   Graph result;
   result.inputs = graph.inputs;
   result.states = graph.states;
@@ -23,9 +23,9 @@ Graph separate(const Graph& graph) {
     const Op& op = find_op(node.op);
     builder.set_scope_name(node.name);
     for (ValueId& input : node.inputs) input = now(input);
-    const std::vector<ValueId> outputs = op.separate != nullptr
-                                             ? op.separate(builder, node)
-                                             : builder.node(node.op, node.inputs, node.attributes);
+    const bool is_apart = op.separate != nullptr && (sums_too || node.op != "sum_of_squares");
+    const std::vector<ValueId> outputs =
+        is_apart ? op.separate(builder, node) : builder.node(node.op, node.inputs, node.attributes);
     CONCORD_CHECK(outputs.size() == node.outputs.size());
     for (std::size_t o = 0; o < outputs.size(); ++o) now(node.outputs[o]) = outputs[o];
   }

@@ -6,6 +6,7 @@
 
 namespace concord::parallel {
 
-Graph separate(const Graph& graph);
+// `sums_too`: sums over several values as well, which then are rounded before they are added up.
+Graph separate(const Graph& graph, bool sums_too = true);
 
 }  // namespace concord::parallel

@@ -18,7 +18,7 @@ std::vector<Traffic> traffic_of(const Graph& graph) {
   std::vector<Traffic> traffic;
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
-    if (!ops::is_collective(node.op)) continue;
+    if (!ops::is_collective(node.op) && node.op != ops::kSend) continue;
     traffic.push_back({.op = node.op,
                        .axis = node.attributes.text("axis"),
                        .layer = node.name,

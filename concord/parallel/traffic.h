@@ -1,4 +1,5 @@
-// Traffic: what a rank sends in a step, from its graph: the collectives, and the bytes of each.
+// Traffic: what a rank sends in a step, from its graph: the collectives and messages, and the bytes
+// of each.
 #pragma once
 
 #include <string>

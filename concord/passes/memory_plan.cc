@@ -53,4 +53,16 @@ MemoryPlan plan_memory(std::span<const Lifetime> buffers) {
   return plan;
 }
 
+bool lie_apart(std::span<const Lifetime> buffers, std::span<const std::size_t> offsets) {
+  for (std::size_t a = 0; a < buffers.size(); ++a) {
+    for (std::size_t b = 0; b < a; ++b) {
+      const bool meet = buffers[a].first <= buffers[b].last && buffers[b].first <= buffers[a].last;
+      const bool apart = offsets[a] + buffers[a].bytes <= offsets[b] ||
+                         offsets[b] + buffers[b].bytes <= offsets[a];
+      if (meet && !apart) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace concord

@@ -24,4 +24,7 @@ struct MemoryPlan {
 
 MemoryPlan plan_memory(std::span<const Lifetime> buffers);
 
+// Whether no two that live at the same time share memory.
+bool lie_apart(std::span<const Lifetime> buffers, std::span<const std::size_t> offsets);
+
 }  // namespace concord

@@ -6,14 +6,16 @@
 
 namespace concord {
 
-std::vector<Bucket> choose_buckets(const Program& program, std::size_t bucket_bytes) {
+std::vector<Bucket> choose_buckets(const Program& program, int half, std::size_t bucket_bytes) {
   constexpr std::size_t kLastBytes = std::size_t{1} << 20;
   constexpr std::size_t kQueued = 64, kRounds = 256, kLeast = std::size_t{1} << 20;
-  const std::size_t end = program.sums_bytes;
+  const std::size_t end = program.halves[static_cast<std::size_t>(half)].sums_bytes;
   bucket_bytes = program.in_rounds ? std::min(bucket_bytes, std::max(kLeast, end / kRounds))
                                    : std::max(bucket_bytes, end / kQueued);
   std::map<std::size_t, const Sum*> sums;  // by offset
-  for (const Sum& sum : program.sums) sums.emplace(sum.place, &sum);
+  for (const Sum& sum : program.sums) {
+    if (sum.half == half) sums.emplace(sum.place, &sum);
+  }
   const auto end_of = [&](auto sum) {
     return std::next(sum) == sums.end() ? end : std::next(sum)->first;
   };

@@ -5,99 +5,24 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "concord/base/error.h"
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/collective.h"
-#include "concord/parallel/partition.h"
-#include "concord/passes/dead_code.h"
-#include "concord/passes/fuse_batch_norm_relu.h"
-#include "concord/passes/keep_old_states.h"
 #include "concord/passes/memory_plan.h"
-#include "concord/passes/merge_linear_cross_entropy.h"
-#include "concord/passes/mixed_precision.h"
 #include "concord/runtime/buckets.h"
 #include "concord/runtime/offload.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
+#include "concord/runtime/step_kinds.h"
 #include "concord/tensor/relayout.h"
 
 namespace concord {
 namespace {
 
 std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
-
-Signature signature_of(const Graph& graph, const Node& node) {
-  Signature signature{node, {}, {}};
-  for (const ValueId id : node.inputs) {
-    signature.inputs.push_back({graph.type(id), graph.value(id).layout});
-  }
-  for (const ValueId id : node.outputs) {
-    signature.outputs.push_back({graph.type(id), graph.value(id).layout});
-  }
-  return signature;
-}
-
-// Ends a step: a next state that could not be computed in place is copied over the old one.
-class Copy final : public Kernel {
- public:
-  explicit Copy(std::size_t bytes) : bytes_(bytes) {}
-  void run(std::span<std::byte* const> operands) override {
-    std::memcpy(operands[1], operands[0], bytes_);
-  }
-
- private:
-  std::size_t bytes_;
-};
-
-// What runs no kernel: sums over leaves, and of these over the ranks along data, are the
-// executor's (leaf_sums.h); so are other collectives, which are steps (collective_step.h).
-bool has_kernel(const Node& node) { return node.op != "leaf_sum" && !ops::is_collective(node.op); }
-
-// An all_reduce or reduce_scatter that belongs to a leaf_sum. The others are of what the program
-// goes on with.
-bool is_of_leaf_sum(const Graph& graph, const Node& node) {
-  if (node.op != ops::kAllReduce && node.op != ops::kReduceScatter) return false;
-  if (node.attributes.text("axis") != "data") return false;
-  const NodeId producer = graph.value(node.inputs[0]).producer;
-  return producer != kNoNode && graph.node(producer).op == "leaf_sum";
-}
-
-// An all_reduce takes any layout; what moves parts of a tensor wants it row-major.
-NodeLayouts layouts_of_collective(const Node& node, const std::optional<Layout>& input) {
-  const Layout layout = node.op == ops::kAllReduce ? input.value_or(Layout()) : Layout();
-  return {{layout}, {layout}};
-}
-
-// Those of the nodes, where what is computed from states for the microbatch alone belongs to it.
-std::vector<Phase> phases_of_single_microbatch(const Graph& graph) {
-  std::vector<Phase> phase = phases(graph);
-  std::vector<bool> of_states(graph.values.size(), false),
-      read_elsewhere(graph.values.size(), false);
-  for (const State& state : graph.states) of_states[index(state.value)] = true;
-  for (const Node& node : graph.nodes) {
-    const bool all = !node.inputs.empty() && std::ranges::all_of(node.inputs, [&](ValueId id) {
-      return of_states[index(id)];
-    });
-    for (const ValueId output : node.outputs) of_states[index(output)] = all;
-  }
-  for (const State& state : graph.states) {
-    if (state.next != kNoValue) read_elsewhere[index(state.next)] = true;
-  }
-  for (const Output& output : graph.outputs) read_elsewhere[index(output.value)] = true;
-  for (std::size_t n = graph.nodes.size(); n-- > 0;) {
-    const Node& node = graph.nodes[n];
-    if (phase[n] == Phase::kPrologue && std::ranges::all_of(node.outputs, [&](ValueId id) {
-          return of_states[index(id)] && !read_elsewhere[index(id)];
-        })) {
-      phase[n] = Phase::kMicrobatch;
-    }
-    if (phase[n] == Phase::kMicrobatch) continue;
-    for (const ValueId input : node.inputs) read_elsewhere[index(input)] = true;
-  }
-  return phase;
-}
 
 // Gives every value an address. Vocabulary: a value's *storage* is the value whose memory it
 // shares, itself unless it is a *view*; a *slot* is a piece of planned memory that one storage, or
@@ -110,6 +35,9 @@ class Compiler {
       : policy_(policy), states_(states), options_(options) {
     program_.graph = std::move(graph);
     program_.in_rounds = options.in_rounds;
+    program_.halves.resize(static_cast<std::size_t>(options.halves));
+    places_bytes_.resize(program_.halves.size(), 0);
+    CONCORD_CHECK(!options.in_rounds || options.halves == 1, "rounds of halves");
     phase_ = options.single_microbatch ? phases_of_single_microbatch(program_.graph)
                                        : phases(program_.graph);
     const std::size_t values = program_.graph.values.size();
@@ -132,6 +60,7 @@ class Compiler {
     find_bucket_ends();
     if (options_.in_rounds) give_sums_slots();
     if (options_.offload_activations) offload_slots();
+    choose_pools();
     plan();
     if (options_.in_rounds) move_sums_to_slots();
     bind_operands();
@@ -147,6 +76,7 @@ class Compiler {
   struct Slot {
     Region region;
     Lifetime life;
+    int pool = 0;            // of what is carried
     std::size_t offset = 0;  // in its region, once planned
   };
 
@@ -155,10 +85,16 @@ class Compiler {
   void order_nodes() {
     for (const Phase wanted : {Phase::kPrologue, Phase::kMicrobatch, Phase::kUpdate}) {
       begins_[static_cast<std::size_t>(wanted)] = static_cast<int>(order_.size());
-      for (std::size_t i = 0; i < phase_.size(); ++i) {
-        if (phase_[i] == wanted) order_.push_back(static_cast<NodeId>(i));
+      const int halves = wanted == Phase::kMicrobatch ? options_.halves : 1;
+      for (int half = 0; half < halves; ++half) {
+        for (std::size_t i = 0; i < phase_.size(); ++i) {
+          const bool is_of_half = halves == 1 || graph().nodes[i].half == half;
+          if (phase_[i] == wanted && is_of_half) order_.push_back(static_cast<NodeId>(i));
+        }
+        if (wanted == Phase::kMicrobatch) half_ends_.push_back(static_cast<int>(order_.size()));
       }
     }
+    CONCORD_CHECK(order_.size() == phase_.size(), "a node is of no half");
     time_of_.resize(order_.size());
     for (int time = 0; time < end(); ++time) {
       time_of_[static_cast<std::size_t>(order_[static_cast<std::size_t>(time)])] = time;
@@ -171,6 +107,13 @@ class Compiler {
     return phase_[static_cast<std::size_t>(order_[static_cast<std::size_t>(time)])];
   }
   int end_of_microbatch() const { return begins_[2] - 1; }
+  int half_at(int time) const {
+    return static_cast<int>(std::ranges::upper_bound(half_ends_, time) - half_ends_.begin());
+  }
+  int begin_of_half(int half) const { return half == 0 ? begins_[1] : end_of_half(half - 1) + 1; }
+  int end_of_half(int half) const { return half_ends_[static_cast<std::size_t>(half)] - 1; }
+  ProgramHalf& half(int number) { return program_.halves[static_cast<std::size_t>(number)]; }
+
   int end() const { return static_cast<int>(order_.size()); }
 
   ValueId storage(ValueId id) const { return storage_[index(id)]; }
@@ -182,6 +125,7 @@ class Compiler {
 
   void place_states() {
     for (const State& state : graph().states) {
+      if (!state.is_here()) continue;
       const Value& value = graph().value(state.value);
       const StateStore::Entry* entry = states_.find(value.name);
       CONCORD_CHECK(entry != nullptr && fits(*entry, state), "state \"{}\"", value.name);
@@ -263,7 +207,7 @@ class Compiler {
     }
     std::vector<const Node*> in_order = sums;
     std::ranges::stable_sort(in_order, {}, [&](const Node* sum) {
-      return std::pair(!scatter_of_.contains(sum->inputs[0]), ready_time(*sum));
+      return std::tuple(half_of(*sum), !scatter_of_.contains(sum->inputs[0]), ready_time(*sum));
     });
     for (const Node* sum : in_order) place_sum(*sum);
     if (options_.like != nullptr) place_sums_like(sums, *options_.like);
@@ -273,6 +217,7 @@ class Compiler {
       const Address address = *address_[index(sum->inputs[0])];
       address_[index(sum->outputs[0])] = address;
       program_.sums.push_back({.name = sum->name,
+                               .half = half_of(*sum),
                                .type = type,
                                .stored_elements = layout.stored_elements(type.shape),
                                .place = address.offset,
@@ -287,16 +232,22 @@ class Compiler {
     place_parts(sums);
     CONCORD_CHECK(options_.like == nullptr || program_.totals_bytes == options_.like->totals_bytes,
                   "programs of one step sum the same values");
-    program_.buckets = choose_buckets(program_, options_.bucket_bytes);
+    for (int h = 0; h < options_.halves; ++h) {
+      half(h).buckets = choose_buckets(program_, h, options_.bucket_bytes);
+    }
   }
   // In the order of the sums' places; where they are among the sums, or behind those that the rank
   // gets all of.
   void place_parts(const std::vector<const Node*>& sums) {
-    program_.sums_bytes = scattered_bytes_ = places_bytes_;
+    for (int h = 0; h < options_.halves; ++h) {
+      half(h).sums_bytes = places_bytes_[static_cast<std::size_t>(h)];
+      program_.sums_bytes += half(h).sums_bytes;
+    }
+    scattered_bytes_ = places_bytes_[0];
     for (const Sum& sum : program_.sums) {
       if (sum.part_bytes == 0) scattered_bytes_ = std::min(scattered_bytes_, sum.place);
     }
-    program_.totals_bytes = places_bytes_ - scattered_bytes_;
+    program_.totals_bytes = places_bytes_[0] - scattered_bytes_;
     std::map<std::size_t, std::size_t> part_at;  // by place
     for (const Sum& sum : program_.sums) {
       if (sum.part_bytes > 0) part_at[sum.place] = sum.part_bytes;
@@ -312,7 +263,8 @@ class Compiler {
       Sum& sum = program_.sums[s];
       const Node& scatter = *found->second;
       sum.part = {Region::kParts,
-                  options_.in_rounds ? part_at.at(sum.place) : sum.place + flat_offset(scatter)};
+                  options_.in_rounds ? part_at.at(sum.place) : sum.place + flat_offset(scatter),
+                  sum.half};
       address_[index(scatter.outputs[0])] = sum.part;
     }
   }
@@ -326,8 +278,9 @@ class Compiler {
     const ValueId input = sum.inputs[0];
     CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
     if (address_[index(input)]) return;
-    address_[index(input)] = {Region::kSums, places_bytes_};
-    places_bytes_ += scatter_of_.contains(input) ? scattered_bytes(sum) : aligned(bytes_of(input));
+    std::size_t& end = places_bytes_[static_cast<std::size_t>(half_of(sum))];
+    address_[index(input)] = {Region::kSums, end, half_of(sum)};
+    end += scatter_of_.contains(input) ? scattered_bytes(sum) : aligned(bytes_of(input));
   }
   static std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
   // Of the parts of all ranks.
@@ -340,18 +293,26 @@ class Compiler {
     CONCORD_CHECK(sums.size() == like.sums.size() && options_.in_rounds == like.in_rounds,
                   "programs of one step sum the same values");
     for (std::size_t i = 0; i < sums.size(); ++i) {
-      address_[index(sums[i]->inputs[0])] = {Region::kSums, like.sums[i].place};
+      address_[index(sums[i]->inputs[0])] = {Region::kSums, like.sums[i].place, like.sums[i].half};
     }
   }
-  // When what is summed is computed.
+  // When what is summed is computed, and in which half.
   int ready_time(const Node& sum) const {
     const NodeId producer = graph().value(sum.inputs[0]).producer;
     return producer == kNoNode ? -1 : time_of_[static_cast<std::size_t>(producer)];
   }
+  int half_of(const Node& sum) const { return half_at(std::max(ready_time(sum), begins_[1])); }
 
   void find_last_uses() {
     for (int time = 0; time < end(); ++time) {
       for (const ValueId input : node_at(time).inputs) last_use_[index(storage(input))] = time;
+    }
+    // What is sent may be on its way until the half is run for another microbatch.
+    for (int time = 0; time < end(); ++time) {
+      if (node_at(time).op != ops::kSend) continue;
+      int& last = last_use_[index(storage(node_at(time).inputs[0]))];
+      last =
+          std::max(last, phase_at(time) == Phase::kMicrobatch ? end_of_half(half_at(time)) : end());
     }
     // Outputs and next states are read after the last step.
     for (const Output& output : graph().outputs) last_use_[index(storage(output.value))] = end();
@@ -361,7 +322,7 @@ class Compiler {
   }
 
   int new_slot(Region region, std::size_t bytes, int first, int last) {
-    slots_.push_back({region, {bytes, first, std::max(first, last)}});
+    slots_.push_back({.region = region, .life = {bytes, first, std::max(first, last)}});
     return static_cast<int>(slots_.size() - 1);
   }
   // Of what the node computes. The prologue has memory of its own: it lives on when another program
@@ -378,17 +339,21 @@ class Compiler {
   void make_steps() {
     for (const Input& input : graph().inputs) {
       // Batch inputs are written before each microbatch; step inputs before the prologue.
-      slot_[index(input.value)] =
-          input.kind == Input::Kind::kBatch
-              ? new_slot(Region::kArena, bytes_of(input.value), begins_[1],
-                         std::max(last_use_[index(input.value)], end_of_microbatch()))
-              : new_slot(Region::kPrologue, bytes_of(input.value), 0, end());
+      if (input.kind == Input::Kind::kBatch) {
+        const int last = std::max(last_use_[index(input.value)], begins_[1]);
+        const int stays = last > end_of_microbatch() ? last : end_of_half(half_at(last));
+        slot_[index(input.value)] =
+            new_slot(Region::kArena, bytes_of(input.value), begins_[1], stays);
+      } else {
+        slot_[index(input.value)] = new_slot(Region::kPrologue, bytes_of(input.value), 0, end());
+      }
     }
     for (int time = 0; time < end(); ++time) {
       const Node& node = node_at(time);
       if (ops::is_collective(node.op) && !is_of_leaf_sum(graph(), node) && !is_in_common(node)) {
         make_collective(time, node);
       }
+      if (ops::is_message(node.op)) make_message(time, node);
       if (!has_kernel(node) || storage(node.outputs[0]) != node.outputs[0]) continue;
       make_step(time, node);
     }
@@ -419,6 +384,32 @@ class Compiler {
       begun_[output] = ++begun_in_[static_cast<std::size_t>(phase_at(time))];
     }
     step.collective = std::move(collective);
+    steps_of(phase_at(time)).push_back(std::move(step));
+  }
+
+  // What is received lies where it is awaited from before on; the next value of a state, which
+  // nobody reads any more, in that one's place.
+  void make_message(int time, const Node& node) {
+    MessageStep message = make_message_step(node);
+    const ValueId value = message.is_send ? node.inputs[0] : node.outputs[0];
+    message.bytes = bytes_of(value);
+    if (message.is_send) {
+      sent_.insert(storage(value));
+      CONCORD_CHECK(!received_.contains(slot_[index(storage(value))]), "{} is passed on",
+                    node.name);
+    } else if (const auto state = std::ranges::find(graph().states, value, &State::next);
+               state != graph().states.end()) {
+      address_[index(value)] = address_[index(state->value)];
+    } else {
+      const int last = last_use_[index(value)];
+      slot_[index(value)] = new_slot(message.bytes, begin_of_half(half_at(time)), last);
+      received_.insert(slot_[index(value)]);
+    }
+    scratchpads_.push_back(kNoSlot);
+    ProgramStep step{.node = order_[static_cast<std::size_t>(time)], .layer = node.name};
+    step.op = fmt::format("{} ({})", node.op, message.axis);
+    step.bytes = message.bytes;
+    step.message = std::move(message);
     steps_of(phase_at(time)).push_back(std::move(step));
   }
 
@@ -504,6 +495,8 @@ class Compiler {
     const ValueId source = storage(input);
     const int slot = slot_[index(source)];
     if (slot == kNoSlot || bytes_of(source) < room_of(output)) return false;
+    // The next message may come there as soon as this one has been read.
+    if (received_.contains(slot)) return false;
     const NodeId producer = graph().value(source).producer;
     if (producer == kNoNode || phase_[static_cast<std::size_t>(producer)] != phase_at(time)) {
       return false;
@@ -550,6 +543,33 @@ class Compiler {
     }
   }
 
+  // What lives from one half of a microbatch to another, or is on its way to a half or from one,
+  // has memory for each microbatch for which that may be so at once.
+  void choose_pools() {
+    const auto is_sent = [&](int slot) {
+      return std::ranges::count(sent_, slot, [&](ValueId id) { return slot_[index(id)]; }) > 0;
+    };
+    for (std::size_t s = 0; s < slots_.size(); ++s) {
+      Slot& slot = slots_[s];
+      const int number = static_cast<int>(s);
+      const bool is_of_microbatch =
+          slot.life.first >= begins_[1] && slot.life.first <= end_of_microbatch();
+      if (slot.region != Region::kArena || !is_of_microbatch) continue;
+      Pool pool{.first = half_at(slot.life.first),
+                .last = half_at(std::min(slot.life.last, end_of_microbatch())),
+                .is_received = received_.contains(number),
+                .is_sent = is_sent(number)};
+      if (pool.first == pool.last && !pool.is_received && !pool.is_sent) continue;
+      if (pool.is_received) slot.life.first = begins_[1];
+      if (pool.is_sent) slot.life.last = end_of_microbatch();
+      const auto found = std::ranges::find_if(
+          program_.pools, [&](const Pool& other) { return other.holds_like(pool); });
+      slot.region = Region::kCarried;
+      slot.pool = static_cast<int>(found - program_.pools.begin());
+      if (found == program_.pools.end()) program_.pools.push_back(pool);
+    }
+  }
+
   std::vector<OffloadedStay> planned_stays() const {
     std::vector<OffloadedStay> planned;
     for (const auto& [slot, stays] : stays_) {
@@ -568,17 +588,23 @@ class Compiler {
     program_.arena_lower_bound = arena.lower_bound;
     slotted_sums_bytes_ = plan(Region::kSums).bytes;
     program_.offloaded_arena_bytes = plan(Region::kOffloadedArena).bytes;
+    for (std::size_t p = 0; p < program_.pools.size(); ++p) {
+      program_.pools[p].bytes = plan(Region::kCarried, static_cast<int>(p)).bytes;
+    }
   }
 
-  MemoryPlan plan(Region region) {
+  MemoryPlan plan(Region region, int pool = 0) {
+    const auto lies_there = [&](const Slot& slot) {
+      return slot.region == region && slot.pool == pool;
+    };
     std::vector<Lifetime> lives;
     for (const Slot& slot : slots_) {
-      if (slot.region == region) lives.push_back(slot.life);
+      if (lies_there(slot)) lives.push_back(slot.life);
     }
     MemoryPlan plan = plan_memory(lives);
     auto offset = plan.offsets.begin();
     for (Slot& slot : slots_) {
-      if (slot.region == region) slot.offset = *offset++;
+      if (lies_there(slot)) slot.offset = *offset++;
     }
     return plan;
   }
@@ -592,7 +618,7 @@ class Compiler {
   }
   Address address_in(int slot) const {
     const Slot& planned = slots_[static_cast<std::size_t>(slot)];
-    return {planned.region, planned.offset};
+    return {planned.region, planned.offset, planned.pool};
   }
 
   void bind_operands() {
@@ -601,7 +627,9 @@ class Compiler {
          {&program_.prologue, &program_.microbatch, &program_.update}) {
       for (ProgramStep& step : *steps) {
         const Node& node = graph().node(step.node);
-        const std::size_t read = step.collective ? 1 : node.inputs.size();
+        const std::size_t read = step.message      ? (step.message->is_send ? 1 : 0)
+                                 : step.collective ? 1
+                                                   : node.inputs.size();
         for (const ValueId id : std::span(node.inputs).first(read)) {
           step.operands.push_back(address_of(id));
         }
@@ -621,7 +649,7 @@ class Compiler {
       CONCORD_CHECK(!is_overwritten(state.next), "the next value of state \"{}\"",
                     graph().value(state.value).name);
       ProgramStep copy{.op = "copy", .layer = graph().value(state.value).name};
-      copy.kernel = std::make_unique<Copy>(bytes_of(state.value));
+      copy.kernel = copy_of(bytes_of(state.value));
       copy.operands = {from, to};
       copy.bytes = 2 * bytes_of(state.value);
       program_.update.push_back(std::move(copy));
@@ -635,24 +663,30 @@ class Compiler {
     for (std::size_t s = 0; s < program_.microbatch.size(); ++s) {
       steps_at[time_of_[static_cast<std::size_t>(program_.microbatch[s].node)]] = s + 1;
     }
-    for (const Bucket& bucket : program_.buckets) {
-      int ready = bucket_times_.empty() ? begins_[1] : bucket_times_.back();
-      for (int time = begins_[1]; time <= end_of_microbatch(); ++time) {
-        const auto lies_there = [&](ValueId id) {
-          const std::optional<Address>& address = address_[index(storage(id))];
-          return address && address->region == Region::kSums && address->offset >= bucket.offset &&
-                 address->offset < bucket.offset + bucket.bytes;
-        };
-        const Node& node = node_at(time);
-        if (std::ranges::any_of(node.outputs, lies_there) ||
-            std::ranges::any_of(node.inputs, lies_there)) {
-          ready = std::max(ready, time);
+    for (int h = 0; h < options_.halves; ++h) {
+      const auto steps_before = [&](int time) {
+        const auto after = steps_at.upper_bound(time);
+        return after == steps_at.begin() ? 0 : std::prev(after)->second;
+      };
+      half(h).end = steps_before(end_of_half(h));
+      int ready = begin_of_half(h);
+      for (const Bucket& bucket : half(h).buckets) {
+        for (int time = begins_[1]; time <= end_of_microbatch(); ++time) {
+          if (touches(node_at(time), h, bucket)) ready = std::max(ready, time);
         }
+        bucket_times_.push_back(ready);
+        half(h).bucket_ends.push_back(steps_before(ready));
       }
-      bucket_times_.push_back(ready);
-      const auto after = steps_at.upper_bound(ready);
-      program_.bucket_ends.push_back(after == steps_at.begin() ? 0 : std::prev(after)->second);
     }
+  }
+  bool touches(const Node& node, int half, const Bucket& bucket) const {
+    const auto lies_there = [&](ValueId id) {
+      const std::optional<Address>& address = address_[index(storage(id))];
+      return address && address->region == Region::kSums && address->part == half &&
+             address->offset >= bucket.offset && address->offset < bucket.offset + bucket.bytes;
+    };
+    return std::ranges::any_of(node.outputs, lies_there) ||
+           std::ranges::any_of(node.inputs, lies_there);
   }
 
   // In rounds (round_sums.h) what is scattered needs memory from where it is computed until its
@@ -664,7 +698,7 @@ class Compiler {
       const Sum& sum = program_.sums[s++];
       if (sum.part_bytes == 0 || sum_slots_.contains(sum.place)) continue;
       std::size_t b = 0;
-      while (sum.place >= program_.buckets[b].offset + program_.buckets[b].bytes) ++b;
+      while (sum.place >= half(0).buckets[b].offset + half(0).buckets[b].bytes) ++b;
       const bool is_last = b + 1 == bucket_times_.size();
       sum_slots_[sum.place] =
           new_slot(Region::kSums, scattered_bytes(node), std::max(ready_time(node), begins_[1]),
@@ -675,7 +709,7 @@ class Compiler {
   // Behind what the rank gets all of; in a program like another where they are in that one, since
   // other ranks may run it meanwhile.
   void move_sums_to_slots() {
-    const std::size_t whole = places_bytes_ - scattered_bytes_;
+    const std::size_t whole = places_bytes_[0] - scattered_bytes_;
     std::map<std::size_t, std::size_t> slot_at;  // by place
     for (const auto& [place, slot] : sum_slots_) {
       slot_at[place] = whole + slots_[static_cast<std::size_t>(slot)].offset;
@@ -688,6 +722,7 @@ class Compiler {
       program_.sums_bytes = options_.like->sums_bytes;
       check_slots(slot_at);
     }
+    half(0).sums_bytes = program_.sums_bytes;
     const auto moved = [&](std::size_t place) {
       return place < scattered_bytes_ ? slot_at.at(place) : place - scattered_bytes_;
     };
@@ -695,24 +730,20 @@ class Compiler {
       if (address && address->region == Region::kSums) address->offset = moved(address->offset);
     }
     for (Sum& sum : program_.sums) sum.address.offset = moved(sum.place);
-    for (Bucket& bucket : program_.buckets) {
+    for (Bucket& bucket : half(0).buckets) {
       bucket.offset = moved(bucket.offset);
       for (comm::Piece& piece : bucket.pieces) piece.offset = moved(piece.offset);
     }
   }
   // Graphs of other sizes compute what is summed in the same order.
   void check_slots(const std::map<std::size_t, std::size_t>& slot_at) const {
+    std::vector<Lifetime> lives;
+    std::vector<std::size_t> offsets;
     for (const auto& [place, slot] : sum_slots_) {
-      for (const auto& [other_place, other_slot] : sum_slots_) {
-        const Lifetime& life = slots_[static_cast<std::size_t>(slot)].life;
-        const Lifetime& other = slots_[static_cast<std::size_t>(other_slot)].life;
-        const bool meet = life.first <= other.last && other.first <= life.last;
-        const std::size_t at = slot_at.at(place), other_at = slot_at.at(other_place);
-        CONCORD_CHECK(place == other_place || !meet || at + life.bytes <= other_at ||
-                          other_at + other.bytes <= at,
-                      "sums of one program overlap in another");
-      }
+      lives.push_back(slots_[static_cast<std::size_t>(slot)].life);
+      offsets.push_back(slot_at.at(place));
     }
+    CONCORD_CHECK(lie_apart(lives, offsets), "sums of one program overlap in another");
   }
 
   void bind_names() {
@@ -735,12 +766,13 @@ class Compiler {
   std::vector<NodeId> order_;                  // by time
   std::vector<int> time_of_;                   // by node
   std::array<int, 3> begins_{};                // time at which each phase begins
+  std::vector<int> half_ends_;                 // and each half of a microbatch ends
   std::vector<ValueId> next_;                  // by value: of states, what they become
   std::vector<std::size_t> offset_;            // by value: of a flat part, in its storage
   std::vector<std::size_t> room_;              // by storage: bytes of the parts of all ranks
   std::map<ValueId, const Node*> scatter_of_;  // by what a leaf_sum reads
-  std::size_t places_bytes_ = 0;               // of the sums,
-  std::size_t scattered_bytes_ = 0;            // of which the first ones are scattered
+  std::vector<std::size_t> places_bytes_;      // of the sums, by half
+  std::size_t scattered_bytes_ = 0;            // of those of the first, what is scattered
   std::map<std::size_t, int> sum_slots_;       // by place
   std::size_t slotted_sums_bytes_ = 0;
   std::vector<int> bucket_times_;                // when each bucket is complete
@@ -751,45 +783,13 @@ class Compiler {
   std::map<ValueId, std::size_t> begun_;         // outputs of collectives that go on, and which
   std::array<std::size_t, 3> begun_in_ = {};     // of a phase's they are
   std::vector<Slot> slots_;
+  std::set<int> received_;                           // slots of what other ranks send
+  std::set<ValueId> sent_;                           // storages of what this one sends
   std::vector<int> scratchpads_;                     // slot of each step's scratchpad, in order
   std::map<int, std::vector<OffloadedStay>> stays_;  // by slot: of those that are offloaded
 };
 
 }  // namespace
-
-Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& options,
-            std::vector<PassRecord>* records) {
-  const LayoutOracle oracle = [&](const Graph& g, const Node& node,
-                                  std::span<const std::optional<Layout>> inputs) -> NodeLayouts {
-    if (ops::is_collective(node.op)) return layouts_of_collective(node, inputs[0]);
-    const KernelRule& rule = cpu::find_kernel_rule(node.op);
-    if (rule.layouts == nullptr) {
-      return {std::vector<Layout>(node.inputs.size()), std::vector<Layout>(node.outputs.size())};
-    }
-    LayoutWish wish = rule.layouts(signature_of(g, node), inputs, policy);
-    return {std::move(wish.inputs), std::move(wish.outputs)};
-  };
-  std::vector<Pass> passes = {{"dead code", remove_dead_code}};
-  if (options.plan != nullptr) {
-    passes.push_back({"divide over tensor", [&](const Graph& g) {
-                        return parallel::divide(g, *options.plan, options.rank);
-                      }});
-  }
-  if (options.precision == DType::kBF16) passes.push_back({"mixed precision", mixed_precision});
-  passes.push_back({"fuse batch norm and relu", fuse_batch_norm_relu});
-  passes.push_back({"merge linear cross-entropy", merge_linear_cross_entropy});
-  passes.push_back({"keep old states", keep_old_states});
-  passes.push_back(
-      {"layout", [&](const Graph& g) { return assign_layouts(g, oracle, options.layouts); }});
-  passes.push_back(
-      {"recompute", [&](const Graph& g) { return recompute_activations(g, options.recompute); }});
-  if (options.plan != nullptr) {
-    passes.push_back({"divide over data", [&](const Graph& g) {
-                        return parallel::partition(g, *options.plan, options.rank);
-                      }});
-  }
-  return run_passes(graph, passes, records);
-}
 
 Program compile(Graph lowered, KernelPolicy& policy, const StateStore& states,
                 const CompileOptions& options) {

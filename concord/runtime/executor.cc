@@ -72,14 +72,37 @@ void Workspace::release() {
 }
 
 void Executor::prepare(Program& program) {
-  if (program.sums_bytes > 0 && sums_bytes_ == 0) {
+  if (program.sums_bytes > 0 && sums_.empty()) {
     sums_bytes_ = program.sums_bytes;
-    if (program.in_rounds) {
-      sums_ = std::make_unique<RoundSums>(
-          RoundSums::Sizes{sums_bytes_, program.totals_bytes, sum_buffers_.rounds}, *ranks_);
-    } else {
-      sums_ = std::make_unique<LeafSums>(sums_bytes_, *ranks_, sum_buffers_.buffers);
+    for (const ProgramHalf& half : program.halves) {
+      if (program.in_rounds) {
+        sums_.push_back(std::make_unique<RoundSums>(
+            RoundSums::Sizes{half.sums_bytes, program.totals_bytes, sum_buffers_.rounds}, *ranks_));
+      } else {
+        sums_.push_back(std::make_unique<LeafSums>(half.sums_bytes, *ranks_, sum_buffers_.buffers));
+      }
     }
+  }
+  sums_bases_.resize(std::max(sums_bases_.size(), program.halves.size()));
+  parts_bases_.resize(sums_bases_.size());
+  for (std::size_t p = 0; p < program.pools.size(); ++p) {
+    const Pool& pool = program.pools[p];
+    const auto found = std::ranges::find_if(
+        pools_, [&](const PoolMemory& memory) { return memory.pool.holds_like(pool); });
+    if (found != pools_.end()) {
+      found->pool.bytes = std::max(found->pool.bytes, whole_pages(pool.bytes));
+      continue;
+    }
+    // One more, so that a message may come, or go, while the others are used.
+    std::int64_t slots = most_at_once(most_.own, pool.first, pool.last);
+    for (const ProgramStep& step : program.microbatch) {
+      if (!step.message || step.message->is_send) continue;
+      if (step.operands[0].part != static_cast<int>(p)) continue;
+      slots = std::max(slots, most_on_their_way(most_, step.message->peer,
+                                                step.message->sender_half, pool.first, pool.last));
+    }
+    pools_.push_back({pool, slots + (pool.is_received || pool.is_sent ? 1 : 0)});
+    pools_.back().pool.bytes = whole_pages(pool.bytes);
   }
   for (const auto* steps : {&program.prologue, &program.microbatch, &program.update}) {
     for (const ProgramStep& step : *steps) {
@@ -93,7 +116,7 @@ void Executor::prepare(Program& program) {
   prologues_[&program] = {.offset = prologue_bytes_};
   prologue_bytes_ += whole_pages(program.prologue_bytes);
   arena_bytes_ = std::max(arena_bytes_, whole_pages(program.arena_bytes));
-  workspace_->reserve(arena_bytes_ + prologue_bytes_);
+  workspace_->reserve(arena_bytes_ + prologue_bytes_ + pools_bytes());
   workspace_->user = nullptr;  // prologues may have moved
   offloaded_bytes_ = std::max(offloaded_bytes_, program.offloaded_arena_bytes);
   if (!offloaded_folder_.empty()) allocate_offloaded(offloaded_folder_);
@@ -106,12 +129,40 @@ void Executor::allocate_offloaded(const std::filesystem::path& folder) {
   offloaded_ = FileMemory(folder, offloaded_bytes_);
 }
 
-Executor::Bases Executor::bases(const Program& program) const {
+Executor::Bases Executor::bases(const Program& program, std::int64_t microbatch) const {
   std::byte* const arena = workspace_->data();
-  return {
-      states_.data(), states_.common_data(), states_.offloaded().data(),
-      sums_base_,     parts_base_,           arena + arena_bytes_ + prologues_.at(&program).offset,
-      arena,          offloaded_.data()};
+  return {.of_regions = {states_.data(), states_.common_data(), states_.offloaded().data(), nullptr,
+                         nullptr, arena + arena_bytes_ + prologues_.at(&program).offset, arena,
+                         offloaded_.data(), nullptr},
+          .of_sums = sums_bases_,
+          .of_parts = parts_bases_,
+          .executor = this,
+          .program = &program,
+          .microbatch = microbatch};
+}
+
+const Executor::PoolMemory& Executor::memory_of(const Pool& pool) const {
+  const auto found = std::ranges::find_if(
+      pools_, [&](const PoolMemory& memory) { return memory.pool.holds_like(pool); });
+  CONCORD_CHECK(found != pools_.end());
+  return *found;
+}
+
+std::byte* Executor::in_pool(const Pool& pool, std::int64_t microbatch) const {
+  const PoolMemory& memory = memory_of(pool);
+  std::byte* base = workspace_->data() + arena_bytes_ + prologue_bytes_;
+  for (const PoolMemory* before = pools_.data(); before != &memory; ++before) {
+    base += before->pool.bytes * static_cast<std::size_t>(before->slots);
+  }
+  return base + memory.pool.bytes * static_cast<std::size_t>(microbatch % memory.slots);
+}
+
+std::size_t Executor::pools_bytes() const {
+  std::size_t bytes = 0;
+  for (const PoolMemory& memory : pools_) {
+    bytes += memory.pool.bytes * static_cast<std::size_t>(memory.slots);
+  }
+  return bytes;
 }
 
 const FileMemory& Executor::memory_of(const OffloadedRange& range) const {
@@ -129,6 +180,7 @@ void Executor::run(const ProgramStep& step, const Bases& bases, bool alone) {
   resolve_operands(step, bases);
   const std::span<std::byte* const> operands{operands_.data(), step.operands.size()};
   if (step.kernel != nullptr) return step.kernel->run(operands);
+  if (step.message) return deliver(step, bases, alone);
   if (alone) return run_alone(*step.collective, operands);
   meet(step);
 }
@@ -137,6 +189,14 @@ void Executor::resolve_operands(const ProgramStep& step, const Bases& bases) {
   for (std::size_t i = 0; i < step.operands.size(); ++i) {
     operands_[i] = resolve(bases, step.operands[i]);
   }
+}
+
+void Executor::deliver(const ProgramStep& step, const Bases& bases, bool alone) {
+  if (alone) return;
+  if (step.operands[0].region == Region::kCarried) {
+    return messages_.deliver(step, bases.microbatch, operands_[0]);
+  }
+  messages_.start(*step.message, operands_[0]);
 }
 
 // Of the operands in operands_.
@@ -149,7 +209,8 @@ void Executor::meet(const ProgramStep& step) {
     return;
   }
   concord::run(*step.collective, ranks, operands);
-  if (&ranks == ranks_ && sums_) sums_->settle();
+  if (&ranks != ranks_) return;
+  for (const auto& sums : sums_) sums->settle();
 }
 
 Executor::~Executor() {
@@ -173,8 +234,8 @@ void Executor::await_all() {
 }
 
 void Executor::run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
-                   std::size_t end, std::vector<double>* seconds) {
-  const Bases bases = this->bases(program);
+                   std::size_t end, std::vector<double>* seconds, std::int64_t microbatch) {
+  const Bases bases = this->bases(program, microbatch);
   const bool timed = seconds != nullptr || trace_ != nullptr;
   for (std::size_t s = begin; s < end; ++s) {
     const double start = timed ? now_seconds() : 0;
@@ -208,7 +269,7 @@ void Executor::begin_step(const StepPlace& place) {
   take_turn();
   ++step_;
   begun_count_ = finished_count_ = 0;
-  if (sums_) sums_->clear(place);
+  for (const auto& sums : sums_) sums->clear(place);
 }
 
 void Executor::run_prologue(Program& program) {
@@ -225,40 +286,68 @@ void Executor::run_prologue(Program& program) {
 
 void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
   run_prologue(program);
+  for (std::size_t h = 0; h < program.halves.size(); ++h) run_half(program, h, 0, place);
+}
+
+void Executor::begin_pipeline(const PipelineOrder& order,
+                              std::span<const Program* const> programs) {
+  messages_.begin(order, programs,
+                  {.place =
+                       [this, programs](const ProgramStep& step, std::int64_t microbatch) {
+                         const auto m = static_cast<std::size_t>(microbatch);
+                         return resolve(bases(*programs[m], microbatch), step.operands[0]);
+                       },
+                   .slots =
+                       [this, programs](const ProgramStep& step) {
+                         const auto pool = static_cast<std::size_t>(step.operands[0].part);
+                         return memory_of(programs[0]->pools[pool]).slots;
+                       }});
+}
+
+void Executor::half(Program& program, int half, std::int64_t microbatch,
+                    const MicrobatchPlace& place) {
+  run_prologue(program);
+  messages_.begin_half(half, microbatch);
+  run_half(program, static_cast<std::size_t>(half), microbatch, place);
+  messages_.end_half(half, microbatch);
+}
+
+void Executor::run_half(Program& program, std::size_t number, std::int64_t microbatch,
+                        const MicrobatchPlace& place) {
+  std::vector<double>* const seconds =
+      timing_ != nullptr && timing_->program == &program ? &timing_->microbatch : nullptr;
+  const ProgramHalf& half = program.halves[number];
+  std::size_t done = number == 0 ? 0 : program.halves[number - 1].end;
   const bool summed = program.sums_bytes > 0;
   CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
                 "programs of one step sum the same values");
-  std::vector<double>* const seconds =
-      timing_ != nullptr && timing_->program == &program ? &timing_->microbatch : nullptr;
-  if (!summed) {
-    run(program, program.microbatch, seconds);
-    return await_all();
+  if (summed) {
+    sums_bases_[number] = sums_[number]->next();
+    sums_[number]->begin_microbatch(place);
   }
-  sums_base_ = sums_->next();
-  sums_->begin_microbatch(place);
-  std::size_t done = 0;
-  for (std::size_t b = 0; b < program.buckets.size(); ++b) {
-    run(program, program.microbatch, done, program.bucket_ends[b], seconds);
-    done = program.bucket_ends[b];
-    sums_->add(program.buckets[b]);
+  for (std::size_t b = 0; b < half.buckets.size(); ++b) {
+    run(program, program.microbatch, done, half.bucket_ends[b], seconds, microbatch);
+    done = half.bucket_ends[b];
+    sums_[number]->add(half.buckets[b]);
   }
-  run(program, program.microbatch, done, program.microbatch.size(), seconds);
+  run(program, program.microbatch, done, half.end, seconds, microbatch);
   await_all();
-  sums_->end_microbatch();
+  if (summed) sums_[number]->end_microbatch();
 }
 
 // The step has ended before this rank's leaves, and the others go on: it adds nothing.
 void Executor::stand_by(Program& program) {
   run_prologue(program);  // others read what it computes
-  sums_->begin_standing_by();
+  const ProgramHalf& half = program.halves[0];
+  sums_[0]->begin_standing_by();
   std::size_t done = 0;
-  for (std::size_t b = 0; b < program.buckets.size(); ++b) {
-    for (; done < program.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
-    sums_->stand_by(program.buckets[b]);
+  for (std::size_t b = 0; b < half.buckets.size(); ++b) {
+    for (; done < half.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
+    sums_[0]->stand_by(half.buckets[b]);
   }
   for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
   await_all();
-  sums_->end_microbatch();
+  sums_[0]->end_microbatch();
 }
 
 void Executor::take_part(Program& program) {
@@ -285,10 +374,20 @@ void Executor::stand_by(const Program& program, const ProgramStep& step) {
 
 // The sums are only read from here on (compile.cc: no value is computed over them).
 void Executor::reduce(Program& program) {
-  CONCORD_CHECK(sums_ != nullptr, "a step that sums nothing");
-  while (sums_->awaits_others()) stand_by(program);
-  sums_base_ = const_cast<std::byte*>(sums_->finish(program.buckets));
-  parts_base_ = const_cast<std::byte*>(sums_->parts());
+  CONCORD_CHECK(!sums_.empty(), "a step that sums nothing");
+  const bool in_pipeline = most_.microbatches > 0;
+  while (!in_pipeline && sums_[0]->awaits_others()) stand_by(program);
+  for (std::size_t h = 0; h < sums_.size(); ++h) {
+    sums_bases_[h] = const_cast<std::byte*>(sums_[h]->finish(program.halves[h].buckets));
+    parts_bases_[h] = const_cast<std::byte*>(sums_[h]->parts());
+  }
+}
+
+// For what is computed beside a step.
+void Executor::take_sums(const Program& program) {
+  for (std::size_t h = 0; h < sums_.size() && program.sums_bytes > 0; ++h) {
+    parts_bases_[h] = sums_bases_[h] = sums_[h]->next();
+  }
 }
 
 bool Executor::sums_are_finite(const Program& program, std::int64_t largest) const {
@@ -311,6 +410,7 @@ void Executor::update(Program& program) {
   updating_ = true;
   run(program, program.update, timed ? &timing_->update : nullptr);
   await_all();
+  messages_.wait();
   // Others read what this rank has updated, and this rank may soon write what they have read.
   if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));
   updating_ = false;
@@ -320,7 +420,7 @@ void Executor::update(Program& program) {
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {
   CONCORD_CHECK(runs >= 1);
   // Other ranks read and write the sum of the last step.
-  if (program.sums_bytes > 0) parts_base_ = sums_base_ = sums_->next();
+  take_sums(program);
   const Bases bases = this->bases(program);
   std::vector<double> seconds;
   for (int i = 0; i < runs; ++i) {
@@ -334,7 +434,7 @@ double Executor::time_alone(const Program& program, const ProgramStep& step, int
 
 std::string Executor::find_nonfinite(Program& program) {
   run_prologue(program);
-  if (program.sums_bytes > 0) parts_base_ = sums_base_ = sums_->next();
+  take_sums(program);
   const Bases bases = this->bases(program);
   for (ProgramStep& step : program.microbatch) {
     run(step, bases, /*alone=*/true);

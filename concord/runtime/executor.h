@@ -23,6 +23,7 @@
 
 #include "concord/base/file_memory.h"
 #include "concord/comm/communicator.h"
+#include "concord/runtime/messages.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/state_store.h"
 #include "concord/runtime/step_sums.h"
@@ -95,6 +96,13 @@ class Executor {
     others_ = std::move(others);
   }
 
+  // Microbatches are computed in halves, in this order where a step has as many as it ever has: for
+  // before the first prepare(). The streams are for before the first step.
+  void plan_pipeline(const PipelineOrder& order) { most_ = order; }
+  void join_streams(std::map<parallel::Stream, comm::Communicator*> streams) {
+    messages_.join(std::move(streams));
+  }
+
   // Makes room for a program; call for each one before its first use. After share_memory()
   // collective among the readers of the workspace. Throws Error where the program has a collective
   // along an axis that was not joined.
@@ -107,19 +115,26 @@ class Executor {
   // Memory of an input or output of a program. Batch inputs are read by the program's next
   // microbatch; step inputs, set in every program that runs, by everything until the next
   // begin_step; outputs are valid after update().
+  // `microbatch`: of a pipeline.
   template <typename T>
-  T* at(const Program& program, const Binding& binding) const {
-    return reinterpret_cast<T*>(resolve(bases(program), binding.address));
+  T* at(const Program& program, const Binding& binding, std::int64_t microbatch = 0) const {
+    return reinterpret_cast<T*>(resolve(bases(program, microbatch), binding.address));
   }
 
   // Collective: makes the memory for sums over ranks, so that no step has to, and the workspace.
   void share_memory() {
-    if (sums_) sums_->share();
+    for (const auto& sums : sums_) sums->share();
     workspace_->allocate();
   }
   // Collective when it is called first, unless share_memory() was.
   void begin_step(const StepPlace& place = {});
   void microbatch(Program& program, const MicrobatchPlace& place);
+  // The same in halves: after begin_step() and begin_pipeline(), each half of each of its
+  // microbatches in the order given; the inputs of one are set before its first. `programs`: by
+  // microbatch, until end_pipeline().
+  void begin_pipeline(const PipelineOrder& order, std::span<const Program* const> programs);
+  void half(Program& program, int half, std::int64_t microbatch, const MicrobatchPlace& place);
+  void end_pipeline() { messages_.end(); }
   void reduce(Program& program);  // collective
   // In the place of a microbatch, for one of other ranks: takes part in its collectives along data.
   void take_part(Program& program);
@@ -157,7 +172,11 @@ class Executor {
   // Of that of its own that lies in a file.
   std::size_t offloaded_bytes() const { return offloaded_bytes_; }
   // Of the sums that a rank keeps of its leaves.
-  std::size_t sum_buffer_bytes() const { return sums_ == nullptr ? 0 : sums_->bytes(); }
+  std::size_t sum_buffer_bytes() const {
+    std::size_t bytes = 0;
+    for (const auto& sums : sums_) bytes += sums->bytes();
+    return bytes;
+  }
 
  private:
   // What a program's prologue computed, and from what.
@@ -166,17 +185,43 @@ class Executor {
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
   };
-  using Bases = std::array<std::byte*, kRegions>;
+  // Where regions begin; of those that have parts, where each does.
+  struct Bases {
+    std::array<std::byte*, kRegions> of_regions;
+    std::span<std::byte*const> of_sums, of_parts;
+    const Executor* executor;
+    const Program* program;
+    std::int64_t microbatch;
+  };
 
-  Bases bases(const Program& program) const;
+  Bases bases(const Program& program, std::int64_t microbatch = 0) const;
   static std::byte* resolve(const Bases& bases, const Address& address) {
-    return bases[static_cast<std::size_t>(address.region)] + address.offset;
+    const auto part = static_cast<std::size_t>(address.part);
+    switch (address.region) {
+      case Region::kSums:
+        return bases.of_sums[part] + address.offset;
+      case Region::kParts:
+        return bases.of_parts[part] + address.offset;
+      case Region::kCarried:
+        return bases.executor->in_pool(bases.program->pools[part], bases.microbatch) +
+               address.offset;
+      default:
+        return bases.of_regions[static_cast<std::size_t>(address.region)] + address.offset;
+    }
   }
+  // What programs share whose pools hold the same.
+  struct PoolMemory {
+    Pool pool;  // of the most bytes
+    std::int64_t slots = 1;
+  };
+  const PoolMemory& memory_of(const Pool& pool) const;
+  std::byte* in_pool(const Pool& pool, std::int64_t microbatch) const;
+  std::size_t pools_bytes() const;
   void take_turn();
   void run_prologue(Program& program);
   // Steps [begin, end).
   void run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
-           std::size_t end, std::vector<double>* seconds);
+           std::size_t end, std::vector<double>* seconds, std::int64_t microbatch = 0);
   void run(const Program& program, const std::vector<ProgramStep>& steps,
            std::vector<double>* seconds) {
     run(program, steps, 0, steps.size(), seconds);
@@ -186,6 +231,10 @@ class Executor {
   void run(const ProgramStep& step, const Bases& bases, bool alone = false);
   void resolve_operands(const ProgramStep& step, const Bases& bases);
   void meet(const ProgramStep& step);
+  void deliver(const ProgramStep& step, const Bases& bases, bool alone);
+  void run_half(Program& program, std::size_t half, std::int64_t microbatch,
+                const MicrobatchPlace& place);
+  void take_sums(const Program& program);
   void await(std::size_t count);
   void await_all();
   comm::Communicator& ranks_along(const std::string& axis) const;
@@ -203,10 +252,12 @@ class Executor {
   comm::Communicator* ranks_ = &alone_;  // along data
   Axes others_;
   SumBuffers sum_buffers_;
-  std::unique_ptr<StepSums> sums_;
+  std::vector<std::unique_ptr<StepSums>> sums_;  // by half; none where nothing is summed
   std::size_t sums_bytes_ = 0;
-  std::byte* sums_base_ = nullptr;
-  std::byte* parts_base_ = nullptr;
+  std::vector<std::byte*> sums_bases_, parts_bases_;  // by half
+  Messages messages_;
+  PipelineOrder most_;
+  std::vector<PoolMemory> pools_;  // behind the prologue's values
   std::map<const Program*, Prologue> prologues_;
   std::map<const CollectiveStep*, comm::Communicator*> along_;  // whom steps of programs ask
   std::uint64_t step_ = 0;

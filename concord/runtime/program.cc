@@ -8,9 +8,12 @@ namespace concord {
 namespace {
 
 std::string to_string(const Address& address) {
-  constexpr const char* kNames[kRegions] = {"states", "common",   "offloaded", "sums",
-                                            "parts",  "prologue", "arena",     "offloaded_arena"};
-  return fmt::format("{}+{}", kNames[static_cast<std::size_t>(address.region)], address.offset);
+  constexpr const char* kNames[kRegions] = {"states", "common",          "offloaded",
+                                            "sums",   "parts",           "prologue",
+                                            "arena",  "offloaded_arena", "carried"};
+  const std::string part = address.part == 0 ? "" : fmt::format("{}", address.part);
+  return fmt::format("{}{}+{}", kNames[static_cast<std::size_t>(address.region)], part,
+                     address.offset);
 }
 
 void print(const Program& program, const char* phase, const std::vector<ProgramStep>& steps,

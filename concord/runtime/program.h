@@ -39,13 +39,15 @@ enum class Region : std::uint8_t {
   kParts,
   kPrologue,
   kArena,
-  kOffloadedArena
+  kOffloadedArena,
+  kCarried
 };
-inline constexpr std::size_t kRegions = 8;
+inline constexpr std::size_t kRegions = 9;
 
 struct Address {
   Region region = Region::kArena;
   std::size_t offset = 0;  // bytes
+  int part = 0;            // of sums and parts: the half; of what is carried: the pool
   friend bool operator==(const Address&, const Address&) = default;
 };
 
@@ -56,12 +58,24 @@ struct OffloadedRange {
   bool is_read_again = true;  // once it has been given back
 };
 
+// A message to or from another rank (ops/collective.h, kSend) as a step of a program.
+struct MessageStep {
+  bool is_send = false;
+  std::string axis, stream;
+  int peer = 0;  // its place along the axis
+  std::int64_t number = 0;
+  int sender_half = 0;  // of a receive: in which it is sent
+  std::size_t bytes = 0;
+  comm::Label label;
+};
+
 struct ProgramStep {
   NodeId node = kNoNode;  // of Program::graph; kNoNode for the copies that end a program
   std::string op;
   std::string layer;
   std::unique_ptr<Kernel> kernel;  // or null:
   std::optional<CollectiveStep> collective;
+  std::optional<MessageStep> message;
   bool goes_on = false;    // the collective does, while later steps are run;
   std::size_t awaits = 0;  // of those of its phase, how many have to be done before this step
   std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
@@ -81,12 +95,36 @@ struct Binding {
 // What a leaf_sum reads and, once the leaves are in, returns.
 struct Sum {
   std::string name;  // of the parameter, or what it is
+  int half = 0;      // that computes it
   TensorType type;
   std::int64_t stored_elements = 0;  // padding included
   std::size_t place = 0;             // in the order in which sums are put in buckets, in bytes
   Address address;
   std::size_t part_bytes = 0;  // of each rank's part of the sum; 0: each gets all of it
   Address part;                // where it gets that
+};
+
+// What a microbatch computes at once; between its halves a rank computes others of other
+// microbatches (parallel/stages.h).
+struct ProgramHalf {
+  std::size_t end = 0;  // of Program::microbatch's steps
+  // What is summed of it over ranks, together, in the order in which it is completed: bucket b is
+  // complete when the first bucket_ends[b] steps of a microbatch are done.
+  std::vector<Bucket> buckets;
+  std::vector<std::size_t> bucket_ends;
+  std::size_t sums_bytes = 0;
+};
+
+// Memory of what lives from one half of a microbatch to another, of one microbatch.
+struct Pool {
+  int first = 0, last = 0;  // halves
+  // It is received before the first, or may still be on its way to another rank after the last.
+  bool is_received = false, is_sent = false;
+  std::size_t bytes = 0;
+  bool holds_like(const Pool& other) const {
+    return first == other.first && last == other.last && is_received == other.is_received &&
+           is_sent == other.is_sent;
+  }
 };
 
 struct Program {
@@ -106,10 +144,8 @@ struct Program {
   bool in_rounds = false;        // ranks sum after each leaf (round_sums.h)
   std::size_t totals_bytes = 0;  // then: of what a rank gets of the sums
   std::vector<Sum> sums;         // in order of the leaf_sum nodes
-  // What all_reduce nodes sum over ranks, together, in the order in which a microbatch completes
-  // them: bucket b is complete when the first bucket_ends[b] steps of a microbatch are done.
-  std::vector<Bucket> buckets;
-  std::vector<std::size_t> bucket_ends;
+  std::vector<ProgramHalf> halves;
+  std::vector<Pool> pools;
   std::vector<Layout> sums_layouts;  // of those
   std::vector<PassRecord> passes;
 };
@@ -128,6 +164,9 @@ struct LowerOptions {
   DType precision = DType::kF32;  // in which microbatches are computed: f32 or bf16
   Recompute recompute = Recompute::kNone;
   LayoutOptions layouts;
+  // Gains the layouts of what the leaf_sum nodes read, for layouts.leaf_sums of other graphs of the
+  // model; unless it is null. The graph of a rank may have only some of the nodes.
+  std::vector<Layout>* sums_layouts = nullptr;
 };
 
 // Runs the passes over the graph and assigns layouts: the part of compiling that needs no memory.
@@ -136,6 +175,7 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
             std::vector<PassRecord>* records = nullptr);
 
 struct CompileOptions {
+  int halves = 1;  // of a microbatch
   // A step has one microbatch. Nothing that the prologue computes from states is kept for another:
   // it is computed where the microbatch first reads it, in memory that others use before and after.
   bool single_microbatch = false;

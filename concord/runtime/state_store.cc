@@ -46,6 +46,7 @@ OwnedTensor joined(const OwnedTensor& parts, const TensorType& part, const Cut& 
 }  // namespace
 
 std::size_t StateStore::Entry::bytes() const {
+  if (!is_here()) return 0;
   if (!flat) return stored_bytes(part, layout);
   const std::int64_t numbers = is_flat() ? flat->part : flat->elements();
   return static_cast<std::size_t>(numbers) * size_of(part.dtype);
@@ -63,6 +64,7 @@ StateStore::StateStore(const Graph& graph, bool in_common, bool allocates,
                                     .cuts = state.cuts,
                                     .layout = state.flat ? state.flat->layout : value.layout,
                                     .flat = state.flat,
+                                    .holders = state.holders,
                                     .role = state.role,
                                     .in_common = in_common && state.flat.has_value()});
     if (offloaded.contains(entry.name)) {
@@ -111,8 +113,9 @@ std::map<std::string, Layout> StateStore::layouts() const {
 }
 
 bool StateStore::is_divided() const {
-  return std::ranges::any_of(
-      entries_, [](const Entry& entry) { return !entry.cuts.empty() || entry.is_flat(); });
+  return std::ranges::any_of(entries_, [](const Entry& entry) {
+    return !entry.cuts.empty() || entry.is_flat() || entry.holders.has_value();
+  });
 }
 
 // The numbers come together first, then the parts along the axis that cut last, then along the one
@@ -145,12 +148,42 @@ void StateStore::read(const Entry& entry, std::byte* destination) const {
     axes_.at(axis)->run(comm::all_gather(in, bytes_of(out), comm::Label(entry.name)));
     return true;
   };
-  put_together(entry, collect, destination);
-  release(entry);
+  if (entry.is_here()) {
+    put_together(entry, collect, destination);
+    release(entry);
+  }
+  if (!entry.holders) return;
+  axes_.at(entry.holders->axis)
+      ->run(comm::broadcast({destination, entry.type.bytes()}, entry.holders->ranks[0],
+                            comm::Label(entry.name)));
 }
 
 void StateStore::gather(const Entry& entry, const std::map<std::string, int>& root,
                         std::byte* destination) const {
+  if (!entry.holders) return gather_here(entry, root, destination);
+  comm::Communicator& line = *axes_.at(entry.holders->axis);
+  const int to = root.at(entry.holders->axis);
+  const int from = entry.holders->has(to) ? to : entry.holders->ranks[0];
+  std::map<std::string, int> root_there = root;
+  root_there[entry.holders->axis] = from;
+  const bool is_beside_root = std::ranges::all_of(axes_, [&](const auto& axis) {
+    return axis.second == &line || axis.second->rank() == root.at(axis.first);
+  });
+  const bool sends = from != to && is_beside_root && line.rank() == from;
+  OwnedTensor on_its_way;
+  if (sends) {
+    on_its_way = OwnedTensor(entry.type);
+    destination = on_its_way.view().data;
+  }
+  if (line.rank() == from) gather_here(entry, root_there, destination);
+  if (sends) line.run(comm::send(bytes_of(on_its_way), to, comm::Label(entry.name)));
+  if (from != to && is_beside_root && line.rank() == to) {
+    line.run(comm::receive({destination, entry.type.bytes()}, from, comm::Label(entry.name)));
+  }
+}
+
+void StateStore::gather_here(const Entry& entry, const std::map<std::string, int>& root,
+                             std::byte* destination) const {
   const auto is_at_root = [&](const std::string& axis) {
     return axes_.at(axis)->rank() == root.at(axis);
   };
@@ -176,7 +209,7 @@ void StateStore::gather(const Entry& entry, const std::map<std::string, int>& ro
 
 void StateStore::write(const Entry& entry, const std::byte* source) {
   changed();
-  if (entry.in_common && !writes_common_) return;
+  if (!entry.is_here() || (entry.in_common && !writes_common_)) return;
   OwnedTensor part;
   if (!entry.cuts.empty()) {
     part = OwnedTensor(entry.type);

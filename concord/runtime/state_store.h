@@ -5,7 +5,7 @@
 // writes are in row-major order whatever that layout is.
 //
 // Of a state that the ranks of an axis divide, the store holds this rank's part, and its readers
-// and writers see all of it.
+// and writers see all of it. So it is of a state that other ranks have, and this one has not.
 //
 // States whose updates ranks share lie once for all of them where they have memory in common; else
 // each rank has its part, or all of it with the others' parts copied in (graph.h, FlatCut).
@@ -37,11 +37,12 @@ class StateStore {
  public:
   struct Entry {
     std::string name;
-    TensorType type;              // of all of it
-    TensorType part;              // that the cuts leave
-    std::vector<Cut> cuts;        // how that was cut out; none: it is all
-    Layout layout;                // of the part
-    std::optional<FlatCut> flat;  // of the part's numbers
+    TensorType type;                 // of all of it
+    TensorType part;                 // that the cuts leave
+    std::vector<Cut> cuts;           // how that was cut out; none: it is all
+    Layout layout;                   // of the part
+    std::optional<FlatCut> flat;     // of the part's numbers
+    std::optional<Holders> holders;  // none: all ranks have it
     State::Role role;
     bool in_common = false;
     bool is_offloaded = false;
@@ -49,7 +50,8 @@ class StateStore {
 
     // Whether others have numbers of it that this rank has not.
     bool is_flat() const { return flat && !flat->is_held_whole && !in_common; }
-    // Of memory, here or in common.
+    bool is_here() const { return !holders || holders->here(); }
+    // Of memory, here or in common; 0 where it is on other ranks.
     std::size_t bytes() const;
   };
 
@@ -122,6 +124,9 @@ class StateStore {
   using Collect = std::function<bool(const std::string& axis, std::span<const std::byte> in,
                                      OwnedTensor& out, const TensorType& type)>;
   void put_together(const Entry& entry, const Collect& collect, std::byte* destination) const;
+  // Where the root has the state.
+  void gather_here(const Entry& entry, const std::map<std::string, int>& root,
+                   std::byte* destination) const;
 
   std::map<std::string, comm::Communicator*> axes_;
   Buffer memory_;

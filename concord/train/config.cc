@@ -293,9 +293,11 @@ void ConfigBuilder::read_plan(const std::filesystem::path& path) {
   const ParallelConfig& read = config_.parallel;
   read_text(read_file(path, kMaximumFileBytes), plan_);
   for (const auto& [key, where] : origin_) {
-    if (key == "parallel.mesh" || key == "parallel.place" || key == "parallel.zero") continue;
+    constexpr std::string_view kOfPlans[] = {"parallel.mesh", "parallel.place", "parallel.zero",
+                                             "parallel.schedule", "parallel.chunks"};
+    if (std::ranges::find(kOfPlans, key) != std::end(kOfPlans)) continue;
     fail(
-        "{}: {} is no part of a plan: expected parallel.mesh, parallel.zero and parallel.place "
+        "{}: {} is no part of a plan: expected parallel.mesh, zero, place, schedule and chunks "
         "alone",
         where, key);
   }
@@ -316,10 +318,14 @@ void ConfigBuilder::read_plan(const std::filesystem::path& path) {
     fail("{}: parallel.place is set, and --plan {} places all weights: leave out one of them",
          before.at("parallel.place"), plan_);
   }
-  if (before.contains("parallel.zero") && given.zero != read.zero) {
-    fail("{}: parallel.zero = {}, and --plan {} has {}: make them equal, or leave it out",
-         before.at("parallel.zero"), given.zero, plan_, read.zero);
-  }
+  const auto expect_equal = [&](std::string_view key, const auto& wanted, const auto& planned) {
+    if (!before.contains(key) || wanted == planned) return;
+    fail("{}: {} = {}, and --plan {} has {}: make them equal, or leave it out", before.at(key), key,
+         wanted, plan_, planned);
+  };
+  expect_equal("parallel.zero", given.zero, read.zero);
+  expect_equal("parallel.schedule", given.schedule, read.schedule);
+  expect_equal("parallel.chunks", given.chunks, read.chunks);
   for (const auto& [axis, ranks] : given.mesh) {
     const auto found = read.mesh.find(axis);
     const std::int64_t planned = found == read.mesh.end() ? 1 : found->second;

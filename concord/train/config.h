@@ -135,6 +135,8 @@ struct ScheduleConfig {
 struct ParallelConfig {
   std::map<std::string, std::int64_t> mesh;
   std::map<std::string, std::string> place;
+  std::string schedule = "1f1b";
+  std::int64_t chunks = 0;
   std::int64_t zero = 0;
   std::string offload = "none";
   std::string offload_dir;

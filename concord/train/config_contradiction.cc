@@ -46,9 +46,14 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   };
 
   for (const auto& [axis, extent] : parallel.mesh) {
-    if (axis == "data" || axis == "tensor") continue;
+    if (axis == "data" || axis == "pipe" || axis == "tensor") continue;
     return problem("parallel.mesh", parallel.mesh,
-                   fmt::format("axes named data or tensor; there is no {}", quote(axis)));
+                   fmt::format("axes named data, pipe or tensor; there is no {}", quote(axis)));
+  }
+  if (const auto pipe = parallel.mesh.find("pipe");
+      parallel.sync != "all_reduce" && pipe != parallel.mesh.end() && pipe->second > 1) {
+    return problem("parallel.sync", parallel.sync,
+                   "\"all_reduce\" where parallel.mesh has an axis pipe");
   }
   if (ranks_of(parallel.mesh) > kMostRanks) {
     return problem("parallel.mesh", parallel.mesh,

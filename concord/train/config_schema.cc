@@ -317,15 +317,25 @@ std::vector<ConfigKey> make_keys() {
 
       CONCORD_CONFIG_KEY(
           parallel.mesh, between(1, 65536),
-          "the ranks by axis, as { data = 2, tensor = 2 } (docs/placement.md): `data` divides the "
-          "leaves of the batch, `tensor` the weights and what is computed with them. An axis that "
-          "is left out has 1 rank, but for `data`, which has those that are left"),
+          "the ranks by axis, as { data = 2, pipe = 2, tensor = 2 }: `data` divides the leaves of "
+          "the batch, `tensor` the weights and what is computed with them (docs/placement.md), "
+          "`pipe` the layers (docs/pipeline.md). An axis that is left out has 1 rank, but for "
+          "`data`, which has those that are left"),
       CONCORD_CONFIG_KEY(
           parallel.place, kAny,
           "how weights are placed, by name or pattern (`*` stands for anything): "
           "\"h.*.mlp.c_fc.weight\" = \"tensor:split(0)\", or \"tensor:replicate\". What is not "
           "named is placed as costs least (`concord plan show`). One rank along `tensor` holds all "
           "of every weight, whatever is said here"),
+      CONCORD_CONFIG_KEY(
+          parallel.schedule,
+          one_of({"sequential", "gpipe", "1f1b", "interleaved", "zb-h1", "zb-v"}),
+          "in which order the ranks along `pipe` compute the parts of their microbatches "
+          "(docs/pipeline.md). Results do not depend on it"),
+      CONCORD_CONFIG_KEY(
+          parallel.chunks, between(0, 1024),
+          "stages of each rank along `pipe`; 0: as few as the schedule has, which is 2 for "
+          "`interleaved` and `zb-v`, else 1. Results do not depend on it"),
       CONCORD_CONFIG_KEY(
           parallel.zero, between(0, 3),
           "what the ranks along `data` divide instead of each having all of it (ZeRO; "
@@ -574,10 +584,11 @@ bool is_free_on_resume(std::string_view name) {
                                         "train.nonfinite",         "train.log_every",
                                         "train.eval_every_epochs", "train.checkpoint_every_steps"};
   return name.starts_with("output.") || name == "parallel.leaves" || name == "parallel.mesh" ||
-         name == "parallel.place" || name == "parallel.zero" ||
-         name.starts_with("parallel.offload") || name == "parallel.bucket_bytes" ||
-         name == "parallel.transport" || name == "parallel.algorithm" ||
-         name == "parallel.deterministic" || std::ranges::find(kFree, name) != std::end(kFree);
+         name == "parallel.place" || name == "parallel.zero" || name == "parallel.schedule" ||
+         name == "parallel.chunks" || name.starts_with("parallel.offload") ||
+         name == "parallel.bucket_bytes" || name == "parallel.transport" ||
+         name == "parallel.algorithm" || name == "parallel.deterministic" ||
+         std::ranges::find(kFree, name) != std::end(kFree);
 }
 
 std::optional<ConfigNeed> need_of(std::string_view name) {

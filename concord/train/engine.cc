@@ -20,6 +20,7 @@
 #include "concord/runtime/leaf_sums.h"
 #include "concord/runtime/offload.h"
 #include "concord/runtime/reach.h"
+#include "concord/train/pipeline.h"
 
 namespace concord::train {
 namespace {
@@ -190,6 +191,8 @@ void Engine::check_rounds() const {
         "{}",
         options_.plan.zero, given, expected);
   };
+  if (pipe_ranks() > 1)
+    refuse(fmt::format("{} ranks along pipe", pipe_ranks()), "1, or parallel.zero = 1");
   if (!std::has_single_bit(static_cast<unsigned>(ranks))) {
     refuse(fmt::format("{} ranks along data", ranks),
            fmt::format("a power of two, such as {}", std::bit_floor(static_cast<unsigned>(ranks))));
@@ -220,30 +223,39 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                                                                : graphs_.prediction;
   std::vector<PassRecord> passes;
   const Graph whole = build(options_.microbatch);
-  Graph lowered = lower(whole, options_.policy, lower_options(options_.recompute), &passes);
+  LowerOptions lowering = lower_options(options_.recompute);
+  lowering.sums_layouts = &sums_layouts_;
+  Graph lowered = lower(whole, options_.policy, lowering, &passes);
   check_totals(lowered);
   states_ = std::make_unique<StateStore>(
       lowered, options_.plan.in_common, /*allocates=*/false,
       trains && options_.offload_states ? offloadable_states(lowered) : std::set<std::string>());
   states_->set_axis(std::string(parallel::kDataAxis), *data_);
   states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
+  states_->set_axis(std::string(parallel::kPipeAxis), *pipe_);
   auto compiled =
       std::make_unique<Compiled>(compile(std::move(lowered), options_.policy, *states_,
-                                         {.single_microbatch = trains && has_single_microbatch(),
+                                         {.halves = halves(trains),
+                                          .single_microbatch = trains && has_single_microbatch(),
                                           .in_rounds = trains && in_rounds(),
                                           .offload_activations = options_.offload_activations,
                                           .bucket_bytes = options_.bucket_bytes}));
   compiled->program.passes = std::move(passes);
-  if (trains && (compiled->loss == nullptr || compiled->loss->address.region != Region::kSums)) {
+  const bool has_loss =
+      compiled->loss != nullptr && compiled->loss->address.region == Region::kSums;
+  if (trains && !has_loss && pipe_ranks() == 1) {
     fail("the training graph has no output \"loss\" that is a leaf_sum");
   }
-  workspace_ = std::make_shared<Workspace>(tensor_ranks() > 1 ? tensor_ : nullptr,
+  workspace_ = std::make_shared<Workspace>(pipe_ranks() > 1     ? options_.ranks
+                                           : tensor_ranks() > 1 ? tensor_
+                                                                : nullptr,
                                            /*is_planned=*/true);
   training_executor_ = std::make_unique<Executor>(*states_, workspace_);
   other_executor_ = std::make_unique<Executor>(*states_, workspace_);
   if (options_.ranks->size() > 1) {
     const std::int64_t parts = microbatches_per_leaf();
-    const Executor::Axes axes = {{std::string(parallel::kTensorAxis), tensor_}};
+    const Executor::Axes axes = {{std::string(parallel::kTensorAxis), tensor_},
+                                 {std::string(parallel::kPipeAxis), pipe_}};
     comm::Communicator& leaves = options_.local ? alone_ : *data_;
     training_executor_->join(
         leaves,
@@ -253,6 +265,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
     other_executor_->join(
         *data_, {.buffers = LeafSums::buffers_for(first_leaf_ * parts, end_leaf_ * parts, false)},
         axes);
+    if (pipe_ranks() > 1) plan_pipeline();
   }
   (trains ? training_executor_ : other_executor_)->prepare(compiled->program);
   Programs& programs = trains                                   ? training_
@@ -277,7 +290,7 @@ void Engine::allocate() {
         "parallel.offload = \"none\"",
         error.what());
   }
-  if (tensor_ranks() == 1) workspace_->allocate();  // else ranks share it when they have joined
+  if (!shares_workspace()) workspace_->allocate();  // else ranks share it when they have joined
   if (options_.ranks->size() == 1) initialize_states(first_program_->graph);
 }
 
@@ -320,6 +333,7 @@ void Engine::join_axes() {
   CONCORD_CHECK(mesh.ranks() == ranks, "mesh {} of {} ranks", to_string(mesh), ranks);
   data_ = &options_.ranks->split(mesh, parallel::kDataAxis);
   tensor_ = &options_.ranks->split(mesh, parallel::kTensorAxis);
+  pipe_ = &options_.ranks->split(mesh, parallel::kPipeAxis);
   options_.plan.in_common = sums_over_ranks() && data_->has_common_memory();
 }
 
@@ -327,7 +341,7 @@ void Engine::join_axes() {
 double Engine::flops_of_step(const Graph& whole) const {
   const double microbatches =
       static_cast<double>(options_.batch) / static_cast<double>(options_.microbatch);
-  if (tensor_ranks() == 1 && !options_.plan.flat) {  // the program has all of it
+  if (!shares_workspace() && !options_.plan.flat) {  // the program has all of it
     const Program& program = training_program();
     return flops_of(program, program.microbatch) * microbatches +
            flops_of(program, program.prologue) + flops_of(program, program.update);
@@ -356,6 +370,11 @@ void Engine::check_totals(const Graph& graph) const {
 
 void Engine::join_ranks() {
   if (options_.ranks->size() == 1) return;
+  if (pipe_ranks() > 1) {
+    const Streams streams = join_streams(options_.plan, *options_.ranks);
+    training_executor_->join_streams(streams);
+    other_executor_->join_streams(streams);
+  }
   states_->share();
   training_executor_->share_memory();
   other_executor_->share_memory();
@@ -475,7 +494,7 @@ std::int64_t Engine::missing_microbatches(std::int64_t samples) const {
     std::int64_t count = 0;
     for_each_microbatch(begin, std::min(end * leaf_size(), samples) - begin,
                         [&](std::int64_t, std::int64_t, bool, bool) { ++count; });
-    count = std::max<std::int64_t>(1, count);
+    if (pipe_ranks() == 1) count = std::max<std::int64_t>(1, count);
     most = std::max(most, count);
     if (rank == data_->rank()) own = count;
   }
@@ -505,10 +524,11 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
   auto& compiled = training_[samples];
   if (compiled == nullptr) {
     LowerOptions lowering = lower_options(options_.recompute);
-    lowering.layouts.leaf_sums = training_program().sums_layouts;
+    lowering.layouts.leaf_sums = sums_layouts_;
     compiled = std::make_unique<Compiled>(compile(
         lower(graphs_.training(samples), options_.policy, lowering), options_.policy, *states_,
-        {.single_microbatch = has_single_microbatch(),
+        {.halves = halves(/*backward=*/true),
+         .single_microbatch = has_single_microbatch(),
          .in_rounds = in_rounds(),
          .offload_activations = options_.offload_activations,
          .like = &training_program(),
@@ -523,7 +543,8 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   if (const auto found = programs.find(samples); found != programs.end()) return *found->second;
   Graph graph = build(samples);
   read_averages(graph);
-  CompileOptions compiling{.bucket_bytes = options_.bucket_bytes};
+  CompileOptions compiling{.halves = halves(/*backward=*/false),
+                           .bucket_bytes = options_.bucket_bytes};
   if (!programs.empty()) compiling.like = &programs.begin()->second->program;
   Program program = compile(lower(graph, options_.policy, lower_options(Recompute::kNone)),
                             options_.policy, *states_, compiling);
@@ -544,20 +565,6 @@ void Engine::prepare_evaluation(std::int64_t samples) {
   });
 }
 
-// Calls body(offset, samples, first_of_leaf, last_of_leaf) for the microbatches of `count` samples
-// that begin at sample `first` of the step.
-template <typename Body>
-void Engine::for_each_microbatch(std::int64_t first, std::int64_t count, Body body) const {
-  std::int64_t offset = 0;
-  while (offset < count) {
-    const std::int64_t in_leaf = (first + offset) % leaf_size();
-    const std::int64_t leaf_left = std::min(leaf_size() - in_leaf, count - offset);
-    const std::int64_t samples = std::min(options_.microbatch, leaf_left);
-    body(offset, samples, in_leaf == 0, samples == leaf_left);
-    offset += samples;
-  }
-}
-
 void Engine::set_step_inputs(Executor& executor, const Compiled& compiled,
                              double batch_weight) const {
   const auto set = [&](const Binding* input, double value) {
@@ -571,17 +578,20 @@ void Engine::set_step_inputs(Executor& executor, const Compiled& compiled,
 
 // The microbatch's rows begin at row `first` of `samples`, and at sample `position` of the step.
 void Engine::set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
-                              std::int64_t first, std::int64_t position) const {
+                              std::int64_t first, std::int64_t position,
+                              std::int64_t microbatch) const {
   const auto copy = [&]<typename T>(const Binding* input, std::span<const T> rows) {
     if (input == nullptr) return;
-    copy_rows(executor.at<T>(compiled.program, *input), *input, rows, samples.count, first);
+    copy_rows(executor.at<T>(compiled.program, *input, microbatch), *input, rows, samples.count,
+              first);
   };
   copy(compiled.features, samples.features);
   copy(compiled.tokens, samples.tokens);
   copy(compiled.labels, samples.labels);
   copy(compiled.targets, samples.targets);
   if (compiled.position == nullptr) return;
-  auto* step_and_sample = executor.at<std::int64_t>(compiled.program, *compiled.position);
+  auto* step_and_sample =
+      executor.at<std::int64_t>(compiled.program, *compiled.position, microbatch);
   step_and_sample[0] = step_.step;
   step_and_sample[1] = position;
 }
@@ -618,6 +628,7 @@ void Engine::accumulate(const Samples& samples) {
   CONCORD_CHECK(accumulated_ % leaf_size() == 0,
                 "only the last call of a step may bring a partial leaf");
   CONCORD_CHECK(accumulated_ + samples.count <= own_samples(step_.samples));
+  if (pipe_ranks() > 1) return accumulate_in_pipeline(samples);
   const auto run = [&](std::int64_t offset, std::int64_t count, bool first_of_leaf,
                        bool last_of_leaf) {
     Compiled& compiled = training(count);
@@ -639,7 +650,7 @@ StepResult Engine::reduce(std::uint32_t flags) {
   Compiled& compiled = training(options_.microbatch);
   set_step_inputs(*training_executor_, compiled, batch_weight());
   training_executor_->reduce(compiled.program);
-  StepResult result = results(*training_executor_, compiled);
+  StepResult result = of_last_stage(results(*training_executor_, compiled));
   result.finite = std::isfinite(result.loss) &&
                   training_executor_->sums_are_finite(compiled.program, kLargestWatched);
   // All have seen the whole sum then, and each has looked at its part.
@@ -705,6 +716,7 @@ Engine::Culprit Engine::find_nonfinite(const Samples& samples) {
     if (is_finite(*states_, entry)) continue;
     return {fmt::format("\"{}\", as the step before left it", entry.name), /*is_state=*/true};
   }
+  if (pipe_ranks() > 1) return {};  // what other ranks have sent is gone
   std::string found;
   training_executor_->begin_step(step_place(step_.samples));
   const auto look = [&](std::int64_t offset, std::int64_t count, bool, bool) {
@@ -740,9 +752,13 @@ StepResult Engine::evaluate(const Samples& samples, std::int64_t batch_count) {
     const bool last = offset + count == samples.count;
     other_executor_->microbatch(compiled.program, {.last_of_step = last});
   };
-  for_each_microbatch(first, samples.count, run);
-  other_executor_->reduce(any.program);
-  const StepResult result = results(*other_executor_, any);
+  if (pipe_ranks() > 1) {
+    evaluate_in_pipeline(samples, first);
+  } else {
+    for_each_microbatch(first, samples.count, run);
+  }
+  if (any.program.sums_bytes > 0) other_executor_->reduce(any.program);
+  const StepResult result = of_last_stage(results(*other_executor_, any));
   options_.ranks->barrier();  // all have read them
   return result;
 }

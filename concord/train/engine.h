@@ -231,6 +231,7 @@ class Engine {
   void check_rounds() const;
   void choose_divisions();
   void join_axes();
+  void plan_pipeline();
   double flops_of_step(const Graph& whole) const;
   void check_totals(const Graph& graph) const;
   void initialize_states(const Graph& graph);
@@ -241,9 +242,26 @@ class Engine {
                   std::int64_t samples);
   void set_step_inputs(Executor& executor, const Compiled& compiled, double batch_weight) const;
   void set_batch_inputs(Executor& executor, const Compiled& compiled, const Samples& samples,
-                        std::int64_t first, std::int64_t position) const;
+                        std::int64_t first, std::int64_t position,
+                        std::int64_t microbatch = 0) const;
   bool sums_over_ranks() const { return data_->size() > 1 && !options_.local; }
   int tensor_ranks() const { return options_.plan.mesh.extent(parallel::kTensorAxis); }
+  int pipe_ranks() const { return options_.plan.mesh.extent(parallel::kPipeAxis); }
+  // Whether ranks read each other's memory, beside sums and states.
+  bool shares_workspace() const { return tensor_ranks() > 1 || pipe_ranks() > 1; }
+  // Of a program for training or for evaluation: of the stages of a rank.
+  int halves(bool backward) const;
+  struct Microbatch {
+    std::int64_t offset = 0, samples = 0;  // of those given
+    MicrobatchPlace place;
+    Compiled* compiled = nullptr;
+  };
+  void run_pipeline(Executor& executor, const std::vector<Microbatch>& microbatches, bool backward,
+                    const std::function<void(const Microbatch&, std::int64_t)>& set_inputs);
+  // Along the pipe, the results of the last stage.
+  StepResult of_last_stage(const StepResult& own);
+  void accumulate_in_pipeline(const Samples& samples);
+  void evaluate_in_pipeline(const Samples& samples, std::int64_t first);
   double batch_weight() const;
   static StepResult results(const Executor& executor, const Compiled& compiled);
   template <typename Body>
@@ -253,18 +271,38 @@ class Engine {
   EngineOptions options_;
   comm::Alone alone_;
   comm::Communicator* data_ = nullptr;          // of the ranks, those who share the leaves
-  comm::Communicator* tensor_ = nullptr;        // and those who share a leaf's work
+  comm::Communicator* tensor_ = nullptr;        // and those who share a leaf's work,
+  comm::Communicator* pipe_ = nullptr;          // or its layers
   double flops_per_step_ = 0;                   // of all who share it
   std::int64_t first_leaf_ = 0, end_leaf_ = 0;  // of this rank
   std::unique_ptr<StateStore> states_;
   std::shared_ptr<Workspace> workspace_;
   const Program* first_program_ = nullptr;  // of the engine's use
   Programs training_, evaluation_, prediction_;
+  std::vector<Layout> sums_layouts_;  // of the whole graph's leaf_sums
   std::unique_ptr<Executor> training_executor_;
   std::unique_ptr<Executor> other_executor_;  // evaluation and prediction
   StepBegin step_;
   std::int64_t accumulated_ = 0;  // samples of the step so far
+  // Of steps and evaluations of so many microbatches.
+  std::map<std::pair<std::int64_t, bool>, PipelineOrder> orders_;
+  std::vector<const Program*> pipeline_programs_;
+  std::vector<Microbatch> pipeline_microbatches_;
 };
+
+// Calls body(offset, samples, first_of_leaf, last_of_leaf) for the microbatches of `count` samples
+// that begin at sample `first` of the step.
+template <typename Body>
+void Engine::for_each_microbatch(std::int64_t first, std::int64_t count, Body body) const {
+  std::int64_t offset = 0;
+  while (offset < count) {
+    const std::int64_t in_leaf = (first + offset) % leaf_size();
+    const std::int64_t leaf_left = std::min(leaf_size() - in_leaf, count - offset);
+    const std::int64_t samples = std::min(options_.microbatch, leaf_left);
+    body(offset, samples, in_leaf == 0, samples == leaf_left);
+    offset += samples;
+  }
+}
 
 // The state that holds the moving average of a parameter; null where there is none.
 const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter);

@@ -288,17 +288,19 @@ Mesh mesh_of(const ParallelConfig& config, int ranks) {
     return found == config.mesh.end() ? 0 : found->second;
   };
   const std::int64_t tensor = std::max<std::int64_t>(1, extent(parallel::kTensorAxis));
+  const std::int64_t pipe = std::max<std::int64_t>(1, extent(parallel::kPipeAxis));
   const std::int64_t given = extent(parallel::kDataAxis);
-  const std::int64_t data = given == 0 ? std::max<std::int64_t>(1, ranks / tensor) : given;
-  if (data * tensor != ranks) {
+  const std::int64_t data = given == 0 ? std::max<std::int64_t>(1, ranks / (pipe * tensor)) : given;
+  const std::int64_t product = data * pipe * tensor;
+  if (product != ranks) {
     fail(
-        "parallel.mesh: {{data: {}, tensor: {}}} is for {} rank{}, and there {} {}: start {}, or "
-        "set "
-        "axes whose product is {}",
-        data, tensor, data * tensor, data * tensor == 1 ? "" : "s", ranks == 1 ? "is" : "are",
-        ranks, data * tensor, ranks);
+        "parallel.mesh: {{data: {}, {}tensor: {}}} is for {} rank{}, and there {} {}: start {}, or "
+        "set axes whose product is {}",
+        data, pipe > 1 ? fmt::format("pipe: {}, ", pipe) : "", tensor, product,
+        product == 1 ? "" : "s", ranks == 1 ? "is" : "are", ranks, product, ranks);
   }
   Mesh mesh{{{std::string(parallel::kDataAxis), static_cast<int>(data)}}};
+  if (pipe > 1) mesh.axes.push_back({std::string(parallel::kPipeAxis), static_cast<int>(pipe)});
   if (tensor > 1) {
     mesh.axes.push_back({std::string(parallel::kTensorAxis), static_cast<int>(tensor)});
   }
@@ -308,7 +310,12 @@ Mesh mesh_of(const ParallelConfig& config, int ranks) {
 parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
   parallel::Plan plan{.mesh = mesh_of(config, ranks),
                       .may_split_sums = config.split_sums,
-                      .zero = static_cast<int>(config.zero)};
+                      .zero = static_cast<int>(config.zero),
+                      .schedule = *parallel::find_schedule(config.schedule)};
+  if (plan.mesh.extent(parallel::kPipeAxis) > 1) {
+    plan.chunks = config.chunks == 0 ? parallel::fewest_chunks(plan.schedule)
+                                     : static_cast<int>(config.chunks);
+  }
   for (const auto& [pattern, text] : config.place) {
     plan.pins.push_back(parallel::parse_pin(pattern, text));
   }
@@ -348,7 +355,8 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   job.config = config;
   const EngineOptions options = training_options(config, ranks);
   if (ranks != nullptr) {  // before rank 0 compiles, and the others wait for what it chooses
-    for (const std::string_view axis : {parallel::kDataAxis, parallel::kTensorAxis}) {
+    for (const std::string_view axis :
+         {parallel::kDataAxis, parallel::kTensorAxis, parallel::kPipeAxis}) {
       ranks->split(options.plan.mesh, axis);
     }
   }

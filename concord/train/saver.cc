@@ -86,7 +86,8 @@ void Saver::begin(const Engine& engine) {
 
 std::map<std::string, int> Saver::place_on_axes(int rank) const {
   std::map<std::string, int> place;
-  for (const std::string_view axis : {parallel::kDataAxis, parallel::kTensorAxis}) {
+  for (const std::string_view axis :
+       {parallel::kDataAxis, parallel::kTensorAxis, parallel::kPipeAxis}) {
     place[std::string(axis)] = engine_->plan().mesh.coordinate(rank, axis);
   }
   return place;

@@ -1,0 +1,197 @@
+// Ranks that divide the layers of a model, as a user starts them.
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "concord/cli/command_test.h"
+
+namespace concord::cli {
+namespace {
+
+using testing::HasSubstr;
+
+class PipelineOfRanks : public CommandTest {
+ protected:
+  PipelineOfRanks()
+      : CommandTest(R"(
+[model]
+name = "gpt"
+layers = 3
+heads = 2
+width = 32
+dropout = 0.1
+[data]
+kind = "synthetic"
+tokens = true
+shape = [16]
+samples = 72
+classes = 32
+[train]
+batch = 16
+leaves = 4
+microbatch = 2
+max_steps = 6
+threads = 1
+[optimizer]
+name = "adamw"
+learning_rate = 0.003
+clip_norm = 0.5
+ema_decay = 0.9
+[output]
+dir = "run"
+)") {}
+
+  Outcome train(const std::string& options) { return run("train small.toml --json " + options); }
+
+  // Of each way, what one rank computes.
+  void expect_bits_of_one_rank(const std::string& work, std::initializer_list<const char*> ways) {
+    const Outcome alone = train(work);
+    ASSERT_EQ(alone.code, 0) << work << ": " << alone.err;
+    for (const char* way : ways) {
+      const Outcome outcome = train(work + way + " --set output.dir=other");
+      ASSERT_EQ(outcome.code, 0) << work << way << ": " << outcome.err;
+      for (const char* figure : {"weights_hash", "loss", "train_loss"}) {
+        EXPECT_EQ(outcome.last_line()[figure], alone.last_line()[figure])
+            << figure << " of " << work << way;
+      }
+      std::filesystem::remove_all(folder_ / "other");
+    }
+    std::filesystem::remove_all(folder_ / "run");
+  }
+};
+
+// The first and the last stage share the words' vectors; the last step of an epoch is shorter.
+TEST_F(PipelineOfRanks, EverySynchronousScheduleComputesTheBitsOfOneRank) {
+  expect_bits_of_one_rank(
+      "", {"--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=sequential",
+           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=gpipe",
+           "--ranks 2 --set parallel.mesh.pipe=2",
+           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=interleaved",
+           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=interleaved "
+           "--set parallel.chunks=3",
+           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-h1",
+           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v",
+           "--ranks 3 --set parallel.mesh.pipe=3 --set parallel.transport=gloo",
+           "--ranks 3 --set parallel.mesh.pipe=3 --set parallel.schedule=zb-h1",
+           "--ranks 8 --set parallel.mesh.pipe=8"});
+}
+
+TEST_F(PipelineOfRanks, RecomputationAndOtherAxesDoNotChangeThem) {
+  expect_bits_of_one_rank("",
+                          {"--ranks 4 --set parallel.mesh={data=2,pipe=2}",
+                           "--ranks 4 --set parallel.mesh={data=2,pipe=2} --set parallel.zero=1 "
+                           "--set parallel.transport=gloo",
+                           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.offload=all"});
+  const std::string divided = "--ranks 2 --set parallel.mesh={tensor=2}";
+  const Outcome tensor = train(divided);
+  const Outcome both =
+      train("--ranks 4 --set parallel.mesh={pipe=2,tensor=2} --set output.dir=other");
+  ASSERT_EQ(both.code, 0) << both.err;
+  EXPECT_EQ(both.last_line()["weights_hash"], tensor.last_line()["weights_hash"]);
+  std::filesystem::remove_all(folder_ / "other");
+  std::filesystem::remove_all(folder_ / "run");
+  expect_bits_of_one_rank("--set train.recompute=full ",
+                          {"--ranks 2 --set parallel.mesh.pipe=2",
+                           "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v"});
+}
+
+TEST_F(PipelineOfRanks, ConvolutionsHaveTheBitsOfOneRank) {
+  const char* const ways[] = {"--ranks 2 --set parallel.mesh.pipe=2",
+                              "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-h1"};
+  write_file_atomically(folder_ / "small.toml", R"(
+[model]
+name = "resnet18"
+[data]
+kind = "synthetic"
+shape = [3, 16, 16]
+samples = 48
+classes = 4
+[train]
+batch = 16
+leaves = 4
+max_steps = 3
+threads = 1
+[optimizer]
+momentum = 0.9
+[output]
+dir = "run"
+)");
+  expect_bits_of_one_rank("", {ways[0], ways[1]});
+}
+
+// What a stage has is part of the same files.
+TEST_F(PipelineOfRanks, ARunIsResumedByAnyOtherMesh) {
+  const std::string whole = train("").last_line()["weights_hash"];
+  const char* const meshes[] = {"", "--ranks 2 --set parallel.mesh.pipe=2",
+                                "--ranks 4 --set parallel.mesh={data=2,pipe=2} "
+                                "--set parallel.zero=1 --set parallel.transport=gloo",
+                                "--ranks 3 --set parallel.mesh.pipe=3 "
+                                "--set parallel.schedule=zb-h1"};
+  for (const char* before : meshes) {
+    for (const char* after : meshes) {
+      const std::string dir = " --set output.dir=other";
+      const Outcome first = train(before + dir + " --set train.max_steps=3");
+      ASSERT_EQ(first.code, 0) << before << ": " << first.err;
+      const Outcome second = train(after + dir + " --resume");
+      ASSERT_EQ(second.code, 0) << before << ", then " << after << ": " << second.err;
+      EXPECT_EQ(second.last_line()["weights_hash"], whole) << before << ", then " << after;
+      std::filesystem::remove_all(folder_ / "other");
+    }
+  }
+}
+
+TEST_F(PipelineOfRanks, APlanTellsTheStagesAndIsGivenBack) {
+  const Outcome shown =
+      run("plan show small.toml --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v "
+          "--out plan.toml --json");
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  const nlohmann::json plan = shown.last_line();
+  std::map<std::string, nlohmann::json> weights;
+  for (const nlohmann::json& weight : plan["weights"]) weights[weight["name"]] = weight;
+  EXPECT_EQ(weights["wte.weight"]["stages"], nlohmann::json({0, 3}));
+  EXPECT_EQ(weights["wte.weight"]["share"], 1.0);
+  EXPECT_EQ(weights["h.1.mlp.c_fc.weight"]["share"], 0.0);  // rank 0 has the first and the last
+  double sent = 0;
+  for (const nlohmann::json& one : plan["collectives"]) {
+    if (one["op"] == "send" && one["of"] == "microbatches") sent += one["count"].get<double>();
+  }
+  // Of 8 microbatches: forwards from the first stage, backwards from the last.
+  EXPECT_EQ(sent, 16);
+  std::filesystem::copy_file(folder_ / "small.toml", folder_ / "other.toml");
+  std::ofstream(folder_ / "other.toml", std::ios::app) << "[parallel]\nschedule = \"gpipe\"\n";
+  EXPECT_THAT(
+      run("plan show other.toml --plan plan.toml").err,
+      HasSubstr("parallel.schedule = gpipe, and --plan plan.toml has zb-v: make them equal"));
+  const Outcome given = train("--ranks 2 --plan plan.toml");
+  ASSERT_EQ(given.code, 0) << given.err;
+  const Outcome alone = train("--set output.dir=other");
+  EXPECT_EQ(given.last_line()["weights_hash"], alone.last_line()["weights_hash"]);
+}
+
+TEST_F(PipelineOfRanks, WhatCannotBeIsRefusedInOneLine) {
+  const auto refused = [&](const std::string& options, const std::string& why) {
+    const Outcome outcome = train(options + " --set output.dir=other");
+    EXPECT_NE(outcome.code, 0) << options;
+    EXPECT_THAT(outcome.err, HasSubstr(why)) << options;
+  };
+  refused("--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zigzag",
+          "parallel.schedule = \"zigzag\": expected one of");
+  refused(
+      "--ranks 16 --set parallel.mesh.pipe=16 --set train.max_steps=1 "
+      "--set model.layers=1",
+      "expected at most ");
+  refused("--ranks 3 --set parallel.mesh.pipe=3 --set parallel.schedule=interleaved",
+          "8 microbatches on 3 ranks, expected a multiple of the ranks");
+  refused("--ranks 2 --set parallel.mesh.pipe=2 --set parallel.chunks=2",
+          "2 chunks for each rank, expected 1; choose interleaved for others");
+  refused("--ranks 4 --set parallel.mesh.pipe=2 --set parallel.zero=2",
+          "given 2 ranks along pipe; expected 1, or parallel.zero = 1");
+}
+
+}  // namespace
+}  // namespace concord::cli

@@ -1,0 +1,496 @@
+#include "concord/parallel/stage_assignment.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "concord/base/error.h"
+#include "concord/graph/op.h"
+#include "concord/ops/collective.h"
+#include "concord/parallel/stages.h"
+
+namespace concord::parallel {
+namespace {
+
+constexpr int kAnywhere = StageAssignment::kAnywhere;
+constexpr int kPartial = StageAssignment::kPartial;
+constexpr int kUnknown = -3;
+
+std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
+
+// What an all_gather of numbers has as a second input says when it runs, and is not read.
+std::size_t inputs_read(const Node& node) {
+  return node.op == ops::kAllGather && ops::is_flat(node) ? 1 : node.inputs.size();
+}
+
+class Assignment {
+ public:
+  Assignment(const Graph& graph, Plan& plan)
+      : graph_(graph),
+        plan_(plan),
+        pipeline_(plan.pipeline()),
+        stages_(pipeline_.stages()),
+        phase_(phases(graph)),
+        place_(graph.nodes.size(), kUnknown),
+        half_(graph.nodes.size(), 0),
+        state_of_(graph.values.size(), -1) {
+    for (std::size_t s = 0; s < graph.states.size(); ++s) {
+      state_of_[at(graph.states[s].value)] = static_cast<int>(s);
+    }
+    find_sources();
+    find_forward();
+    find_owners();
+    find_cut_points();
+    const bool decides = plan.stages.empty();
+    if (decides) {
+      choose_ends();
+    } else {
+      follow_ends();
+    }
+    place_microbatch();
+    place_update();
+    if (decides) decide_states();
+  }
+
+  StageAssignment take() {
+    return {.pipeline = pipeline_,
+            .phase = std::move(phase_),
+            .place = std::move(place_),
+            .half = std::move(half_),
+            .reads_data = std::move(reads_data_)};
+  }
+
+ private:
+  int stage_at(int place) const { return place < stages_ ? place : 2 * stages_ - 1 - place; }
+  int place(NodeId node) const { return place_[static_cast<std::size_t>(node)]; }
+  bool is_source(std::size_t n) const {
+    return phase_[n] == Phase::kMicrobatch && !(reads_data_[n] && reads_states_[n]);
+  }
+  bool is_flow(std::size_t n) const { return phase_[n] == Phase::kMicrobatch && !is_source(n); }
+
+  // What reads samples and weights, directly or not, flows from stage to stage.
+  void find_sources() {
+    std::vector<bool> data(graph_.values.size()), states(graph_.values.size());
+    for (const Input& input : graph_.inputs) {
+      data[at(input.value)] = input.kind == Input::Kind::kBatch;
+    }
+    for (const State& state : graph_.states) states[at(state.value)] = true;
+    reads_data_.resize(graph_.nodes.size());
+    reads_states_.resize(graph_.nodes.size());
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      const Node& node = graph_.nodes[n];
+      for (std::size_t i = 0; i < inputs_read(node); ++i) {
+        if (data[at(node.inputs[i])]) reads_data_[n] = true;
+        if (states[at(node.inputs[i])]) reads_states_[n] = true;
+      }
+      for (const ValueId output : node.outputs) {
+        data[at(output)] = reads_data_[n];
+        states[at(output)] = reads_states_[n];
+      }
+    }
+  }
+
+  void find_forward() {
+    std::vector<bool> wanted(graph_.values.size());
+    const ValueId loss = graph_.find_output("loss");
+    for (const Output& output : graph_.outputs) {
+      if (loss == kNoValue || output.value == loss) wanted[at(output.value)] = true;
+    }
+    std::vector<std::size_t> forward;
+    for (std::size_t n = graph_.nodes.size(); n-- > 0;) {
+      const Node& node = graph_.nodes[n];
+      if (std::ranges::none_of(node.outputs, [&](ValueId id) { return wanted[at(id)]; })) continue;
+      for (const ValueId input : node.inputs) wanted[at(input)] = true;
+      if (is_flow(n)) forward.push_back(n);
+    }
+    forward_.assign(forward.rbegin(), forward.rend());
+    index_of_.assign(graph_.nodes.size(), -1);
+    for (std::size_t i = 0; i < forward_.size(); ++i) {
+      index_of_[forward_[i]] = static_cast<int>(i);
+    }
+  }
+
+  // The node of the forward pass to whose layer a node belongs: that of its name, or, of what adds
+  // up gradients, the first that any of them belongs to.
+  void find_owners() {
+    std::map<std::string_view, int> last_of;
+    for (std::size_t i = 0; i < forward_.size(); ++i) {
+      last_of[graph_.nodes[forward_[i]].name] = static_cast<int>(i);
+    }
+    owner_ = index_of_;
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is_flow(n) || owner_[n] >= 0) continue;
+      const auto found = last_of.find(graph_.nodes[n].name);
+      if (found != last_of.end()) {
+        owner_[n] = found->second;
+        continue;
+      }
+      owner_[n] = static_cast<int>(forward_.size()) - 1;
+      for (const ValueId input : graph_.nodes[n].inputs) {
+        const NodeId producer = graph_.value(input).producer;
+        if (producer == kNoNode || !is_flow(static_cast<std::size_t>(producer))) continue;
+        owner_[n] = std::min(owner_[n], owner_[static_cast<std::size_t>(producer)]);
+      }
+    }
+  }
+
+  // The states that a node reads, through what is computed from states alone.
+  std::set<int> states_read(std::size_t n) {
+    std::set<int> read;
+    const Node& node = graph_.nodes[n];
+    for (std::size_t i = 0; i < inputs_read(node); ++i) {
+      const ValueId input = node.inputs[i];
+      if (state_of_[at(input)] >= 0) read.insert(state_of_[at(input)]);
+      const NodeId producer = graph_.value(input).producer;
+      if (producer == kNoNode) continue;
+      const auto p = static_cast<std::size_t>(producer);
+      if (phase_[p] == Phase::kPrologue || is_source(p)) read.merge(states_read(p));
+    }
+    return read;
+  }
+
+  struct CutPoint {
+    std::size_t before = 0;  // nodes of the forward pass
+    std::size_t bytes = 0;   // of the value that crosses it
+    std::size_t states = 0;  // read before it
+  };
+
+  void find_cut_points() {
+    first_reader_.assign(graph_.states.size(), -1);
+    std::vector<std::size_t> states_before(forward_.size() + 1, 0);
+    std::vector<int> last_reader(graph_.values.size(), -1);
+    for (std::size_t i = 0; i < forward_.size(); ++i) {
+      states_before[i + 1] = states_before[i];
+      for (const int state : states_read(forward_[i])) {
+        int& first = first_reader_[static_cast<std::size_t>(state)];
+        if (first >= 0) continue;
+        first = static_cast<int>(i);
+        ++states_before[i + 1];
+      }
+      for (const ValueId input : graph_.nodes[forward_[i]].inputs) {
+        last_reader[at(input)] = static_cast<int>(i);
+      }
+    }
+    for (std::size_t k = 1; k < forward_.size(); ++k) {
+      std::size_t crossing = 0, bytes = 0;
+      for (std::size_t i = 0; i < k; ++i) {
+        for (const ValueId output : graph_.nodes[forward_[i]].outputs) {
+          if (last_reader[at(output)] < static_cast<int>(k)) continue;
+          ++crossing;
+          bytes = graph_.type(output).bytes();
+        }
+      }
+      if (crossing == 1) cut_points_.push_back({k, bytes, states_before[k]});
+    }
+    all_states_ = states_before.back();
+  }
+
+  // Of cut points between which no weight is read, the one that the fewest bytes cross.
+  std::vector<CutPoint> distinct_cut_points() const {
+    std::vector<CutPoint> distinct;
+    for (const CutPoint& point : cut_points_) {
+      if (point.states == 0 || point.states == all_states_) continue;
+      if (!distinct.empty() && distinct.back().states == point.states) {
+        if (point.bytes <= distinct.back().bytes) distinct.back() = point;
+      } else {
+        distinct.push_back(point);
+      }
+    }
+    return distinct;
+  }
+
+  double seconds_of(const Node& node) const {
+    double bytes = 0;
+    for (const ValueId id : node.inputs) bytes += static_cast<double>(graph_.type(id).bytes());
+    for (const ValueId id : node.outputs) bytes += static_cast<double>(graph_.type(id).bytes());
+    return std::max(cost_of(graph_, node).flops / plan_.machine.flops_per_second,
+                    bytes / plan_.machine.memory_bytes_per_second);
+  }
+
+  // The dearest stage as cheap as can be: by dynamic programming over the number of stages and
+  // their last cut point.
+  void choose_ends() {
+    const std::vector<CutPoint> points = distinct_cut_points();
+    const auto wanted = static_cast<std::size_t>(stages_);
+    if (points.size() + 1 < wanted) {
+      fail(
+          "parallel.mesh.pipe = {}{}: expected at most {} stages, since the model has {} cut "
+          "point{} (one value leads from the layers before to those behind)",
+          pipeline_.ranks,
+          pipeline_.chunks > 1
+              ? fmt::format(" with parallel.chunks = {}, {} stages", pipeline_.chunks, stages_)
+              : "",
+          points.size() + 1, points.size(), points.size() == 1 ? "" : "s");
+    }
+    std::vector<double> before(forward_.size() + 1, 0);  // seconds of the layers before
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (is_flow(n))
+        before[static_cast<std::size_t>(owner_[n]) + 1] += seconds_of(graph_.nodes[n]);
+    }
+    for (std::size_t i = 1; i < before.size(); ++i) before[i] += before[i - 1];
+
+    std::vector<std::size_t> borders = {0};
+    for (const CutPoint& point : points) borders.push_back(point.before);
+    borders.push_back(forward_.size());
+    // dearest[b]: of the layers before border b in so many stages, and where the last begins.
+    constexpr double kNever = std::numeric_limits<double>::infinity();
+    std::vector<double> dearest(borders.size(), kNever);
+    dearest[0] = 0;
+    std::vector<std::vector<std::size_t>> begins;
+    for (std::size_t s = 0; s < wanted; ++s) {
+      std::vector<double> next(borders.size(), kNever);
+      begins.emplace_back(borders.size(), 0);
+      for (std::size_t b = 1; b < borders.size(); ++b) {
+        for (std::size_t a = 0; a < b; ++a) {
+          const double cost = std::max(dearest[a], before[borders[b]] - before[borders[a]]);
+          if (cost >= next[b]) continue;
+          next[b] = cost;
+          begins[s][b] = a;
+        }
+      }
+      dearest = std::move(next);
+    }
+    ends_.assign(wanted, forward_.size());
+    std::size_t border = borders.size() - 1;
+    for (std::size_t s = wanted; s-- > 1;) {
+      border = begins[s][border];
+      ends_[s - 1] = borders[border];
+    }
+  }
+
+  // A cut point between the states of one stage and those of the next.
+  void follow_ends() {
+    for (int s = 0; s + 1 < stages_; ++s) {
+      const auto fits = [&](const CutPoint& point) {
+        for (std::size_t i = 0; i < graph_.states.size(); ++i) {
+          if (first_reader_[i] < 0) continue;
+          const bool is_before = static_cast<std::size_t>(first_reader_[i]) < point.before;
+          const std::string& name = graph_.value(graph_.states[i].value).name;
+          const auto found = plan_.first_stages.find(name);
+          CONCORD_CHECK(found != plan_.first_stages.end(), "state \"{}\"", name);
+          if (is_before != (found->second <= s)) return false;
+        }
+        return true;
+      };
+      const auto found = std::ranges::find_if(cut_points_, fits);
+      CONCORD_CHECK(found != cut_points_.end(), "no cut point behind stage {}", s);
+      ends_.push_back(found->before);
+    }
+    ends_.push_back(forward_.size());
+  }
+
+  int stage_of_owner(int owner) const {
+    const auto end = std::ranges::upper_bound(ends_, static_cast<std::size_t>(owner));
+    return static_cast<int>(end - ends_.begin());
+  }
+
+  // An evaluation has a forward pass alone.
+  void place_microbatch() {
+    const bool goes_back = std::ranges::any_of(
+        graph_.states, [](const State& state) { return state.next != kNoValue; });
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (is_source(n)) place_[n] = kAnywhere;
+      if (!is_flow(n)) continue;
+      const int stage = stage_of_owner(owner_[n]);
+      place_[n] = index_of_[n] >= 0 || !goes_back ? stage : 2 * stages_ - 1 - stage;
+      for (const ValueId input : graph_.nodes[n].inputs) {
+        const NodeId producer = graph_.value(input).producer;
+        if (producer == kNoNode || !is_flow(static_cast<std::size_t>(producer))) continue;
+        place_[n] = std::max(place_[n], place_[static_cast<std::size_t>(producer)]);
+      }
+    }
+    if (goes_back) turn_back_early();
+    const std::vector<bool> weights = of_weights();
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is_flow(n)) continue;
+      const int chunk = place_of(pipeline_, stage_at(place_[n])).second;
+      const Half half = place_[n] < stages_ ? Half::kForward
+                        : weights[n]        ? Half::kWeights
+                                            : Half::kBackward;
+      half_[n] = half_index(plan_, half, chunk);
+    }
+  }
+
+  // What computes the loss and a weight's gradient at once belongs to the backward pass: the
+  // gradient need not be kept until that begins.
+  void turn_back_early() {
+    std::vector<bool> goes_on(graph_.values.size(),
+                              false);  // read by what stays in the forward pass
+    for (std::size_t i = forward_.size(); i-- > 0;) {
+      const std::size_t n = forward_[i];
+      const Node& node = graph_.nodes[n];
+      const auto is_gradient = [&](ValueId output) {
+        return std::ranges::any_of(node.inputs, [&](ValueId input) {
+          return state_of_[at(input)] >= 0 && graph_.type(input) == graph_.type(output);
+        });
+      };
+      const auto is_number = [&](ValueId output) {
+        return graph_.type(output).shape.elements() == 1;
+      };
+      const bool turns =
+          place_[n] == stages_ - 1 &&
+          std::ranges::none_of(node.outputs, [&](ValueId id) { return goes_on[at(id)]; }) &&
+          (std::ranges::any_of(node.outputs, is_gradient) ||
+           std::ranges::all_of(node.outputs, is_number));
+      if (turns) {
+        place_[n] = stages_;
+      } else {
+        for (const ValueId input : node.inputs) goes_on[at(input)] = true;
+      }
+    }
+  }
+
+  // Of the backward pass, what no other stage waits for.
+  std::vector<bool> of_weights() const {
+    std::vector<bool> weights(graph_.nodes.size(), false);
+    if (!splits_backward(pipeline_.schedule)) return weights;
+    std::vector<bool> awaited(graph_.nodes.size(), false);
+    for (std::size_t n = graph_.nodes.size(); n-- > 0;) {
+      if (!is_flow(n)) continue;
+      weights[n] = place_[n] >= stages_ && !awaited[n];
+      for (const ValueId input : graph_.nodes[n].inputs) {
+        const NodeId producer = graph_.value(input).producer;
+        if (producer == kNoNode || !is_flow(static_cast<std::size_t>(producer))) continue;
+        const auto p = static_cast<std::size_t>(producer);
+        if (place_[p] != place_[n] || awaited[n]) awaited[p] = true;
+      }
+    }
+    return weights;
+  }
+
+  // Of an update, what reads the sums of one stage belongs there.
+  void place_update() {
+    home_.assign(graph_.states.size(), kUnknown);
+    for (std::size_t s = 0; s < graph_.states.size(); ++s) {
+      if (first_reader_[s] >= 0) home_[s] = stage_of_owner(first_reader_[s]);
+      if (plan_.stages.empty()) continue;
+      home_[s] = plan_.stages.at(graph_.value(graph_.states[s].value).name)[0];
+    }
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (phase_[n] == Phase::kUpdate) place_[n] = place_of_update(graph_.nodes[n]);
+    }
+  }
+  int place_of_update(const Node& node) const {
+    if (node.op == "rounded_sum" || node.op == "add_all") return kAnywhere;
+    const bool is_of_many = is_sum_of_squares(node) && !node.attributes.has("apart");
+    if (is_of_many && node.op == "exact_sum_of_squares") return kPartial;
+    if (is_of_many && node.inputs.size() > 1) return kAnywhere;
+    int place = kAnywhere;
+    for (const ValueId input : node.inputs) {
+      const NodeId producer = graph_.value(input).producer;
+      if (producer == kNoNode) continue;
+      const auto p = static_cast<std::size_t>(producer);
+      if (phase_[p] == Phase::kPrologue) continue;
+      int of_input = place_[p];
+      if (phase_[p] == Phase::kMicrobatch) of_input = stage_at(of_input);  // of a leaf_sum
+      if (of_input == kAnywhere || of_input == place) continue;
+      if (place != kAnywhere) {
+        fail("op {} of layer {} reads what two stages make, and cannot be divided along {}",
+             node.op, node.name, kPipeAxis);
+      }
+      place = of_input;
+    }
+    return place;
+  }
+
+  // Where a state is: it goes to where it is updated, and to everyone who reads it.
+  void decide_states() {
+    std::vector<std::set<int>> readers(graph_.states.size());
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is_flow(n)) continue;
+      for (const int state : states_read(n)) {
+        readers[static_cast<std::size_t>(state)].insert(stage_at(place_[n]));
+      }
+    }
+    for (std::size_t s = 0; s < graph_.states.size(); ++s) {
+      const State& state = graph_.states[s];
+      const NodeId producer = state.next == kNoValue ? kNoNode : graph_.value(state.next).producer;
+      if (producer != kNoNode && phase_[static_cast<std::size_t>(producer)] == Phase::kUpdate &&
+          place(producer) >= 0) {
+        home_[s] = place(producer);
+      }
+    }
+    for (std::size_t s = 0; s < graph_.states.size(); ++s) {
+      const std::string& name = graph_.value(graph_.states[s].value).name;
+      std::vector<int>& holders = plan_.stages[name];
+      if (home_[s] == kUnknown) {  // it belongs to no stage: each has it, and updates it
+        for (int stage = 0; stage < stages_; ++stage) holders.push_back(stage);
+        plan_.everywhere.insert(name);
+        continue;
+      }
+      holders.push_back(home_[s]);
+      for (const int stage : readers[s]) {
+        if (stage != home_[s]) holders.push_back(stage);
+      }
+      const bool is_read = first_reader_[s] >= 0;
+      plan_.first_stages[name] = is_read ? stage_of_owner(first_reader_[s]) : home_[s];
+    }
+    follow_replicas();
+  }
+
+  // The average of a weight is wherever the weight is.
+  void follow_replicas() {
+    for (const State& state : graph_.states) {
+      if (state.next == kNoValue) continue;
+      const NodeId producer = graph_.value(state.next).producer;
+      if (producer == kNoNode) continue;
+      for (const State& read : graph_.states) {
+        if (read.next == state.next || read.next == kNoValue || read.next == read.value) continue;
+        if (std::ranges::count(graph_.node(producer).inputs, read.next) == 0) continue;
+        const std::string& name = graph_.value(state.value).name;
+        const std::string& of = graph_.value(read.value).name;
+        if (graph_.type(state.value) != graph_.type(read.value)) continue;
+        plan_.stages[name] = plan_.stages[of];
+        plan_.first_stages[name] = plan_.first_stages[of];
+      }
+    }
+  }
+
+  const Graph& graph_;
+  Plan& plan_;
+  Pipeline pipeline_;
+  int stages_;
+  std::vector<Phase> phase_;
+  std::vector<int> place_, half_;  // by node
+  std::vector<int> state_of_;      // by value
+  std::vector<bool> reads_data_, reads_states_;
+  std::vector<std::size_t> forward_;  // nodes, in order
+  std::vector<int> index_of_, owner_;
+  std::vector<int> first_reader_;  // by state: in forward_
+  std::size_t all_states_ = 0;
+  std::vector<CutPoint> cut_points_;
+  std::vector<std::size_t> ends_;  // by stage: nodes of the forward pass before its end
+  std::vector<int> home_;          // by state: its stage
+};
+
+}  // namespace
+
+bool is_sum_of_squares(const Node& node) {
+  return node.op == "sum_of_squares" || node.op == "exact_sum_of_squares";
+}
+
+StageAssignment assign_stages(const Graph& graph, Plan& plan) {
+  return Assignment(graph, plan).take();
+}
+
+std::vector<std::pair<Half, int>> halves_of(const Plan& plan) {
+  std::vector<std::pair<Half, int>> halves;
+  for (int c = 0; c < plan.chunks; ++c) halves.emplace_back(Half::kForward, c);
+  for (int c = plan.chunks; c-- > 0;) halves.emplace_back(Half::kBackward, c);
+  if (!splits_backward(plan.schedule)) return halves;
+  for (int c = plan.chunks; c-- > 0;) halves.emplace_back(Half::kWeights, c);
+  return halves;
+}
+
+int half_index(const Plan& plan, Half half, int chunk) {
+  const auto halves = halves_of(plan);
+  const auto found = std::ranges::find(halves, std::pair(half, chunk));
+  CONCORD_CHECK(found != halves.end());
+  return static_cast<int>(found - halves.begin());
+}
+
+}  // namespace concord::parallel

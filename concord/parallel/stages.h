@@ -1,0 +1,36 @@
+// Stages: along "pipe" the layers of a model are dealt out over the ranks, in order.
+//
+// Vocabulary. The *forward pass* is what the loss of a microbatch is computed from, node after
+// node; a *cut point* lies between two of its nodes where a single value leads from those before to
+// those behind. S - 1 of them make S *stages*. The backward pass of a stage is what belongs to the
+// same layers; it comes in the opposite order, so that every value leads from an earlier place to a
+// later one on the line
+//
+//   forward 0, forward 1, ..., forward S-1, backward S-1, ..., backward 0.
+//
+// A rank has one stage, or several (schedule.h, chunks), and computes a microbatch in *halves*, one
+// for each place it has on that line: Node::half counts them in the order of the line. What leads
+// from a rank's half to another's is sent (ops/collective.h, kSend). A state is on the ranks that
+// read it; where these are several, such as of a weight that two layers share, the one that updates
+// it sends it to the others.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "concord/graph/graph.h"
+#include "concord/parallel/plan.h"
+
+namespace concord::parallel {
+
+// The graph of one rank. The first graph of a model decides plan.stages, the others follow it:
+// stages are chosen so that the one that costs most costs least (exactly, over all cut points).
+// `graph`: with layouts. Throws Error where there are more stages than cut points allow.
+Graph cut_into_stages(const Graph& graph, Plan& plan, int rank);
+
+// Of a rank's halves: which they are, in their order.
+std::vector<std::pair<Half, int>> halves_of(const Plan& plan);  // with the chunk
+int half_index(const Plan& plan, Half half, int chunk);
+
+}  // namespace concord::parallel

@@ -1,0 +1,113 @@
+// Messages: what ranks along "pipe" send each other while they compute the halves of their
+// microbatches (parallel/stages.h). A stream carries messages from one rank to another in the order
+// in which the one sends them: microbatch by microbatch as its halves are run, and within a half by
+// number. The other asks for each in that order as soon as there is memory for it, long before it
+// is read; what is sent goes while the sender computes on.
+//
+// In the steady state nothing is allocated. Used by one thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "concord/comm/communicator.h"
+#include "concord/parallel/plan.h"
+#include "concord/runtime/program.h"
+
+namespace concord {
+
+struct Turn {
+  int half = 0;
+  std::int64_t microbatch = 0;
+  friend bool operator==(const Turn&, const Turn&) = default;
+};
+
+// In which order the ranks run the halves of a step's microbatches.
+struct PipelineOrder {
+  struct Peer {
+    std::vector<Turn> turns;
+    std::vector<std::int64_t> needed;  // by own turn: how many of those have to be done before it
+  };
+  std::vector<Turn> own;
+  std::map<int, Peer> of_peers;  // by their places along the axis
+  std::int64_t microbatches = 0;
+};
+
+// How many microbatches have something at once that lives from half `first` to half `last`.
+std::int64_t most_at_once(const std::vector<Turn>& turns, int first, int last);
+// How many messages a peer has sent at least, in its half `sender_half`, that this rank has not
+// done with, when it comes to its half `first`: with memory for fewer, both would wait forever.
+std::int64_t most_on_their_way(const PipelineOrder& order, int peer, int sender_half, int first,
+                               int last);
+
+class Messages {
+ public:
+  // By stream, the two ranks of each: those of which this one is one.
+  void join(std::map<parallel::Stream, comm::Communicator*> streams) {
+    streams_ = std::move(streams);
+  }
+
+  // Where the value of a message step lies for a microbatch, and for how many at once there is
+  // memory.
+  struct Memory {
+    std::function<std::byte*(const ProgramStep&, std::int64_t microbatch)> place;
+    std::function<std::int64_t(const ProgramStep&)> slots;
+  };
+  // A step begins: asks for what there is memory for. `programs`: by microbatch.
+  void begin(const PipelineOrder& order, std::span<const Program* const> programs,
+             const Memory& memory);
+  // The half is about to write where messages of an earlier microbatch may still be on their way.
+  void begin_half(int half, std::int64_t microbatch);
+  void deliver(const ProgramStep& step, std::int64_t microbatch, std::byte* data);
+  // The half has been run: memory is free again.
+  void end_half(int half, std::int64_t microbatch);
+  // Waits for all that this rank has sent.
+  void end();
+
+  // Outside of microbatches: done when wait() returns.
+  void start(const MessageStep& message, std::byte* data);
+  void wait();
+
+ private:
+  // One message of every microbatch: the step is of the first program.
+  struct Line {
+    const ProgramStep* step = nullptr;
+    int half = 0;  // that sends or reads it
+    int last = 0;  // until which it is needed
+    std::int64_t slots = 1;
+    comm::Communicator* ranks = nullptr;
+    std::vector<comm::Ticket> tickets;  // by slot
+  };
+  struct Arrival {
+    std::size_t line;
+    std::int64_t microbatch;
+  };
+  struct Queue {  // of a stream to this rank
+    std::vector<Arrival> arrivals;
+    std::size_t asked = 0;
+  };
+
+  comm::Communicator& ranks_of(const MessageStep& message) const;
+  void find_lines(const Program& program);
+  const std::vector<const ProgramStep*>& steps_of(const Program& program);
+  void ask();
+
+  std::map<parallel::Stream, comm::Communicator*> streams_;
+  std::vector<Line> lines_;
+  std::map<const Program*, std::vector<const ProgramStep*>> steps_;  // in the order of the lines
+  std::map<std::int64_t, std::vector<Queue>> queues_;                // by microbatches of a step
+  std::vector<Queue>* asking_ = nullptr;
+  std::span<const Program* const> programs_;
+  Memory memory_;
+  std::vector<std::int64_t> done_;  // by half: microbatches
+  struct Started {
+    comm::Communicator* ranks;
+    comm::Ticket ticket;
+  };
+  std::vector<Started> started_;
+};
+
+}  // namespace concord

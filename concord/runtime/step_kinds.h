@@ -1,0 +1,31 @@
+// What kind of step a node becomes, for the compiler.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "concord/graph/graph.h"
+#include "concord/kernels/kernel.h"
+#include "concord/runtime/program.h"
+
+namespace concord {
+
+// Those of the nodes, where what is computed from states for the microbatch alone belongs to it.
+std::vector<Phase> phases_of_single_microbatch(const Graph& graph);
+
+// What runs no kernel: sums over leaves, and of these over the ranks along data, are the
+// executor's (leaf_sums.h); so are other collectives, which are steps (collective_step.h), and
+// messages.
+bool has_kernel(const Node& node);
+
+// An all_reduce or reduce_scatter that belongs to a leaf_sum. The others are of what the program
+// goes on with.
+bool is_of_leaf_sum(const Graph& graph, const Node& node);
+
+// Of a send or a receive, but for its bytes.
+MessageStep make_message_step(const Node& node);
+
+// Ends a step: a next state that could not be computed in place is copied over the old one.
+std::unique_ptr<Kernel> copy_of(std::size_t bytes);
+
+}  // namespace concord

@@ -1,0 +1,151 @@
+#include "concord/train/pipeline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "concord/base/error.h"
+#include "concord/parallel/stages.h"
+
+namespace concord::train {
+namespace {
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+// How many turns of each rank have to be done before a turn of one of them is: along the line of
+// stages a microbatch goes from place to place, and each rank does one turn after another.
+class Needs {
+ public:
+  Needs(const parallel::Plan& plan, const std::vector<std::vector<Turn>>& turns)
+      : plan_(plan), pipeline_(plan.pipeline()), turns_(turns), needs_(turns.size()) {
+    for (bool any = true; any;) {
+      any = false;
+      for (int rank = 0; rank < pipeline_.ranks; ++rank) {
+        while (needs_[at(rank)].size() < turns[at(rank)].size() && take(rank)) any = true;
+      }
+    }
+    for (int rank = 0; rank < pipeline_.ranks; ++rank) {
+      CONCORD_CHECK(needs_[at(rank)].size() == turns[at(rank)].size(), "ranks wait for each other");
+    }
+  }
+
+  // By own turn, by rank.
+  const std::vector<std::vector<std::int64_t>>& of(int rank) const { return needs_[at(rank)]; }
+
+ private:
+  // On the line; behind it what nobody waits for.
+  int place_of(int rank, int half) const {
+    const auto [kind, chunk] = parallel::halves_of(plan_)[at(half)];
+    const int stage = stage_of(pipeline_, rank, chunk);
+    if (kind == parallel::Half::kForward) return stage;
+    if (kind == parallel::Half::kBackward) return 2 * pipeline_.stages() - 1 - stage;
+    return -1;
+  }
+
+  bool take(int rank) {
+    const std::size_t number = needs_[at(rank)].size();
+    const Turn& turn = turns_[at(rank)][number];
+    const int place = place_of(rank, turn.half);
+    std::vector<std::int64_t> need(turns_.size(), 0);
+    if (place > 0) {
+      const auto before = done_.find({place - 1, turn.microbatch});
+      if (before == done_.end()) return false;
+      need = before->second;
+    }
+    if (number > 0) {
+      const auto& last = needs_[at(rank)].back();
+      for (std::size_t r = 0; r < need.size(); ++r) need[r] = std::max(need[r], last[r]);
+    }
+    need[at(rank)] = static_cast<std::int64_t>(number);
+    needs_[at(rank)].push_back(need);
+    need[at(rank)] = static_cast<std::int64_t>(number) + 1;
+    if (place >= 0) done_[{place, turn.microbatch}] = std::move(need);
+    return true;
+  }
+
+  const parallel::Plan& plan_;
+  parallel::Pipeline pipeline_;
+  const std::vector<std::vector<Turn>>& turns_;
+  std::vector<std::vector<std::vector<std::int64_t>>> needs_;
+  std::map<std::pair<int, std::int64_t>, std::vector<std::int64_t>> done_;
+};
+
+PipelineOrder order_of(const parallel::Plan& plan, int rank, std::int64_t microbatches,
+                       const std::vector<std::vector<Turn>>& turns) {
+  PipelineOrder order{.own = turns[at(rank)], .of_peers = {}, .microbatches = microbatches};
+  const Needs needs(plan, turns);
+  for (int peer = 0; peer < plan.mesh.extent(parallel::kPipeAxis); ++peer) {
+    if (peer == rank) continue;
+    order.of_peers[peer].turns = turns[at(peer)];
+    for (const auto& need : needs.of(rank)) order.of_peers[peer].needed.push_back(need[at(peer)]);
+  }
+  return order;
+}
+
+}  // namespace
+
+PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches) {
+  parallel::Pipeline pipeline = plan.pipeline(microbatches);
+  // The last step of an epoch may have fewer than the schedule takes: of its order, some are left
+  // out.
+  if (plan.schedule == parallel::Schedule::kInterleaved) {
+    pipeline.microbatches = (microbatches + pipeline.ranks - 1) / pipeline.ranks * pipeline.ranks;
+  }
+  std::vector<std::vector<Turn>> turns(at(pipeline.ranks));
+  for (int r = 0; r < pipeline.ranks; ++r) {
+    for (const parallel::Action& action : actions_of(pipeline, r)) {
+      if (action.microbatch >= microbatches) continue;
+      turns[at(r)].push_back(
+          {parallel::half_index(plan, action.half, action.chunk), action.microbatch});
+    }
+  }
+  return order_of(plan, rank, microbatches, turns);
+}
+
+PipelineOrder order_of_evaluations(const parallel::Plan& plan, int rank,
+                                   std::int64_t microbatches) {
+  std::vector<std::vector<Turn>> turns(at(plan.mesh.extent(parallel::kPipeAxis)));
+  for (auto& of_rank : turns) {
+    for (std::int64_t m = 0; m < microbatches; ++m) {
+      for (int chunk = 0; chunk < plan.chunks; ++chunk) of_rank.push_back({chunk, m});
+    }
+  }
+  return order_of(plan, rank, microbatches, turns);
+}
+
+Streams join_streams(const parallel::Plan& plan, comm::Communicator& ranks) {
+  const Mesh& mesh = plan.mesh;
+  const int own_place = mesh.coordinate(ranks.rank(), parallel::kPipeAxis);
+  Streams own;
+  std::vector<parallel::Stream> left = plan.streams;
+  for (int round = 0; !left.empty(); ++round) {
+    // Those of which no rank has two are made together.
+    std::vector<parallel::Stream> together, later;
+    std::set<int> taken;
+    for (const parallel::Stream& stream : left) {
+      const bool fits = !taken.contains(stream.from) && !taken.contains(stream.to);
+      (fits ? together : later).push_back(stream);
+      if (fits) taken.insert({stream.from, stream.to});
+    }
+    std::vector<int> colors(at(mesh.ranks()));
+    std::iota(colors.begin(), colors.end(), 0);
+    for (int rank = 0; rank < mesh.ranks(); ++rank) {
+      const std::vector<int> line = mesh.ranks_along(rank, parallel::kPipeAxis);
+      for (const parallel::Stream& stream : together) {
+        if (mesh.coordinate(rank, parallel::kPipeAxis) != stream.to) continue;
+        colors[at(rank)] = line[at(stream.from)];
+      }
+    }
+    comm::Communicator& pairs =
+        ranks.split(fmt::format("{} {}", parallel::kPipeAxis, round), colors);
+    for (const parallel::Stream& stream : together) {
+      if (own_place == stream.from || own_place == stream.to) own[stream] = &pairs;
+    }
+    left = std::move(later);
+  }
+  return own;
+}
+
+}  // namespace concord::train

@@ -1,0 +1,25 @@
+// Pipelines: what the ranks along "pipe" have to know of each other to compute the stages of a
+// model together: who does what in which order (parallel/schedule.h), and by which streams of
+// messages.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "concord/comm/communicator.h"
+#include "concord/parallel/plan.h"
+#include "concord/runtime/messages.h"
+
+namespace concord::train {
+
+// Of a step of so many microbatches, which may be fewer than check_pipeline asks for; of an
+// evaluation, which has forward passes alone. `rank`: its place along "pipe".
+PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches);
+PipelineOrder order_of_evaluations(const parallel::Plan& plan, int rank, std::int64_t microbatches);
+
+// Collective: a communicator of two ranks for each of the plan's streams. Those that this rank
+// belongs to; they are `ranks`' own.
+using Streams = std::map<parallel::Stream, comm::Communicator*>;
+Streams join_streams(const parallel::Plan& plan, comm::Communicator& ranks);
+
+}  // namespace concord::train
