@@ -100,6 +100,15 @@ TEST_F(PipelineOfRanks, RecomputationAndOtherAxesDoNotChangeThem) {
                            "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v"});
 }
 
+// More than a communicator remembers operations.
+TEST_F(PipelineOfRanks, AStepMayHaveHundredsOfMicrobatches) {
+  expect_bits_of_one_rank(
+      "--set data.samples=320 --set train.batch=320 --set train.microbatch=1 "
+      "--set train.max_steps=2 ",
+      {"--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=gpipe",
+       "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v"});
+}
+
 TEST_F(PipelineOfRanks, ConvolutionsHaveTheBitsOfOneRank) {
   const char* const ways[] = {"--ranks 2 --set parallel.mesh.pipe=2",
                               "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-h1"};

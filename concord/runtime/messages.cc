@@ -113,13 +113,16 @@ void Messages::begin(const PipelineOrder& order, std::span<const Program* const>
   ask();
 }
 
-// For what there is memory: the half that used it last has been run for the microbatch before.
+// For what there is memory: the half that used it last has been run for the microbatch before. A
+// communicator remembers only so many operations.
 void Messages::ask() {
+  constexpr std::int64_t kMostAhead = 64;
   for (Queue& queue : *asking_) {
     for (; queue.asked < queue.arrivals.size(); ++queue.asked) {
       const Arrival& arrival = queue.arrivals[queue.asked];
       Line& line = lines_[arrival.line];
       if (arrival.microbatch >= line.slots + done_[static_cast<std::size_t>(line.last)]) break;
+      if (arrival.microbatch >= kMostAhead + done_[static_cast<std::size_t>(line.half)]) break;
       const Program& program = *programs_[static_cast<std::size_t>(arrival.microbatch)];
       const ProgramStep& step = *steps_of(program)[arrival.line];
       line.tickets[static_cast<std::size_t>(arrival.microbatch % line.slots)] =
@@ -161,10 +164,9 @@ void Messages::end_half(int half, std::int64_t microbatch) {
 
 void Messages::end() {
   for (const Queue& queue : *asking_) CONCORD_CHECK(queue.asked == queue.arrivals.size());
-  for (Line& line : lines_) {
-    for (const comm::Ticket ticket : line.tickets) {
-      if (ticket != 0) line.ranks->wait(ticket);
-    }
+  for (const Line& line : lines_) {
+    if (!line.step->message->is_send) continue;  // else it has been waited for
+    line.ranks->wait(std::ranges::max(line.tickets));
   }
 }
 
