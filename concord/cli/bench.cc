@@ -11,6 +11,7 @@
 #include "concord/cli/units.h"
 #include "concord/kernels/cpu/peak.h"
 #include "concord/train/job.h"
+#include "concord/train/pipeline.h"
 #include "concord/train/step_benchmark.h"
 
 namespace concord::cli {
@@ -22,6 +23,7 @@ struct BenchArguments {
   int steps = 20;
   bool by_layer = false;
   int runs_alone = 0;
+  double pretend_seconds = 0;
   bool json = false;
 };
 
@@ -32,8 +34,21 @@ std::vector<std::string> words_of(const BenchArguments& arguments) {
   if (arguments.runs_alone > 0) {
     words.insert(words.end(), {"--alone", std::to_string(arguments.runs_alone)});
   }
+  if (arguments.pretend_seconds > 0) {
+    words.insert(words.end(), {"--pretend", fmt::format("{}", arguments.pretend_seconds)});
+  }
   if (arguments.json) words.emplace_back("--json");
   return words;
+}
+
+nlohmann::json describe_times(const train::StepBenchmark& result, const train::Engine& engine) {
+  return {{"steps", result.steps},
+          {"ranks", engine.ranks().size()},
+          {"threads", compute_threads()},
+          {"step_seconds", result.step_seconds},
+          {"fastest_seconds", result.fastest_seconds},
+          {"slowest_seconds", result.slowest_seconds},
+          {"spread", result.spread}};
 }
 
 nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& engine,
@@ -49,19 +64,13 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
                      {"flops_per_second", number_or_null(time.flops / time.seconds)}});
     if (!time.layer.empty()) by_op.back()["layer"] = time.layer;
   }
-  nlohmann::json json = {{"steps", result.steps},
-                         {"ranks", engine.ranks().size()},
-                         {"threads", compute_threads()},
-                         {"precision", to_string(engine.precision())},
-                         {"step_seconds", result.step_seconds},
-                         {"fastest_seconds", result.fastest_seconds},
-                         {"slowest_seconds", result.slowest_seconds},
-                         {"spread", result.spread},
-                         {"samples_per_second", result.samples_per_second},
-                         {"flops_per_second", result.flops_per_second},
-                         {"peak_flops_per_second", peak},
-                         {"share_of_peak", result.flops_per_second / peak},
-                         {"by_op", std::move(by_op)}};
+  nlohmann::json json = describe_times(result, engine);
+  json["precision"] = to_string(engine.precision());
+  json["samples_per_second"] = result.samples_per_second;
+  json["flops_per_second"] = result.flops_per_second;
+  json["peak_flops_per_second"] = peak;
+  json["share_of_peak"] = result.flops_per_second / peak;
+  json["by_op"] = std::move(by_op);
   if (result.products_alone_seconds > 0) {
     json["products_alone_seconds"] = result.products_alone_seconds;
     json["efficiency"] = result.products_alone_seconds / result.step_seconds;
@@ -75,15 +84,19 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
   return json;
 }
 
+void print_times(const train::StepBenchmark& result) {
+  fmt::print("step             {} (median of {}; {} to {}, quartiles {} apart)\n",
+             format_duration(result.step_seconds), result.steps,
+             format_duration(result.fastest_seconds), format_duration(result.slowest_seconds),
+             format_percent(result.spread));
+}
+
 void print_text(const train::StepBenchmark& result, const train::Engine& engine, double peak) {
   const int ranks = engine.ranks().size();
-
+  print_times(result);
   fmt::print(
-      "step             {} (median of {}; {} to {}, quartiles {} apart)\n"
       "samples          {}/s\n"
       "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({}{})\n\n",
-      format_duration(result.step_seconds), result.steps, format_duration(result.fastest_seconds),
-      format_duration(result.slowest_seconds), format_percent(result.spread),
       format_count(result.samples_per_second), format_count(result.flops_per_second),
       to_string(engine.precision()), format_percent(result.flops_per_second / peak),
       format_count(peak),
@@ -114,12 +127,27 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
   }
 }
 
+// What it takes to compute is not known then.
+void print_pretended(const train::StepBenchmark& result, const train::Engine& engine,
+                     const BenchArguments& arguments) {
+  if (!arguments.json) return print_times(result);
+  nlohmann::json json = describe_times(result, engine);
+  json["pretended_seconds"] = arguments.pretend_seconds;
+  print_json(json);
+}
+
 // `ranks`: null for a process alone.
 void measure_step(const BenchArguments& arguments, const Config& config,
                   comm::Communicator* ranks) {
   const train::Job job =
       arguments.config.naming_plan([&] { return train::open_job(config, {}, ranks); });
-  const double peak = cpu::measure_peak_flops() * job.engine->ranks().size();
+  const double seconds = arguments.pretend_seconds;
+  if (seconds > 0) {
+    job.engine->pretend([&engine = *job.engine, seconds](Program& program) {
+      train::pretend_equal_stages(program, engine.plan(), seconds);
+    });
+  }
+  const double peak = seconds > 0 ? 0 : cpu::measure_peak_flops() * job.engine->ranks().size();
   const auto loader = job.train_loader(0, std::numeric_limits<std::int64_t>::max());
   // Full batches alone: a shorter one, at an epoch's end, would be another measurement.
   const auto next_batch = [&] {
@@ -135,6 +163,7 @@ void measure_step(const BenchArguments& arguments, const Config& config,
                                                               .by_layer = arguments.by_layer,
                                                               .runs_alone = arguments.runs_alone});
   if (!job.engine->ranks().is_first()) return;
+  if (seconds > 0) return print_pretended(result, *job.engine, arguments);
   if (arguments.json) {
     print_json(to_json(result, *job.engine, peak));
   } else {
@@ -183,6 +212,13 @@ void add_bench(CLI::App& app) {
                    "itself, this often; their sum over the step's time is its efficiency")
       ->type_name("N")
       ->check(CLI::Range(1, 1000000));
+  command
+      ->add_option("--pretend", arguments->pretend_seconds,
+                   "Compute nothing: a forward pass of a microbatch through a stage sleeps for so "
+                   "long, and so do the gradients of inputs and those of weights. So a few cores "
+                   "show when many ranks would do what")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(1e-6, 60.0));
   add_json_flag(*command, arguments->json);
   command->footer(
       "Reading data is not timed. Ops are timed in steps of their own, after the others.\n"

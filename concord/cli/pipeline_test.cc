@@ -182,6 +182,19 @@ TEST_F(PipelineOfRanks, APlanTellsTheStagesAndIsGivenBack) {
   EXPECT_EQ(given.last_line()["weights_hash"], alone.last_line()["weights_hash"]);
 }
 
+// Each rank has three halves of 8 microbatches, whatever the machine can do.
+TEST_F(PipelineOfRanks, RanksThatPretendTakeAsLongAsTheyAreAskedTo) {
+  for (const char* ranks : {"", " --ranks 4 --set parallel.mesh.pipe=4"}) {
+    const Outcome outcome =
+        run("bench step small.toml --steps 2 --pretend 0.002 --json" + std::string(ranks));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json result = outcome.last_line();
+    EXPECT_EQ(result["pretended_seconds"], 0.002);
+    EXPECT_GE(result["step_seconds"], 8 * 3 * 0.002 - 0.002);
+    EXPECT_FALSE(result.contains("flops_per_second"));
+  }
+}
+
 TEST_F(PipelineOfRanks, WhatCannotBeIsRefusedInOneLine) {
   const auto refused = [&](const std::string& options, const std::string& why) {
     const Outcome outcome = train(options + " --set output.dir=other");

@@ -534,6 +534,7 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
          .like = &training_program(),
          .bucket_bytes = options_.bucket_bytes}));
     training_executor_->prepare(compiled->program);
+    if (pretend_) pretend_(compiled->program);
   }
   return *compiled;
 }
@@ -551,7 +552,15 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
   auto& compiled = programs[samples];
   compiled = std::make_unique<Compiled>(std::move(program));
   other_executor_->prepare(compiled->program);
+  if (pretend_) pretend_(compiled->program);
   return *compiled;
+}
+
+void Engine::pretend(std::function<void(Program&)> replace) {
+  pretend_ = std::move(replace);
+  for (Programs* programs : {&training_, &evaluation_, &prediction_}) {
+    for (const auto& [samples, compiled] : *programs) pretend_(compiled->program);
+  }
 }
 
 void Engine::prepare_training(std::int64_t samples) {

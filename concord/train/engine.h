@@ -177,6 +177,9 @@ class Engine {
   void set_timing(Executor::Timing* timing) { training_executor_->set_timing(timing); }
   // Every op of a training step is written down there from here on; null: nowhere.
   void set_trace(Trace* trace) { training_executor_->set_trace(trace); }
+  // From here on `replace` has the kernels of each program, such as by those that sleep
+  // (runtime/sleep_kernel.h): for before the first step.
+  void pretend(std::function<void(Program&)> replace);
   // So many are at most, this rank's alone.
   std::size_t ops_per_step() const;
   // Seconds of a training step's products (is_product), each run by itself, `runs` times
@@ -288,6 +291,7 @@ class Engine {
   std::map<std::pair<std::int64_t, bool>, PipelineOrder> orders_;
   std::vector<const Program*> pipeline_programs_;
   std::vector<Microbatch> pipeline_microbatches_;
+  std::function<void(Program&)> pretend_;
 };
 
 // Calls body(offset, samples, first_of_leaf, last_of_leaf) for the microbatches of `count` samples

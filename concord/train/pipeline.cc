@@ -8,6 +8,7 @@
 
 #include "concord/base/error.h"
 #include "concord/parallel/stages.h"
+#include "concord/runtime/sleep_kernel.h"
 
 namespace concord::train {
 namespace {
@@ -113,6 +114,17 @@ PipelineOrder order_of_evaluations(const parallel::Plan& plan, int rank,
     }
   }
   return order_of(plan, rank, microbatches, turns);
+}
+
+void pretend_equal_stages(Program& program, const parallel::Plan& plan, double seconds) {
+  const bool splits = splits_backward(plan.schedule);
+  std::vector<double> of_halves;
+  for (const auto& [half, chunk] : parallel::halves_of(plan)) {
+    const bool is_both = half == parallel::Half::kBackward && !splits;
+    of_halves.push_back(is_both ? 2 * seconds : seconds);
+  }
+  if (plan.mesh.extent(parallel::kPipeAxis) == 1) of_halves = {3 * seconds};
+  pretend_halves(program, of_halves);
 }
 
 Streams join_streams(const parallel::Plan& plan, comm::Communicator& ranks) {
