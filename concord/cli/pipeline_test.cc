@@ -100,6 +100,16 @@ TEST_F(PipelineOfRanks, RecomputationAndOtherAxesDoNotChangeThem) {
                            "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v"});
 }
 
+// Large enough for ranks along data to share its numbers: each updates some, and the first stage
+// sends all of them to the last.
+TEST_F(PipelineOfRanks, AWeightOfTwoStagesMayBeSharedAlongData) {
+  expect_bits_of_one_rank("--set data.classes=1024 ",
+                          {"--ranks 4 --set parallel.mesh={data=2,pipe=2}",
+                           "--ranks 4 --set parallel.mesh={data=2,pipe=2} --set parallel.zero=1",
+                           "--ranks 4 --set parallel.mesh={data=2,pipe=2} --set parallel.zero=1 "
+                           "--set parallel.transport=gloo"});
+}
+
 // More than a communicator remembers operations.
 TEST_F(PipelineOfRanks, AStepMayHaveHundredsOfMicrobatches) {
   expect_bits_of_one_rank(

@@ -440,14 +440,26 @@ class Assignment {
       if (producer == kNoNode) continue;
       for (const State& read : graph_.states) {
         if (read.next == state.next || read.next == kNoValue || read.next == read.value) continue;
-        if (std::ranges::count(graph_.node(producer).inputs, read.next) == 0) continue;
+        const std::vector<ValueId>& inputs = graph_.node(producer).inputs;
+        if (std::ranges::count(inputs, as_updated(read)) == 0) continue;
         const std::string& name = graph_.value(state.value).name;
         const std::string& of = graph_.value(read.value).name;
-        if (graph_.type(state.value) != graph_.type(read.value)) continue;
+        if (type_before_data(state) != type_before_data(read)) continue;
         plan_.stages[name] = plan_.stages[of];
         plan_.first_stages[name] = plan_.first_stages[of];
       }
     }
+  }
+
+  // A state's next value, or where ranks along data share its numbers this rank's part of it.
+  ValueId as_updated(const State& state) const {
+    const NodeId producer = graph_.value(state.next).producer;
+    if (!state.flat || producer == kNoNode) return state.next;
+    const Node& node = graph_.node(producer);
+    return node.op == ops::kAllGather && ops::is_flat(node) ? node.inputs[0] : state.next;
+  }
+  const TensorType& type_before_data(const State& state) const {
+    return state.flat ? state.flat->type : graph_.type(state.value);
   }
 
   const Graph& graph_;

@@ -146,11 +146,11 @@ class Compiler {
   }
 
   // A state of which the rank computes its part, and gets the others' (parallel/partition.h): all
-  // of that happens where the state lies, since nobody reads what it was any more.
+  // of that happens where the state lies, which nobody reads any more. (Other stages receive it.)
   bool place_gathered(const State& state) {
     if (!state.flat || !state.flat->is_held_whole || state.next == kNoValue) return false;
     const NodeId gather = graph().value(state.next).producer;
-    if (state.next == state.value || gather == kNoNode) return false;
+    if (gather == kNoNode || !ops::is_flat(graph().node(gather))) return false;
     Address own = *address_[index(state.value)];
     address_[index(state.next)] = own;
     own.offset += flat_offset(graph().node(gather));
@@ -409,6 +409,7 @@ class Compiler {
     ProgramStep step{.node = order_[static_cast<std::size_t>(time)], .layer = node.name};
     step.op = fmt::format("{} ({})", node.op, message.axis);
     step.bytes = message.bytes;
+    step.awaits = awaited_by(node);
     step.message = std::move(message);
     steps_of(phase_at(time)).push_back(std::move(step));
   }
