@@ -2,13 +2,16 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <optional>
 
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
 #include "concord/cli/command.h"
 #include "concord/cli/ranks.h"
 #include "concord/cli/units.h"
+#include "concord/formats/trace_file.h"
 #include "concord/kernels/cpu/peak.h"
 #include "concord/train/job.h"
 #include "concord/train/pipeline.h"
@@ -17,6 +20,8 @@
 namespace concord::cli {
 namespace {
 
+constexpr int kMostTraced = 10;  // steps
+
 struct BenchArguments {
   ConfigArguments config;
   RanksArguments ranks;
@@ -24,6 +29,7 @@ struct BenchArguments {
   bool by_layer = false;
   int runs_alone = 0;
   double pretend_seconds = 0;
+  std::string trace_file;
   bool json = false;
 };
 
@@ -37,22 +43,50 @@ std::vector<std::string> words_of(const BenchArguments& arguments) {
   if (arguments.pretend_seconds > 0) {
     words.insert(words.end(), {"--pretend", fmt::format("{}", arguments.pretend_seconds)});
   }
+  if (!arguments.trace_file.empty()) {
+    words.insert(words.end(), {"--trace", arguments.trace_file});
+  }
   if (arguments.json) words.emplace_back("--json");
   return words;
 }
 
-nlohmann::json describe_times(const train::StepBenchmark& result, const train::Engine& engine) {
-  return {{"steps", result.steps},
-          {"ranks", engine.ranks().size()},
-          {"threads", compute_threads()},
-          {"step_seconds", result.step_seconds},
-          {"fastest_seconds", result.fastest_seconds},
-          {"slowest_seconds", result.slowest_seconds},
-          {"spread", result.spread}};
+// Of a pipeline, idle over busy time: the median of the steps traced; and where all stages take
+// equally long, and messages no time.
+struct Bubble {
+  double measured = 0, of_equal_stages = 0;
+};
+
+std::optional<Bubble> bubble_of(const JobTrace& trace, const train::Engine& engine, int steps) {
+  std::vector<double> bubbles;
+  for (int step = 1; step <= steps; ++step) {
+    if (const auto bubble = measured_bubble(trace, step)) bubbles.push_back(*bubble);
+  }
+  if (bubbles.empty()) return std::nullopt;
+  std::ranges::nth_element(bubbles, bubbles.begin() + std::ssize(bubbles) / 2);
+  const parallel::Pipeline pipeline =
+      engine.plan().pipeline(static_cast<std::int64_t>(std::ceil(engine.microbatches_of_rank())));
+  const std::vector<parallel::StageCosts> equal(static_cast<std::size_t>(pipeline.stages()));
+  return Bubble{bubbles[bubbles.size() / 2], parallel::replay(pipeline, equal).bubble()};
 }
 
-nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& engine,
-                       double peak) {
+nlohmann::json describe_times(const train::StepBenchmark& result, const train::Engine& engine,
+                              const std::optional<Bubble>& bubble) {
+  nlohmann::json json = {{"steps", result.steps},
+                         {"ranks", engine.ranks().size()},
+                         {"threads", compute_threads()},
+                         {"step_seconds", result.step_seconds},
+                         {"fastest_seconds", result.fastest_seconds},
+                         {"slowest_seconds", result.slowest_seconds},
+                         {"spread", result.spread}};
+  if (bubble) {
+    json["bubble"] = bubble->measured;
+    json["bubble_of_equal_stages"] = bubble->of_equal_stages;
+  }
+  return json;
+}
+
+nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& engine, double peak,
+                       const std::optional<Bubble>& bubble) {
   nlohmann::json by_op = nlohmann::json::array();
   double all = 0;
   for (const train::OpTime& time : result.by_op) all += time.seconds;
@@ -64,7 +98,7 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
                      {"flops_per_second", number_or_null(time.flops / time.seconds)}});
     if (!time.layer.empty()) by_op.back()["layer"] = time.layer;
   }
-  nlohmann::json json = describe_times(result, engine);
+  nlohmann::json json = describe_times(result, engine, bubble);
   json["precision"] = to_string(engine.precision());
   json["samples_per_second"] = result.samples_per_second;
   json["flops_per_second"] = result.flops_per_second;
@@ -84,16 +118,20 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
   return json;
 }
 
-void print_times(const train::StepBenchmark& result) {
+void print_times(const train::StepBenchmark& result, const std::optional<Bubble>& bubble) {
   fmt::print("step             {} (median of {}; {} to {}, quartiles {} apart)\n",
              format_duration(result.step_seconds), result.steps,
              format_duration(result.fastest_seconds), format_duration(result.slowest_seconds),
              format_percent(result.spread));
+  if (!bubble) return;
+  fmt::print("bubble           {:.3f}, idle over busy time; {:.3f} where all stages are equal\n",
+             bubble->measured, bubble->of_equal_stages);
 }
 
-void print_text(const train::StepBenchmark& result, const train::Engine& engine, double peak) {
+void print_text(const train::StepBenchmark& result, const train::Engine& engine, double peak,
+                const std::optional<Bubble>& bubble) {
   const int ranks = engine.ranks().size();
-  print_times(result);
+  print_times(result, bubble);
   fmt::print(
       "samples          {}/s\n"
       "speed            {}FLOP/s in {}, {} of the measured f32 peak of {}FLOP/s ({}{})\n\n",
@@ -129,9 +167,9 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
 
 // What it takes to compute is not known then.
 void print_pretended(const train::StepBenchmark& result, const train::Engine& engine,
-                     const BenchArguments& arguments) {
-  if (!arguments.json) return print_times(result);
-  nlohmann::json json = describe_times(result, engine);
+                     const BenchArguments& arguments, const std::optional<Bubble>& bubble) {
+  if (!arguments.json) return print_times(result, bubble);
+  nlohmann::json json = describe_times(result, engine, bubble);
   json["pretended_seconds"] = arguments.pretend_seconds;
   print_json(json);
 }
@@ -160,14 +198,23 @@ void measure_step(const BenchArguments& arguments, const Config& config,
   };
   const train::StepBenchmark result = train::benchmark_steps(*job.engine, next_batch,
                                                              {.steps = arguments.steps,
+                                                              .by_op = seconds == 0,
                                                               .by_layer = arguments.by_layer,
                                                               .runs_alone = arguments.runs_alone});
+  std::optional<Bubble> bubble;
+  if (!arguments.trace_file.empty() || job.engine->plan().pipeline().ranks > 1) {
+    const int steps = std::min(arguments.steps, kMostTraced);
+    const JobTrace trace = train::trace_steps(*job.engine, next_batch, steps);
+    bubble = bubble_of(trace, *job.engine, steps);
+    const bool writes = job.engine->ranks().is_first() && !arguments.trace_file.empty();
+    if (writes) formats::write_trace(arguments.trace_file, trace);
+  }
   if (!job.engine->ranks().is_first()) return;
-  if (seconds > 0) return print_pretended(result, *job.engine, arguments);
+  if (seconds > 0) return print_pretended(result, *job.engine, arguments, bubble);
   if (arguments.json) {
-    print_json(to_json(result, *job.engine, peak));
+    print_json(to_json(result, *job.engine, peak, bubble));
   } else {
-    print_text(result, *job.engine, peak);
+    print_text(result, *job.engine, peak, bubble);
   }
 }
 
@@ -219,6 +266,10 @@ void add_bench(CLI::App& app) {
                    "show when many ranks would do what")
       ->type_name("SECONDS")
       ->check(CLI::Range(1e-6, 60.0));
+  command
+      ->add_option("--trace", arguments->trace_file,
+                   "Write what all ranks do in up to 10 further steps, for concord trace")
+      ->type_name("FILE");
   add_json_flag(*command, arguments->json);
   command->footer(
       "Reading data is not timed. Ops are timed in steps of their own, after the others.\n"

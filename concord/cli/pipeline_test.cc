@@ -7,8 +7,12 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "concord/base/file.h"
 #include "concord/cli/command_test.h"
+#include "concord/formats/trace_file.h"
+#include "concord/parallel/schedule.h"
 
 namespace concord::cli {
 namespace {
@@ -203,6 +207,56 @@ TEST_F(PipelineOfRanks, RanksThatPretendTakeAsLongAsTheyAreAskedTo) {
     EXPECT_GE(result["step_seconds"], 8 * 3 * 0.002 - 0.002);
     EXPECT_FALSE(result.contains("flops_per_second"));
   }
+}
+
+// What the schedule says, and no rank computes two halves at once. How long ranks wait is of the
+// machine, too: bench/compare_bubble measures it.
+TEST_F(PipelineOfRanks, ATraceShowsTheHalvesInTheOrderOfTheSchedule) {
+  for (const char* schedule : {"gpipe", "1f1b", "zb-v"}) {
+    const Outcome outcome =
+        run("bench step small.toml --steps 2 --pretend 0.002 --ranks 4 --set parallel.mesh.pipe=4 "
+            "--set model.layers=16 --trace trace.json --json --set parallel.schedule=" +
+            std::string(schedule));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json result = outcome.last_line();
+    EXPECT_GT(result["bubble"], 0.9 * result["bubble_of_equal_stages"].get<double>()) << schedule;
+    parallel::Pipeline pipeline{
+        .schedule = *parallel::find_schedule(schedule), .ranks = 4, .microbatches = 8};
+    pipeline.chunks = parallel::fewest_chunks(pipeline.schedule);
+    const JobTrace trace = formats::read_trace(folder_ / "trace.json");
+    ASSERT_EQ(trace.size(), 4U);
+    for (int rank = 0; rank < 4; ++rank) {
+      std::vector<std::string> done, expected;
+      double last = 0;
+      for (const TraceEvent& event : trace[static_cast<std::size_t>(rank)]) {
+        if (event.lane != Lane::kPipeline || event.step != 2) continue;
+        EXPECT_GE(event.begin, last - 1e-6);
+        last = event.end;
+        // In two parts where it has waited between.
+        const std::string what = fmt::format("{} {}", event.name.text(), event.about.text());
+        if (done.empty() || done.back() != what) done.push_back(what);
+      }
+      for (const parallel::Action& action : actions_of(pipeline, rank)) {
+        // Whose gradients nobody asks for.
+        const bool is_first = stage_of(pipeline, rank, action.chunk) == 0;
+        const bool splits = parallel::splits_backward(pipeline.schedule);
+        if (is_first && splits && action.half == parallel::Half::kBackward) continue;
+        constexpr const char* kNames[] = {"forward", "backward", "weights"};
+        expected.push_back(fmt::format("{} microbatch {}, chunk {}",
+                                       kNames[static_cast<int>(action.half)], action.microbatch,
+                                       action.chunk));
+      }
+      EXPECT_EQ(done, expected) << schedule << ", rank " << rank;
+    }
+    const Outcome drawn = run("trace draw trace.json --out pipeline.svg --step 2 --json");
+    ASSERT_EQ(drawn.code, 0) << drawn.err;
+    EXPECT_EQ(drawn.last_line()["ranks"], 4);
+    EXPECT_GT(drawn.last_line()["bubble"], 0);
+    EXPECT_THAT(read_file(folder_ / "pipeline.svg"), HasSubstr("forward of microbatch 7, chunk 0"));
+    EXPECT_THAT(run("trace summary trace.json").out, HasSubstr("compute"));
+  }
+  EXPECT_THAT(run("trace draw trace.json --out pipeline.svg --step 9").err,
+              HasSubstr("nothing of step 9"));
 }
 
 TEST_F(PipelineOfRanks, WhatCannotBeIsRefusedInOneLine) {

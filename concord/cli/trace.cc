@@ -1,12 +1,16 @@
-// concord trace summary: where the time of a traced run went.
+// concord trace: where the time of a traced run went, in numbers or as a picture.
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <optional>
 
+#include "concord/base/file.h"
 #include "concord/cli/command.h"
 #include "concord/cli/results.h"
 #include "concord/cli/units.h"
+#include "concord/formats/trace_drawing.h"
 #include "concord/formats/trace_file.h"
 
 namespace concord::cli {
@@ -14,6 +18,8 @@ namespace {
 
 struct TraceArguments {
   std::string file;
+  std::string out;
+  std::int64_t step = 0;  // 0: not given
   bool json = false;
 };
 
@@ -29,6 +35,7 @@ std::vector<OpTime> times_by_name(const JobTrace& trace) {
   std::map<std::pair<Lane, std::string>, OpTime> times;
   for (const auto& events : trace) {
     for (const TraceEvent& event : events) {
+      if (event.lane == Lane::kPipeline) continue;  // the sum of its ops
       const std::string name(event.name.text());
       OpTime& time = times.try_emplace({event.lane, name}, OpTime{event.lane, name}).first->second;
       ++time.runs;
@@ -90,18 +97,72 @@ void print_text(const JobTrace& trace) {
   }
 }
 
+void draw(const TraceArguments& arguments) {
+  const JobTrace trace = formats::read_trace(arguments.file);
+  const formats::TraceDrawing drawing =
+      formats::draw_trace(trace, arguments.step > 0 ? std::optional(arguments.step) : std::nullopt);
+  write_file_atomically(arguments.out, drawing.svg);
+  if (arguments.json) {
+    nlohmann::json json = {{"step", drawing.step},
+                           {"ranks", trace.size()},
+                           {"seconds", drawing.seconds},
+                           {"file", arguments.out}};
+    if (drawing.bubble) json["bubble"] = *drawing.bubble;
+    return print_json(json);
+  }
+  const std::string bubble =
+      drawing.bubble ? fmt::format(", bubble {:.3f}", *drawing.bubble) : std::string();
+  fmt::print("step {} of {}, {}{}, in {}\n", drawing.step,
+             counted(static_cast<std::int64_t>(trace.size()), "rank"),
+             format_duration(drawing.seconds), bubble, arguments.out);
+}
+
+void add_file(CLI::App& command, TraceArguments& arguments) {
+  command.add_option("TRACE.json", arguments.file, "What output.trace_steps has written")
+      ->required()
+      ->type_name("");
+}
+
+void add_draw(CLI::App& trace) {
+  CLI::App* command = trace.add_subcommand("draw", "Draw a step, rank by rank, in SVG");
+  const auto arguments = std::make_shared<TraceArguments>();
+  add_file(*command, *arguments);
+  command->add_option("--out", arguments->out, "Where the picture is written")
+      ->required()
+      ->type_name("FILE.svg");
+  command
+      ->add_option("--step", arguments->step,
+                   "Which one, as the trace counts them; the last one that all ranks have unless "
+                   "said otherwise")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max()));
+  add_json_flag(*command, arguments->json);
+  command->footer(
+      "Of a pipeline (parallel.mesh.pipe) a box is a microbatch's forward pass through a stage, "
+      "or\n"
+      "its backward pass, or the gradients of the weights; else boxes are ops, and communication\n"
+      "lies below them. The bubble is idle over busy time.\n"
+      "\n"
+      "Examples:\n"
+      "  concord train run.toml --ranks 4 --set parallel.mesh.pipe=4 --set output.trace_steps=5\n"
+      "  concord trace draw runs/run/trace.json --out pipeline.svg");
+  command->callback([arguments] { draw(*arguments); });
+}
+
 }  // namespace
 
 void add_trace(CLI::App& app) {
   CLI::App* trace = app.add_subcommand("trace", "Look at the trace of a run");
   trace->require_subcommand(1);
-  trace->footer("Example:\n  concord trace summary runs/run/trace.json");
+  trace->footer(
+      "Examples:\n"
+      "  concord trace summary runs/run/trace.json\n"
+      "  concord trace draw runs/run/trace.json --out pipeline.svg");
+  add_draw(*trace);
   CLI::App* command =
       trace->add_subcommand("summary", "Tell where the time went, by rank and by op");
   const auto arguments = std::make_shared<TraceArguments>();
-  command->add_option("TRACE.json", arguments->file, "What output.trace_steps has written")
-      ->required()
-      ->type_name("");
+  add_file(*command, *arguments);
   add_json_flag(*command, arguments->json);
   command->footer(
       "Of the time from the first event to the last: \"communication\" is what a rank waited for\n"

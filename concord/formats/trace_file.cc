@@ -10,7 +10,7 @@ namespace concord::formats {
 namespace {
 
 constexpr double kMicroseconds = 1e6;
-constexpr Lane kLanes[] = {Lane::kCompute, Lane::kCommunication, Lane::kData};
+constexpr Lane kLanes[] = {Lane::kCompute, Lane::kCommunication, Lane::kData, Lane::kPipeline};
 constexpr std::size_t kMostRanks = 1 << 16;
 constexpr std::size_t kLargestFile = std::size_t{1} << 30;  // bytes
 

@@ -14,7 +14,8 @@ const JobTrace kJob = {
     {{"matmul", "fc1", Lane::kCompute, 3, 0.0, 0.2},
      {"sum", "fc2.weight", Lane::kCommunication, 3, 0.1, 0.4},
      {"matmul", "fc1", Lane::kCompute, 3, 0.3, 0.35},
-     {"data wait", "", Lane::kData, 4, 0.4, 0.5}},
+     {"data wait", "", Lane::kData, 4, 0.4, 0.5},
+     {"forward", "microbatch 3, chunk 0", Lane::kPipeline, 4, 0.0, 0.9}},
     {{"a \"quoted\" op\n", "", Lane::kCompute, 4, 0.25, 1.0}},
 };
 

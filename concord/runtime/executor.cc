@@ -255,8 +255,26 @@ void Executor::run(const Program& program, const std::vector<ProgramStep>& steps
     if (!timed) continue;
     const double stop = now_seconds();
     if (seconds != nullptr) (*seconds)[s] += stop - start;
-    if (trace_ != nullptr) trace_->add(Lane::kCompute, steps[s].op, steps[s].layer, start, stop);
+    if (trace_ != nullptr) trace(steps[s], start, stop);
   }
+}
+
+void Executor::trace(const ProgramStep& step, double start, double stop) {
+  if (!step.message) {
+    trace_->add(Lane::kCompute, step.op, step.layer, start, stop);
+    working_.has_computed = true;
+  } else if (!step.message->is_send) {  // it has waited
+    trace_half(start);
+    working_.since = stop;
+  }
+}
+
+void Executor::trace_half(double end) {
+  if (working_.half == nullptr || !working_.has_computed) return;
+  const comm::Label about(
+      fmt::format("microbatch {}, chunk {}", working_.microbatch, working_.half->chunk));
+  trace_->add(Lane::kPipeline, working_.half->kind, about.text(), working_.since, end);
+  working_.has_computed = false;
 }
 
 void Executor::take_turn() {
@@ -291,6 +309,7 @@ void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
 
 void Executor::begin_pipeline(const PipelineOrder& order,
                               std::span<const Program* const> programs) {
+  order_ = &order;
   messages_.begin(order, programs,
                   {.place =
                        [this, programs](const ProgramStep& step, std::int64_t microbatch) {
@@ -308,7 +327,12 @@ void Executor::half(Program& program, int half, std::int64_t microbatch,
                     const MicrobatchPlace& place) {
   run_prologue(program);
   messages_.begin_half(half, microbatch);
+  if (trace_ != nullptr) {
+    working_ = {&order_->names[static_cast<std::size_t>(half)], microbatch, now_seconds()};
+  }
   run_half(program, static_cast<std::size_t>(half), microbatch, place);
+  if (trace_ != nullptr) trace_half(now_seconds());
+  working_ = {};
   messages_.end_half(half, microbatch);
 }
 

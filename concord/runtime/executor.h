@@ -232,6 +232,10 @@ class Executor {
   void resolve_operands(const ProgramStep& step, const Bases& bases);
   void meet(const ProgramStep& step);
   void deliver(const ProgramStep& step, const Bases& bases, bool alone);
+  // What of a half was computed since it began, or since it last waited for a message, goes into
+  // the trace.
+  void trace_half(double end);
+  void trace(const ProgramStep& step, double start, double stop);
   void run_half(Program& program, std::size_t half, std::int64_t microbatch,
                 const MicrobatchPlace& place);
   void take_sums(const Program& program);
@@ -264,6 +268,14 @@ class Executor {
   bool updating_ = false;
   Timing* timing_ = nullptr;
   Trace* trace_ = nullptr;
+  struct Working {  // on a half of a microbatch that is traced
+    const PipelineOrder::HalfName* half = nullptr;
+    std::int64_t microbatch = 0;
+    double since = 0;
+    bool has_computed = false;
+  };
+  const PipelineOrder* order_ = nullptr;  // of the step
+  Working working_;
   std::vector<std::byte*> operands_;
   // Collectives of the phase that go on. A communicator remembers only so many operations.
   static constexpr std::size_t kMostBegun = 64;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "concord/comm/communicator.h"
@@ -27,6 +28,10 @@ struct Turn {
 
 // In which order the ranks run the halves of a step's microbatches.
 struct PipelineOrder {
+  struct HalfName {
+    std::string kind;  // "forward", "backward", "weights"
+    int chunk = 0;
+  };
   struct Peer {
     std::vector<Turn> turns;
     std::vector<std::int64_t> needed;  // by own turn: how many of those have to be done before it
@@ -34,6 +39,7 @@ struct PipelineOrder {
   std::vector<Turn> own;
   std::map<int, Peer> of_peers;  // by their places along the axis
   std::int64_t microbatches = 0;
+  std::vector<HalfName> names = {};  // of this rank's halves, for traces
 };
 
 // How many microbatches have something at once that lives from half `first` to half `last`.

@@ -3,9 +3,9 @@
 // share cores well, so that two cores show what happens when in a pipeline of eight ranks.
 //
 // Kernels between which nothing is sent, received, summed or awaited sleep once, for all of them
-// together, and what one sleep took too long the next is shorter, so that the sum is right. A
-// program that pretends keeps on doing so, and leaves what was in memory before: the numbers of its
-// steps mean nothing.
+// together, and what one sleep took a little too long the next is shorter, so that the sum is
+// right. A program that pretends keeps on doing so, and leaves what was in memory before: the
+// numbers of its steps mean nothing.
 #pragma once
 
 #include <functional>
@@ -21,5 +21,8 @@ void pretend(Program& program, const std::function<double(const ProgramStep&)>& 
 // Each half of a microbatch takes as many seconds as this says, by half, before it sends anything;
 // there may be more of these than halves. Prologue and update take none.
 void pretend_halves(Program& program, std::span<const double> seconds);
+
+// Whether it has anything to compute.
+bool computes(const Program& program, std::size_t half);
 
 }  // namespace concord

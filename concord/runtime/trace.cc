@@ -10,7 +10,7 @@
 namespace concord {
 
 std::string_view name_of(Lane lane) {
-  constexpr std::string_view kNames[] = {"compute", "communication", "data"};
+  constexpr std::string_view kNames[] = {"compute", "communication", "data", "pipeline"};
   return kNames[static_cast<std::size_t>(lane)];
 }
 
@@ -106,10 +106,29 @@ double seconds_of(const JobTrace& trace) {
   return std::max(0.0, last - first);
 }
 
+std::optional<double> measured_bubble(const JobTrace& trace, std::int64_t step) {
+  double first = std::numeric_limits<double>::infinity(), last = 0, busy = 0;
+  int ranks = 0;
+  for (const auto& events : trace) {
+    bool has_any = false;
+    for (const TraceEvent& event : events) {
+      if (event.lane != Lane::kPipeline || event.step != step) continue;
+      has_any = true;
+      first = std::min(first, event.begin);
+      last = std::max(last, event.end);
+      busy += event.end - event.begin;
+    }
+    if (has_any) ++ranks;
+  }
+  if (!(busy > 0)) return std::nullopt;
+  return ((last - first) * ranks - busy) / busy;
+}
+
 TraceSummary summarize(std::span<const TraceEvent> events, double seconds) {
   TraceSummary summary{.seconds = seconds};
   std::vector<std::pair<double, double>> computing;
   for (const TraceEvent& event : events) {
+    if (event.lane == Lane::kPipeline) continue;
     const double length = event.end - event.begin;
     if (event.lane == Lane::kCompute) computing.emplace_back(event.begin, event.end);
     double& sum = event.lane == Lane::kCompute ? summary.compute

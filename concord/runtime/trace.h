@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,14 +12,17 @@
 
 namespace concord {
 
-// What goes on at one time beside others.
-enum class Lane : std::uint8_t { kCompute, kCommunication, kData };
+// What goes on at one time beside others. kPipeline: the halves of microbatches, which compute what
+// is in kCompute.
+enum class Lane : std::uint8_t { kCompute, kCommunication, kData, kPipeline };
 
-// "compute", "communication", "data"
+// "compute", "communication", "data", "pipeline"
 std::string_view name_of(Lane lane);
 
 struct TraceEvent {
-  comm::Label name, about;  // an op and its layer, a collective and its tensors
+  // An op and its layer; a collective and its tensors; of a pipeline "forward", "backward" or
+  // "weights", and "microbatch 3, chunk 0".
+  comm::Label name, about;
   Lane lane = Lane::kCompute;
   std::int64_t step = 0;
   double begin = 0, end = 0;  // now_seconds()
@@ -54,6 +58,10 @@ using JobTrace = std::vector<std::vector<TraceEvent>>;
 // The events of all ranks, with times since the first of them, at rank 0; of others nothing.
 // Collective.
 JobTrace gather_traces(const Trace& trace, comm::Communicator& ranks);
+
+// Of a step: what parallel/schedule.h calls bubble, of all ranks that compute microbatches in
+// halves, from the beginning of the first to the end of the last. Nothing where there are none.
+std::optional<double> measured_bubble(const JobTrace& trace, std::int64_t step);
 
 // Seconds a rank spent in the lanes of a trace.
 struct TraceSummary {

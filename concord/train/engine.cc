@@ -678,10 +678,14 @@ void Engine::update() {
   training_executor_->update(compiled.program);
 }
 
-std::size_t Engine::ops_per_step() const {
+std::size_t Engine::events_per_step() const {
+  constexpr std::size_t kWithOthers = 64;
   const Program& program = training_program();
   const auto microbatches = static_cast<std::size_t>(leaf_count() * microbatches_per_leaf());
-  return program.prologue.size() + microbatches * program.microbatch.size() + program.update.size();
+  // Those that wait for a message come in two parts.
+  const std::size_t parts = pipe_ranks() > 1 ? 2 * program.halves.size() : 0;
+  return program.prologue.size() + microbatches * (program.microbatch.size() + parts) +
+         program.update.size() + kWithOthers;
 }
 
 bool is_product(std::string_view op) {

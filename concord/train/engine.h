@@ -180,8 +180,8 @@ class Engine {
   // From here on `replace` has the kernels of each program, such as by those that sleep
   // (runtime/sleep_kernel.h): for before the first step.
   void pretend(std::function<void(Program&)> replace);
-  // So many are at most, this rank's alone.
-  std::size_t ops_per_step() const;
+  // So many events of a step that is at most, this rank's alone; with what it does with others.
+  std::size_t events_per_step() const;
   // Seconds of a training step's products (is_product), each run by itself, `runs` times
   // (Executor::time_alone). For after a step.
   double seconds_of_products_alone(int runs);

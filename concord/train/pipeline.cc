@@ -15,6 +15,11 @@ namespace {
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
+std::string_view name_of(parallel::Half half) {
+  constexpr std::string_view kNames[] = {"forward", "backward", "weights"};
+  return kNames[static_cast<std::size_t>(half)];
+}
+
 // How many turns of each rank have to be done before a turn of one of them is: along the line of
 // stages a microbatch goes from place to place, and each rank does one turn after another.
 class Needs {
@@ -76,6 +81,9 @@ class Needs {
 PipelineOrder order_of(const parallel::Plan& plan, int rank, std::int64_t microbatches,
                        const std::vector<std::vector<Turn>>& turns) {
   PipelineOrder order{.own = turns[at(rank)], .of_peers = {}, .microbatches = microbatches};
+  for (const auto& [half, chunk] : parallel::halves_of(plan)) {
+    order.names.push_back({std::string(name_of(half)), chunk});
+  }
   const Needs needs(plan, turns);
   for (int peer = 0; peer < plan.mesh.extent(parallel::kPipeAxis); ++peer) {
     if (peer == rank) continue;
@@ -122,6 +130,13 @@ void pretend_equal_stages(Program& program, const parallel::Plan& plan, double s
   for (const auto& [half, chunk] : parallel::halves_of(plan)) {
     const bool is_both = half == parallel::Half::kBackward && !splits;
     of_halves.push_back(is_both ? 2 * seconds : seconds);
+  }
+  // The first stage sends no gradients of inputs: all of its backward pass is among those of
+  // weights.
+  for (std::size_t h = 0; h < program.halves.size() && splits; ++h) {
+    const auto [half, chunk] = parallel::halves_of(plan)[h];
+    if (half != parallel::Half::kBackward || computes(program, h)) continue;
+    of_halves[at(parallel::half_index(plan, parallel::Half::kWeights, chunk))] += seconds;
   }
   if (plan.mesh.extent(parallel::kPipeAxis) == 1) of_halves = {3 * seconds};
   pretend_halves(program, of_halves);

@@ -24,7 +24,8 @@ Streams join_streams(const parallel::Plan& plan, comm::Communicator& ranks);
 
 // The program sleeps in the place of computing (runtime/sleep_kernel.h): a forward pass of a
 // microbatch through a stage, the gradients of its inputs and those of its weights take `seconds`
-// each, one after the other where the schedule does not split them.
+// each, one after the other where the schedule does not split them, and in the first stage, which
+// sends no gradients of inputs.
 void pretend_equal_stages(Program& program, const parallel::Plan& plan, double seconds);
 
 }  // namespace concord::train

@@ -102,12 +102,29 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
   result.spread = (quantile(seconds, 0.75) - quantile(seconds, 0.25)) / result.step_seconds;
   result.samples_per_second = static_cast<double>(engine.batch()) / result.step_seconds;
   result.flops_per_second = engine.flops_per_step() / result.step_seconds;
-  result.by_op = time_ops(engine, next_batch, std::min(options.steps, kMostTimedSteps), step,
-                          options.by_layer);
+  if (options.by_op) {
+    result.by_op = time_ops(engine, next_batch, std::min(options.steps, kMostTimedSteps), step,
+                            options.by_layer);
+  }
   if (options.runs_alone > 0) {
     result.products_alone_seconds = engine.seconds_of_products_alone(options.runs_alone);
   }
   return result;
+}
+
+JobTrace trace_steps(Engine& engine, const std::function<Samples()>& next_batch, int steps) {
+  Trace trace(static_cast<std::size_t>(steps) * engine.events_per_step());
+  for (int step = 1; step <= steps; ++step) {
+    const Samples samples = next_batch();
+    engine.ranks().barrier();
+    trace.skip_operations(engine.ranks());
+    trace.set_step(step);
+    engine.set_trace(&trace);
+    seconds_of_step(engine, samples, step - 1);
+    engine.set_trace(nullptr);
+    trace.add_operations(engine.ranks());
+  }
+  return gather_traces(trace, engine.ranks());
 }
 
 }  // namespace concord::train

@@ -12,8 +12,9 @@
 namespace concord::train {
 
 struct StepBenchmarkOptions {
-  int warmup = 3;  // steps before the first that counts
-  int steps = 20;  // that count
+  int warmup = 3;     // steps before the first that counts
+  int steps = 20;     // that count
+  bool by_op = true;  // whether ops are timed
   bool by_layer = false;
   int runs_alone = 0;  // of each matrix product and convolution; 0: they are not run alone
 };
@@ -51,5 +52,9 @@ struct StepBenchmark {
 // Error where steps < 1 or warmup < 0.
 StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& next_batch,
                               const StepBenchmarkOptions& options);
+
+// Runs steps, numbered from 1, of which what every rank does is written down. Collective; the
+// traces of all ranks at rank 0, of others nothing.
+JobTrace trace_steps(Engine& engine, const std::function<Samples()>& next_batch, int steps);
 
 }  // namespace concord::train

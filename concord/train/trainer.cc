@@ -179,9 +179,9 @@ class Training {
   void begin_trace() {
     if (!is_traced()) return;
     if (!trace_) {
-      constexpr std::size_t kOther = 64, kMost = std::size_t{1} << 21;
+      constexpr std::size_t kMost = std::size_t{1} << 21;
       const auto steps = static_cast<std::size_t>(job_.config.output.trace_steps);
-      trace_.emplace(std::min(kMost, steps * (job_.engine->ops_per_step() + kOther)));
+      trace_.emplace(std::min(kMost, steps * job_.engine->events_per_step()));
       job_.engine->set_trace(&*trace_);
     }
     trace_->skip_operations(ranks_);  // such as an evaluation's
