@@ -85,6 +85,65 @@ TEST_F(PipelineOfRanks, EverySynchronousScheduleComputesTheBitsOfOneRank) {
            "--ranks 8 --set parallel.mesh.pipe=8"});
 }
 
+// One rank has two versions of the weights, too. The last step of an epoch is shorter.
+TEST_F(PipelineOfRanks, TwoVersionsHaveTheBitsOfOneRankThatHasTwo) {
+  const std::string work = "--set train.max_steps=9 --set parallel.schedule=pipedream-2bw ";
+  expect_bits_of_one_rank(
+      work, {"--ranks 2 --set parallel.mesh.pipe=2", "--ranks 4 --set parallel.mesh.pipe=4",
+             "--ranks 3 --set parallel.mesh.pipe=3 --set parallel.transport=gloo",
+             "--ranks 4 --set parallel.mesh={data=2,pipe=2} --set parallel.zero=1",
+             "--ranks 2 --set parallel.mesh.pipe=2 --set train.recompute=full",
+             "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.offload=all", "--ranks 2",
+             "--ranks 4 --set parallel.mesh.pipe=2 --set train.checkpoint_every_steps=2"});
+  const std::string of_two = train(work).last_line()["weights_hash"];
+  const std::string of_one =
+      train("--set train.max_steps=9 --set output.dir=other").last_line()["weights_hash"];
+  EXPECT_NE(of_two, of_one);
+}
+
+TEST_F(PipelineOfRanks, UpdatesAfterEachMicrobatchDependOnTheStagesAlone) {
+  const std::string work =
+      "--set train.batch=4 --set train.leaves=1 --set train.microbatch=0 --set train.max_steps=22 "
+      "--set parallel.schedule=pipedream --set parallel.vertical_sync=true "
+      "--ranks 3 --set parallel.mesh.pipe=3 ";
+  const std::string hash = train(work).last_line()["weights_hash"];
+  for (const char* way :
+       {"", "--set parallel.transport=gloo", "--set train.checkpoint_every_steps=5"}) {
+    const Outcome outcome = train(work + way + " --set output.dir=other");
+    ASSERT_EQ(outcome.code, 0) << way << ": " << outcome.err;
+    EXPECT_EQ(outcome.last_line()["weights_hash"], hash) << way;
+    std::filesystem::remove_all(folder_ / "other");
+  }
+}
+
+// With the older versions of the weights.
+TEST_F(PipelineOfRanks, ARunOfOlderWeightsIsResumed) {
+  const std::string of_microbatches =
+      "--set train.batch=4 --set train.leaves=1 --set train.microbatch=0 "
+      "--set parallel.schedule=pipedream --set parallel.vertical_sync=true "
+      "--ranks 3 --set parallel.mesh.pipe=3 ";
+  const std::string of_steps = "--set parallel.schedule=pipedream-2bw ";
+  const struct {
+    std::string before, after;
+  } cases[] = {{of_microbatches, of_microbatches},
+               {of_steps + "--ranks 3 --set parallel.mesh.pipe=3", of_steps},
+               {of_steps, of_steps + "--ranks 4 --set parallel.mesh.pipe=2"}};
+  for (const auto& [before, after] : cases) {
+    const std::string whole =
+        train(before + " --set train.max_steps=8").last_line()["weights_hash"];
+    std::filesystem::remove_all(folder_ / "run");
+    ASSERT_EQ(train(before + " --set train.max_steps=5").code, 0);
+    const Outcome second = train(after + " --set train.max_steps=8 --resume");
+    ASSERT_EQ(second.code, 0) << after << ": " << second.err;
+    EXPECT_EQ(second.last_line()["weights_hash"], whole) << before << ", then " << after;
+    const Outcome other = train(
+        "--set parallel.schedule=1f1b --resume " +
+        after.substr(after.find("--ranks") == after.npos ? after.size() : after.find("--ranks")));
+    EXPECT_THAT(other.err, HasSubstr("but the run began with"));
+    std::filesystem::remove_all(folder_ / "run");
+  }
+}
+
 TEST_F(PipelineOfRanks, RecomputationAndOtherAxesDoNotChangeThem) {
   expect_bits_of_one_rank("",
                           {"--ranks 4 --set parallel.mesh={data=2,pipe=2}",
@@ -145,6 +204,28 @@ momentum = 0.9
 dir = "run"
 )");
   expect_bits_of_one_rank("", {ways[0], ways[1]});
+}
+
+// Between two layers there are several places for a cut, of which a pool makes one cheapest.
+TEST_F(PipelineOfRanks, AShorterStepIsCutWhereTheOthersAre) {
+  write_file_atomically(folder_ / "small.toml", R"(
+[model]
+name = "lenet"
+[data]
+kind = "synthetic"
+shape = [1, 28, 28]
+samples = 96
+classes = 4
+[train]
+batch = 64
+leaves = 1
+max_steps = 4
+threads = 1
+[output]
+dir = "run"
+)");
+  expect_bits_of_one_rank(
+      "", {"--ranks 3 --set parallel.mesh.pipe=3", "--ranks 4 --set parallel.mesh.pipe=4"});
 }
 
 // What a stage has is part of the same files.
@@ -275,6 +356,21 @@ TEST_F(PipelineOfRanks, WhatCannotBeIsRefusedInOneLine) {
           "8 microbatches on 3 ranks, expected a multiple of the ranks");
   refused("--ranks 2 --set parallel.mesh.pipe=2 --set parallel.chunks=2",
           "2 chunks for each rank, expected 1; choose interleaved for others");
+  refused(
+      "--ranks 8 --set parallel.mesh.pipe=8 --set train.microbatch=4 --set model.layers=6 "
+      "--set parallel.schedule=pipedream-2bw",
+      "4 microbatches on 8 ranks, expected as many as ranks or more");
+  refused("--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=pipedream",
+          "a step of 8 microbatches on 1 rank along data, expected one of each");
+  refused(
+      "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=pipedream "
+      "--set train.leaves=1 --set train.microbatch=0",
+      "the stages 0 and 1 share \"wte.weight\", which would be of two ages in them");
+  refused("--set parallel.schedule=pipedream-2bw --set parallel.zero=2",
+          "expected at most 1 with parallel.schedule = \"pipedream-2bw\"");
+  refused("--set parallel.schedule=pipedream --set train.nonfinite=skip",
+          "expected \"stop\" with parallel.schedule = \"pipedream\"");
+  refused("--set parallel.vertical_sync=true", "parallel.vertical_sync");
   refused("--ranks 4 --set parallel.mesh.pipe=2 --set parallel.zero=2",
           "given 2 ranks along pipe; expected 1, or parallel.zero = 1");
 }

@@ -154,7 +154,7 @@ Result Communicator::wait(Ticket ticket) {
 void Communicator::execute_next(bool patient) {
   if (failure_) std::rethrow_exception(failure_);
   Record& record = record_of(done_.load(std::memory_order_relaxed) + 1);
-  record.began = now_seconds();
+  std::atomic_ref(record.began).store(now_seconds());
   try {
     record.result = execute(record, patient);
   } catch (...) {
@@ -162,7 +162,7 @@ void Communicator::execute_next(bool patient) {
     throw;
   }
   record.ended = now_seconds();
-  busy_ += record.ended - record.began;
+  busy_.store(busy_.load() + record.ended - record.began);
   done_.fetch_add(1, std::memory_order_release);
 }
 
@@ -236,8 +236,7 @@ Communicator::Usage Communicator::usage() const {
     sum.busy += usage.busy;
     sum.waited += usage.waited;
   }
-  const std::lock_guard lock(executing_);
-  return {sum.busy + busy_, sum.waited + waited_};
+  return {sum.busy + busy_.load(), sum.waited + waited_};
 }
 
 std::size_t Communicator::bytes() const {
@@ -249,6 +248,8 @@ std::size_t Communicator::bytes() const {
   return bytes;
 }
 
+// While an operation goes on, which may be waiting for this rank: of it, what is known before its
+// end.
 std::vector<Record> Communicator::flight_record() const {
   std::vector<Record> records;
   for (const Split& split : splits_) {
@@ -258,10 +259,18 @@ std::vector<Record> Communicator::flight_record() const {
       records.push_back(record);
     }
   }
-  const std::lock_guard lock(executing_);
-  const Ticket last = started_.load();
+  const Ticket last = started_.load(), done = done_.load(std::memory_order_acquire);
   for (Ticket t = last > kRemembered ? last - kRemembered + 1 : 1; t <= last; ++t) {
-    records.push_back(records_[t % kRemembered]);
+    Record& record = const_cast<Record&>(records_[t % kRemembered]);
+    if (t <= done) {
+      records.push_back(record);
+      continue;
+    }
+    records.push_back({.operation = record.operation,
+                       .axis = record.axis,
+                       .step = record.step,
+                       .started = record.started,
+                       .began = std::atomic_ref(record.began).load()});
   }
   if (!splits_.empty()) std::ranges::stable_sort(records, {}, &Record::started);
   return records;

@@ -184,10 +184,10 @@ class Communicator {
   std::vector<Buffer> buffers_;  // of make_shared()
   std::array<Record, kRemembered> records_;
   std::atomic<Ticket> started_ = 0, done_ = 0;
-  mutable std::mutex executing_;          // held while an operation is executed
+  std::mutex executing_;                  // held while an operation is executed
   std::atomic<std::uint32_t> turns_ = 0;  // of the thread: how often it has given that back
   std::exception_ptr failure_;            // of an operation: so end all that follow
-  double busy_ = 0;                       // of Usage: guarded by executing_,
+  std::atomic<double> busy_ = 0;          // of Usage: written with executing_ held,
   double waited_ = 0;                     // and of this rank's own thread
   std::atomic<bool> stopping_ = false;
   std::thread worker_;  // begins with the first start()

@@ -62,7 +62,7 @@ class Verdict {
   std::string of_misunderstanding(int circle, const std::string& line);
 
  private:
-  static constexpr std::size_t kMostCircles = 8;
+  static constexpr std::size_t kMostCircles = 32;
   // Of a rank in a circle.
   struct Place {
     std::uint64_t number = 0;  // of operations entered

@@ -93,6 +93,7 @@ struct Plan {
   // stages a rank has (schedule.h).
   Schedule schedule = Schedule::k1F1B;
   int chunks = 1;
+  bool vertical_sync = false;
   // What was decided there: the stages that have each state, the one that updates it first; the one
   // that reads it first; the states that belong to no stage, such as a count of steps, which all
   // have; and the streams of messages. Nothing before the first graph.
@@ -101,7 +102,7 @@ struct Plan {
   std::set<std::string> everywhere = {};
   std::vector<Stream> streams = {};
   Pipeline pipeline(std::int64_t microbatches = 1) const {
-    return {schedule, mesh.extent(kPipeAxis), chunks, microbatches};
+    return {schedule, mesh.extent(kPipeAxis), chunks, microbatches, vertical_sync};
   }
 };
 

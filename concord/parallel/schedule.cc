@@ -261,7 +261,7 @@ int fewest_chunks(Schedule schedule) {
 }
 
 void check_pipeline(const Pipeline& pipeline) {
-  const auto& [schedule, ranks, chunks, microbatches] = pipeline;
+  const auto& [schedule, ranks, chunks, microbatches, vertical_sync] = pipeline;
   const std::string_view name = name_of(schedule);
   if (ranks < 1 || chunks < 1 || microbatches < 1) {
     fail("pipeline {}: {} ranks, {} chunks, {} microbatches: expected 1 or more of each", name,
@@ -292,6 +292,10 @@ void check_pipeline(const Pipeline& pipeline) {
         "smaller or choose pipedream",
         name, microbatches, ranks);
   }
+}
+
+bool is_asynchronous(Schedule schedule) {
+  return schedule == Schedule::kPipeDream || schedule == Schedule::kPipeDream2Bw;
 }
 
 bool splits_backward(Schedule schedule) {
@@ -345,7 +349,9 @@ std::vector<Action> actions_of(const Pipeline& pipeline, int rank) {
 std::int64_t staleness(const Pipeline& pipeline, int stage) {
   CONCORD_CHECK(stage >= 0 && stage < pipeline.stages(), "stage {} of {}", stage,
                 pipeline.stages());
-  if (pipeline.schedule == Schedule::kPipeDream) return pipeline.stages() - 1 - stage;
+  if (pipeline.schedule == Schedule::kPipeDream) {
+    return pipeline.stages() - 1 - (pipeline.vertical_sync ? 0 : stage);
+  }
   return pipeline.schedule == Schedule::kPipeDream2Bw ? 1 : 0;
 }
 

@@ -22,9 +22,9 @@
 //                 that the first rank has the first stage and the last. Qi et al. 2023, section 6;
 //                 the shape is one of those of Qi et al. 2024, "Pipeline parallelism with
 //                 controllable memory".
-//   pipedream     1F1B without a flush, an update after each microbatch. Narayanan et al. 2019,
-//                 "PipeDream: Generalized pipeline parallelism for DNN training" (with weight
-//                 stashing).
+//   pipedream     1F1B without a flush, an update after each microbatch, which is all that a step
+//                 has. Narayanan et al. 2019, "PipeDream: Generalized pipeline parallelism for DNN
+//                 training" (with weight stashing, and on request vertical sync).
 //   pipedream-2bw the same, an update after each step, and two versions of the weights. Narayanan
 //                 et al. 2021, "Memory-efficient pipeline-parallel DNN training" (double-buffered
 //                 weight updates).
@@ -77,6 +77,7 @@ struct Pipeline {
   int ranks = 1;                  // p
   int chunks = 1;                 // v, of each rank
   std::int64_t microbatches = 1;  // m, of one step
+  bool vertical_sync = false;     // pipedream: all stages take the weights that the first one has
   int stages() const { return ranks * chunks; }
 };
 
@@ -89,6 +90,10 @@ int fewest_chunks(Schedule schedule);
 // versions of the weights would not do), numbers below 1, more than 65536 stages. The functions
 // below take pipelines that pass.
 void check_pipeline(const Pipeline& pipeline);
+
+// Whether steps follow each other without a flush, so that gradients are stale: pipedream,
+// pipedream-2bw.
+bool is_asynchronous(Schedule schedule);
 
 // Whether kWeights are actions of their own: zb-h1, zb-v.
 bool splits_backward(Schedule schedule);
@@ -105,7 +110,8 @@ std::vector<Action> actions_of(const Pipeline& pipeline, int rank);
 
 // How many updates of the weights lie at most between the forward of a microbatch at a stage and
 // the update by that microbatch. pipedream, in microbatches: stages - 1 - stage (the backward pass
-// takes the weights of the forward pass, which the rank keeps). pipedream-2bw, in steps: 1. Else 0.
+// takes the weights of the forward pass, which the rank keeps), with vertical sync stages - 1.
+// pipedream-2bw, in steps: 1, whatever the number of stages. Else 0.
 std::int64_t staleness(const Pipeline& pipeline, int stage);
 
 // Seconds that a microbatch takes at a stage. Where the schedule does not split the backward pass,

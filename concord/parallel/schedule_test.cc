@@ -199,7 +199,7 @@ TEST(Schedule, BubblesAndActivationsAreThoseOfThePapers) {
   for (const Row& row : rows()) papers.emplace(row.schedule, row);
   for (const Pipeline& pipeline : fitting_pipelines()) {
     const Row& row = papers.at(pipeline.schedule);
-    const auto& [schedule, p, v, m] = pipeline;
+    const auto& [schedule, p, v, m, vertical_sync] = pipeline;
     if (m < row.fewest(p)) continue;
     const Replay step = replay_with(pipeline, {});
     EXPECT_DOUBLE_EQ(step.bubble(), row.bubble(p, v, static_cast<double>(m))) << text(pipeline);
@@ -272,7 +272,7 @@ TEST(Schedule, RanksOfZbVComputeWithoutAPause) {
 TEST(Schedule, FewMicrobatchesKeepTheBoundsOfMemoryAndTime) {
   for (const Pipeline& pipeline : fitting_pipelines()) {
     if (!splits_backward(pipeline.schedule)) continue;
-    const auto& [schedule, p, v, m] = pipeline;
+    const auto& [schedule, p, v, m, vertical_sync] = pipeline;
     const Replay step = replay_with(pipeline, {});
     for (const std::int64_t most : step.most_in_flight) {
       EXPECT_LE(most, v * std::min<std::int64_t>(m, p)) << text(pipeline);
@@ -314,6 +314,7 @@ TEST(Schedule, StalenessIsThatOfTheOrder) {
     }
   }
   EXPECT_EQ(staleness({Schedule::kPipeDream, 4, 1, 8}, 0), 3);
+  EXPECT_EQ(staleness({Schedule::kPipeDream, 4, 1, 8, /*vertical_sync=*/true}, 3), 3);
   EXPECT_EQ(staleness({Schedule::kPipeDream2Bw, 4, 1, 8}, 0), 1);
   EXPECT_EQ(staleness({Schedule::k1F1B, 4, 1, 8}, 0), 0);
 }

@@ -262,8 +262,10 @@ class Assignment {
     }
   }
 
-  // A cut point between the states of one stage and those of the next.
+  // The cut point between the states of one stage and those of the next that would have been
+  // chosen: programs of other sizes have the same messages.
   void follow_ends() {
+    const std::vector<CutPoint> points = distinct_cut_points();
     for (int s = 0; s + 1 < stages_; ++s) {
       const auto fits = [&](const CutPoint& point) {
         for (std::size_t i = 0; i < graph_.states.size(); ++i) {
@@ -276,8 +278,8 @@ class Assignment {
         }
         return true;
       };
-      const auto found = std::ranges::find_if(cut_points_, fits);
-      CONCORD_CHECK(found != cut_points_.end(), "no cut point behind stage {}", s);
+      const auto found = std::ranges::find_if(points, fits);
+      CONCORD_CHECK(found != points.end(), "no cut point behind stage {}", s);
       ends_.push_back(found->before);
     }
     ends_.push_back(forward_.size());

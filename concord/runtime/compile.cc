@@ -129,10 +129,7 @@ class Compiler {
       const Value& value = graph().value(state.value);
       const StateStore::Entry* entry = states_.find(value.name);
       CONCORD_CHECK(entry != nullptr && fits(*entry, state), "state \"{}\"", value.name);
-      const Region region = entry->in_common      ? Region::kCommonStates
-                            : entry->is_offloaded ? Region::kOffloadedStates
-                                                  : Region::kStates;
-      address_[index(state.value)] = {region, states_.offset_of(*entry, value.type)};
+      address_[index(state.value)] = {region_of(*entry), states_.offset_of(*entry, value.type)};
       if (!place_gathered(state)) next_[index(state.value)] = state.next;
     }
   }

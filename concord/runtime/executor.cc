@@ -74,12 +74,16 @@ void Workspace::release() {
 void Executor::prepare(Program& program) {
   if (program.sums_bytes > 0 && sums_.empty()) {
     sums_bytes_ = program.sums_bytes;
-    for (const ProgramHalf& half : program.halves) {
+    sums_.resize(program.halves.size());
+    for (std::size_t h = 0; h < sums_.size(); ++h) {
+      const std::size_t bytes = program.halves[h].sums_bytes;
       if (program.in_rounds) {
-        sums_.push_back(std::make_unique<RoundSums>(
-            RoundSums::Sizes{half.sums_bytes, program.totals_bytes, sum_buffers_.rounds}, *ranks_));
-      } else {
-        sums_.push_back(std::make_unique<LeafSums>(half.sums_bytes, *ranks_, sum_buffers_.buffers));
+        sums_[h].push_back(std::make_unique<RoundSums>(
+            RoundSums::Sizes{bytes, program.totals_bytes, sum_buffers_.rounds}, *ranks_));
+        continue;
+      }
+      for (std::size_t s = 0; s < (h + 1 < sums_.size() ? most_steps_ : 1); ++s) {
+        sums_[h].push_back(std::make_unique<LeafSums>(bytes, *ranks_, sum_buffers_.buffers));
       }
     }
   }
@@ -113,8 +117,10 @@ void Executor::prepare(Program& program) {
       along_[&*step.collective] = &ranks;
     }
   }
-  prologues_[&program] = {.offset = prologue_bytes_};
-  prologue_bytes_ += whole_pages(program.prologue_bytes);
+  for (std::size_t s = 0; s < most_steps_; ++s) {
+    prologues_[&program].push_back({.offset = prologue_bytes_});
+    prologue_bytes_ += whole_pages(program.prologue_bytes);
+  }
   arena_bytes_ = std::max(arena_bytes_, whole_pages(program.arena_bytes));
   workspace_->reserve(arena_bytes_ + prologue_bytes_ + pools_bytes());
   workspace_->user = nullptr;  // prologues may have moved
@@ -131,8 +137,9 @@ void Executor::allocate_offloaded(const std::filesystem::path& folder) {
 
 Executor::Bases Executor::bases(const Program& program, std::int64_t microbatch) const {
   std::byte* const arena = workspace_->data();
-  return {.of_regions = {states_.data(), states_.common_data(), states_.offloaded().data(), nullptr,
-                         nullptr, arena + arena_bytes_ + prologues_.at(&program).offset, arena,
+  std::byte* const prologue = arena + arena_bytes_ + prologues_.at(&program)[slot()].offset;
+  return {.of_regions = {states_.data(), states_.common_data(), states_.offloaded().data(),
+                         states_.versions().data(age_read()), nullptr, nullptr, prologue, arena,
                          offloaded_.data(), nullptr},
           .of_sums = sums_bases_,
           .of_parts = parts_bases_,
@@ -210,7 +217,9 @@ void Executor::meet(const ProgramStep& step) {
   }
   concord::run(*step.collective, ranks, operands);
   if (&ranks != ranks_) return;
-  for (const auto& sums : sums_) sums->settle();
+  for (const auto& of_half : sums_) {
+    for (const auto& sums : of_half) sums->settle();
+  }
 }
 
 Executor::~Executor() {
@@ -280,23 +289,61 @@ void Executor::trace_half(double end) {
 void Executor::take_turn() {
   if (workspace_->user == this) return;
   workspace_->user = this;
-  for (auto& [program, prologue] : prologues_) prologue.states_version = 0;
+  for (auto& [program, of_steps] : prologues_) {
+    for (Prologue& prologue : of_steps) prologue.states_version = 0;
+  }
 }
 
 void Executor::begin_step(const StepPlace& place) {
+  steps_.clear();
+  add_step(place);
+}
+
+void Executor::add_step(const StepPlace& place) {
   take_turn();
-  ++step_;
-  begun_count_ = finished_count_ = 0;
-  for (const auto& sums : sums_) sums->clear(place);
+  CONCORD_CHECK(steps_.size() < most_steps_, "{} steps in flight", steps_.size());
+  steps_.push_back({.number = ++begun_steps_, .place = place});
+  turn_to(steps_.size() - 1);
+  if (steps_.size() == 1) begun_count_ = finished_count_ = 0;
+  // The last half adds to what the step before it has summed when that has been updated.
+  for (std::size_t h = 0; h < sums_.size(); ++h) {
+    if (h + 1 < sums_.size() || steps_.size() == 1) sums(h).clear(place);
+  }
+}
+
+void Executor::turn_to(std::size_t step) {
+  CONCORD_CHECK(step < steps_.size(), "step {} of {} in flight", step, steps_.size());
+  turn_ = step;
+}
+
+StepSums& Executor::sums(std::size_t half) const {
+  const auto& of_half = sums_[half];
+  return *of_half[of_half.size() == 1 ? 0 : slot()];
+}
+
+// The updates of the steps before it that are in flight are still to come.
+int Executor::age_read() const {
+  return reads_newest_ ? 0 : std::max(0, older_ - static_cast<int>(turn_));
+}
+
+// Weight stashing: a microbatch goes backwards through the weights that it went forwards through.
+void Executor::note_version() {
+  std::int64_t& read = steps_[turn_].updates_read;
+  const std::int64_t reads = states_.versions().updates(age_read());
+  CONCORD_CHECK(read < 0 || read == reads, "a step reads weights after {} updates and after {}",
+                read, reads);
+  read = reads;
 }
 
 void Executor::run_prologue(Program& program) {
   take_turn();
-  Prologue& last = prologues_.at(&program);
-  const bool same_inputs = last.step == step_ || !program.prologue_reads_step_inputs;
-  if (last.states_version == states_.version() && same_inputs) return;
-  last.states_version = states_.version();
-  last.step = step_;
+  Prologue& last = prologues_.at(&program)[slot()];
+  const bool same_inputs = last.step == step().number || !program.prologue_reads_step_inputs;
+  const bool same_states = older_ == 0 ? last.states_version == states_.version()
+                                       : last.states_version > 0 && last.step == step().number &&
+                                             last.is_of_newest == reads_newest_;
+  if (same_states && same_inputs) return;
+  last = {last.offset, states_.version(), step().number, reads_newest_};
   const bool timed = timing_ != nullptr && timing_->program == &program;
   run(program, program.prologue, timed ? &timing_->prologue : nullptr);
   await_all();
@@ -307,20 +354,19 @@ void Executor::microbatch(Program& program, const MicrobatchPlace& place) {
   for (std::size_t h = 0; h < program.halves.size(); ++h) run_half(program, h, 0, place);
 }
 
-void Executor::begin_pipeline(const PipelineOrder& order,
-                              std::span<const Program* const> programs) {
+void Executor::begin_pipeline(const PipelineOrder& order, const Messages::Programs& programs) {
   order_ = &order;
-  messages_.begin(order, programs,
-                  {.place =
-                       [this, programs](const ProgramStep& step, std::int64_t microbatch) {
-                         const auto m = static_cast<std::size_t>(microbatch);
-                         return resolve(bases(*programs[m], microbatch), step.operands[0]);
-                       },
-                   .slots =
-                       [this, programs](const ProgramStep& step) {
-                         const auto pool = static_cast<std::size_t>(step.operands[0].part);
-                         return memory_of(programs[0]->pools[pool]).slots;
-                       }});
+  messages_.begin(
+      order, programs,
+      {.place =
+           [this](const Program& program, const ProgramStep& step, std::int64_t microbatch) {
+             return resolve(bases(program, microbatch), step.operands[0]);
+           },
+       .slots =
+           [this](const Program& program, const ProgramStep& step) {
+             const auto pool = static_cast<std::size_t>(step.operands[0].part);
+             return memory_of(program.pools[pool]).slots;
+           }});
 }
 
 void Executor::half(Program& program, int half, std::int64_t microbatch,
@@ -338,6 +384,7 @@ void Executor::half(Program& program, int half, std::int64_t microbatch,
 
 void Executor::run_half(Program& program, std::size_t number, std::int64_t microbatch,
                         const MicrobatchPlace& place) {
+  if (states_.has_versions()) note_version();
   std::vector<double>* const seconds =
       timing_ != nullptr && timing_->program == &program ? &timing_->microbatch : nullptr;
   const ProgramHalf& half = program.halves[number];
@@ -346,32 +393,32 @@ void Executor::run_half(Program& program, std::size_t number, std::int64_t micro
   CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
                 "programs of one step sum the same values");
   if (summed) {
-    sums_bases_[number] = sums_[number]->next();
-    sums_[number]->begin_microbatch(place);
+    sums_bases_[number] = sums(number).next();
+    sums(number).begin_microbatch(place);
   }
   for (std::size_t b = 0; b < half.buckets.size(); ++b) {
     run(program, program.microbatch, done, half.bucket_ends[b], seconds, microbatch);
     done = half.bucket_ends[b];
-    sums_[number]->add(half.buckets[b]);
+    sums(number).add(half.buckets[b]);
   }
   run(program, program.microbatch, done, half.end, seconds, microbatch);
   await_all();
-  if (summed) sums_[number]->end_microbatch();
+  if (summed) sums(number).end_microbatch();
 }
 
 // The step has ended before this rank's leaves, and the others go on: it adds nothing.
 void Executor::stand_by(Program& program) {
   run_prologue(program);  // others read what it computes
   const ProgramHalf& half = program.halves[0];
-  sums_[0]->begin_standing_by();
+  sums(0).begin_standing_by();
   std::size_t done = 0;
   for (std::size_t b = 0; b < half.buckets.size(); ++b) {
     for (; done < half.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
-    sums_[0]->stand_by(half.buckets[b]);
+    sums(0).stand_by(half.buckets[b]);
   }
   for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
   await_all();
-  sums_[0]->end_microbatch();
+  sums(0).end_microbatch();
 }
 
 void Executor::take_part(Program& program) {
@@ -400,17 +447,17 @@ void Executor::stand_by(const Program& program, const ProgramStep& step) {
 void Executor::reduce(Program& program) {
   CONCORD_CHECK(!sums_.empty(), "a step that sums nothing");
   const bool in_pipeline = most_.microbatches > 0;
-  while (!in_pipeline && sums_[0]->awaits_others()) stand_by(program);
+  while (!in_pipeline && sums(0).awaits_others()) stand_by(program);
   for (std::size_t h = 0; h < sums_.size(); ++h) {
-    sums_bases_[h] = const_cast<std::byte*>(sums_[h]->finish(program.halves[h].buckets));
-    parts_bases_[h] = const_cast<std::byte*>(sums_[h]->parts());
+    sums_bases_[h] = const_cast<std::byte*>(sums(h).finish(program.halves[h].buckets));
+    parts_bases_[h] = const_cast<std::byte*>(sums(h).parts());
   }
 }
 
 // For what is computed beside a step.
 void Executor::take_sums(const Program& program) {
   for (std::size_t h = 0; h < sums_.size() && program.sums_bytes > 0; ++h) {
-    parts_bases_[h] = sums_bases_[h] = sums_[h]->next();
+    parts_bases_[h] = sums_bases_[h] = sums(h).next();
   }
 }
 
@@ -429,6 +476,8 @@ bool Executor::sums_are_finite(const Program& program, std::int64_t largest) con
 }
 
 void Executor::update(Program& program) {
+  turn_to(0);
+  begin_update();
   run_prologue(program);
   const bool timed = timing_ != nullptr && timing_->program == &program;
   updating_ = true;
@@ -439,6 +488,32 @@ void Executor::update(Program& program) {
   if (ranks_->has_common_memory()) ranks_->run(comm::barrier("updated weights"));
   updating_ = false;
   states_.changed();
+  end_update();
+}
+
+std::int64_t Executor::staleness() const {
+  const std::int64_t read = steps_[0].updates_read;
+  return read < 0 ? 0 : states_.versions().updates(0) - read;
+}
+
+// It writes the newest version, and reads it.
+void Executor::begin_update() {
+  if (!states_.has_versions()) return;
+  const std::int64_t updates = states_.versions().updates(0);
+  const bool read_some = steps_[0].updates_read >= 0;  // not where the step ended before its leaves
+  CONCORD_CHECK(!read_some || staleness() == std::min<std::int64_t>(older_, updates),
+                "after {} updates one is of gradients {} updates old, expected {}", updates,
+                staleness(), older_);
+  states_.versions().keep();
+  reads_newest_ = true;
+}
+
+void Executor::end_update() {
+  reads_newest_ = false;
+  if (steps_.size() == 1) return;
+  steps_.erase(steps_.begin());
+  turn_ = 0;
+  if (!sums_.empty()) sums(sums_.size() - 1).clear(step().place);
 }
 
 double Executor::time_alone(const Program& program, const ProgramStep& step, int runs) {

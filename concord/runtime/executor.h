@@ -5,6 +5,9 @@
 //   executor.reduce(program);               sum over the leaves of all ranks
 //   executor.update(program);               optimizer
 //
+// Microbatches may read parameters older than they are (read_older). Then several steps may be in
+// flight, of which the first is updated first (add_step, turn_to).
+//
 // A program without batch inputs, such as one that continues a text, is run by update() alone.
 //
 // Several programs may contribute to one step (the full microbatch and the shorter one that ends an
@@ -103,6 +106,14 @@ class Executor {
     messages_.join(std::move(streams));
   }
 
+  // Microbatches read the version of parameters that comes of `older` updates less than those of
+  // all steps before theirs (versions.h), and at most so many steps are in flight at once. For
+  // before the first prepare().
+  void read_older(int older, int steps_in_flight) {
+    older_ = older;
+    most_steps_ = static_cast<std::size_t>(steps_in_flight);
+  }
+
   // Makes room for a program; call for each one before its first use. After share_memory()
   // collective among the readers of the workspace. Throws Error where the program has a collective
   // along an axis that was not joined.
@@ -123,16 +134,27 @@ class Executor {
 
   // Collective: makes the memory for sums over ranks, so that no step has to, and the workspace.
   void share_memory() {
-    for (const auto& sums : sums_) sums->share();
+    for (const auto& of_half : sums_) {
+      for (const auto& sums : of_half) sums->share();
+    }
     workspace_->allocate();
   }
-  // Collective when it is called first, unless share_memory() was.
+  // Collective when it is called first, unless share_memory() was. What is in flight is given up.
   void begin_step(const StepPlace& place = {});
+  // Another step, while those before it are in flight. All below is of the one that was turned to
+  // last, of those in flight; each update() is of the first, which then is in flight no more. The
+  // halves of a step but the last may be run before the steps before it are updated.
+  void add_step(const StepPlace& place);
+  void turn_to(std::size_t step);
+  // How many updates lie between the weights that the microbatches of the first step in flight have
+  // read and its own, which is the next.
+  std::int64_t staleness() const;
   void microbatch(Program& program, const MicrobatchPlace& place);
   // The same in halves: after begin_step() and begin_pipeline(), each half of each of its
-  // microbatches in the order given; the inputs of one are set before its first. `programs`: by
-  // microbatch, until end_pipeline().
-  void begin_pipeline(const PipelineOrder& order, std::span<const Program* const> programs);
+  // microbatches in the order given; the inputs of one are set before its first. `programs`: until
+  // end_pipeline(). Of several steps, begin_pipeline() after each add_step(): the microbatches are
+  // numbered on, and the orders, which follow each other for the other ranks, may overlap here.
+  void begin_pipeline(const PipelineOrder& order, const Messages::Programs& programs);
   void half(Program& program, int half, std::int64_t microbatch, const MicrobatchPlace& place);
   void end_pipeline() { messages_.end(); }
   void reduce(Program& program);  // collective
@@ -174,16 +196,24 @@ class Executor {
   // Of the sums that a rank keeps of its leaves.
   std::size_t sum_buffer_bytes() const {
     std::size_t bytes = 0;
-    for (const auto& sums : sums_) bytes += sums->bytes();
+    for (const auto& of_half : sums_) {
+      for (const auto& sums : of_half) bytes += sums->bytes();
+    }
     return bytes;
   }
 
  private:
-  // What a program's prologue computed, and from what.
+  // What a program's prologue computed, and from what: for each step that may be in flight.
   struct Prologue {
     std::size_t offset = 0;            // behind the arena
     std::uint64_t states_version = 0;  // 0: it has not run, or its values are lost
     std::uint64_t step = 0;
+    bool is_of_newest = false;  // version, as an update reads
+  };
+  struct StepInFlight {
+    std::uint64_t number = 0;
+    StepPlace place;
+    std::int64_t updates_read = -1;  // of the version that its microbatches read
   };
   // Where regions begin; of those that have parts, where each does.
   struct Bases {
@@ -217,6 +247,14 @@ class Executor {
   const PoolMemory& memory_of(const Pool& pool) const;
   std::byte* in_pool(const Pool& pool, std::int64_t microbatch) const;
   std::size_t pools_bytes() const;
+  const StepInFlight& step() const { return steps_[turn_]; }
+  // Of those for steps in flight: the one that is this step's.
+  std::size_t slot() const { return step().number % most_steps_; }
+  int age_read() const;
+  StepSums& sums(std::size_t half) const;
+  void note_version();
+  void begin_update();
+  void end_update();
   void take_turn();
   void run_prologue(Program& program);
   // Steps [begin, end).
@@ -256,15 +294,21 @@ class Executor {
   comm::Communicator* ranks_ = &alone_;  // along data
   Axes others_;
   SumBuffers sum_buffers_;
-  std::vector<std::unique_ptr<StepSums>> sums_;  // by half; none where nothing is summed
+  // By half, and for the steps in flight of all but the last; none where nothing is summed.
+  std::vector<std::vector<std::unique_ptr<StepSums>>> sums_;
   std::size_t sums_bytes_ = 0;
   std::vector<std::byte*> sums_bases_, parts_bases_;  // by half
   Messages messages_;
   PipelineOrder most_;
   std::vector<PoolMemory> pools_;  // behind the prologue's values
-  std::map<const Program*, Prologue> prologues_;
+  std::map<const Program*, std::vector<Prologue>> prologues_;
   std::map<const CollectiveStep*, comm::Communicator*> along_;  // whom steps of programs ask
-  std::uint64_t step_ = 0;
+  int older_ = 0;
+  std::size_t most_steps_ = 1;
+  std::vector<StepInFlight> steps_ = {{}};
+  std::size_t turn_ = 0;  // of these
+  std::uint64_t begun_steps_ = 0;
+  bool reads_newest_ = false;  // in an update
   bool updating_ = false;
   Timing* timing_ = nullptr;
   Trace* trace_ = nullptr;

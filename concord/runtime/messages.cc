@@ -32,6 +32,17 @@ std::int64_t most_on_their_way(const PipelineOrder& order, int peer, int sender_
   return most;
 }
 
+Messages::~Messages() {
+  if (begun_ == 0) return;
+  for (const Line& line : lines_) {
+    try {
+      line.ranks->wait(std::ranges::max(line.tickets));
+    } catch (const std::exception&) {
+      // It came to nothing, which whoever is told of it knows.
+    }
+  }
+}
+
 comm::Communicator& Messages::ranks_of(const MessageStep& message) const {
   for (const auto& [stream, ranks] : streams_) {
     const auto [own, peer] =
@@ -74,42 +85,60 @@ void Messages::find_lines(const Program& program) {
     Line line{.step = step,
               .half = program.graph.node(step->node).half,
               .last = program.pools[static_cast<std::size_t>(address.part)].last,
-              .slots = memory_.slots(*step),
+              .slots = memory_.slots(program, *step),
               .ranks = &ranks_of(*step->message)};
     line.tickets.resize(static_cast<std::size_t>(line.slots), 0);
     lines_.push_back(std::move(line));
   }
 }
 
-void Messages::begin(const PipelineOrder& order, std::span<const Program* const> programs,
-                     const Memory& memory) {
-  memory_ = memory;
-  programs_ = programs;
-  if (lines_.empty()) find_lines(*programs[0]);
-  done_.assign(programs[0]->halves.size(), 0);
-  for (Line& line : lines_) std::ranges::fill(line.tickets, 0);
-  auto& queues = queues_[order.microbatches];
-  if (queues.empty()) {
-    for (const auto& [peer, of_peer] : order.of_peers) {
-      std::map<std::string_view, Queue> by_stream;
-      for (const Turn& turn : of_peer.turns) {
-        std::vector<std::size_t> sent;  // lines
-        for (std::size_t l = 0; l < lines_.size(); ++l) {
-          const MessageStep& message = *lines_[l].step->message;
-          if (!message.is_send && message.peer == peer && message.sender_half == turn.half) {
-            sent.push_back(l);
-          }
-        }
-        std::ranges::sort(sent, {}, [&](std::size_t l) { return lines_[l].step->message->number; });
-        for (const std::size_t l : sent) {
-          by_stream[lines_[l].step->message->stream].arrivals.push_back({l, turn.microbatch});
+// In the order in which peers send: of each stream.
+std::vector<Messages::Queue> Messages::queues_of(const PipelineOrder& order) const {
+  std::vector<Queue> queues;
+  for (const auto& [peer, of_peer] : order.of_peers) {
+    std::map<std::string_view, Queue> by_stream;
+    for (const Turn& turn : of_peer.turns) {
+      std::vector<std::size_t> sent;  // lines
+      for (std::size_t l = 0; l < lines_.size(); ++l) {
+        const MessageStep& message = *lines_[l].step->message;
+        if (!message.is_send && message.peer == peer && message.sender_half == turn.half) {
+          sent.push_back(l);
         }
       }
-      for (auto& [stream, queue] : by_stream) queues.push_back(std::move(queue));
+      std::ranges::sort(sent, {}, [&](std::size_t l) { return lines_[l].step->message->number; });
+      for (const std::size_t l : sent) {
+        by_stream[lines_[l].step->message->stream].arrivals.push_back({l, turn.microbatch});
+      }
+    }
+    for (auto& [stream, queue] : by_stream) queues.push_back(std::move(queue));
+  }
+  return queues;
+}
+
+void Messages::begin(const PipelineOrder& order, const Programs& programs, const Memory& memory) {
+  memory_ = memory;
+  programs_ = programs;
+  if (lines_.empty()) find_lines(*programs.programs[0]);
+  auto& queues = queues_[order.microbatches];
+  if (queues.empty()) queues = queues_of(order);
+  if (begun_ == 0) {
+    done_.assign(programs.programs[0]->halves.size(), 0);
+    for (Line& line : lines_) std::ranges::fill(line.tickets, 0);
+    asking_.resize(queues.size());
+    for (Queue& queue : asking_) {
+      queue.arrivals.clear();
+      queue.asked = 0;
     }
   }
-  for (Queue& queue : queues) queue.asked = 0;
-  asking_ = &queues;
+  for (std::size_t q = 0; q < queues.size(); ++q) {
+    auto& [arrivals, asked] = asking_[q];
+    arrivals.erase(arrivals.begin(), arrivals.begin() + static_cast<std::ptrdiff_t>(asked));
+    asked = 0;
+    for (const Arrival& arrival : queues[q].arrivals) {
+      arrivals.push_back({arrival.line, begun_ + arrival.microbatch, programs.step});
+    }
+  }
+  begun_ += order.microbatches;
   ask();
 }
 
@@ -117,17 +146,18 @@ void Messages::begin(const PipelineOrder& order, std::span<const Program* const>
 // communicator remembers only so many operations.
 void Messages::ask() {
   constexpr std::int64_t kMostAhead = 64;
-  for (Queue& queue : *asking_) {
+  for (Queue& queue : asking_) {
     for (; queue.asked < queue.arrivals.size(); ++queue.asked) {
       const Arrival& arrival = queue.arrivals[queue.asked];
       Line& line = lines_[arrival.line];
       if (arrival.microbatch >= line.slots + done_[static_cast<std::size_t>(line.last)]) break;
       if (arrival.microbatch >= kMostAhead + done_[static_cast<std::size_t>(line.half)]) break;
-      const Program& program = *programs_[static_cast<std::size_t>(arrival.microbatch)];
+      if (arrival.step) line.ranks->set_step(*arrival.step);
+      const Program& program = program_of(arrival.microbatch);
       const ProgramStep& step = *steps_of(program)[arrival.line];
-      line.tickets[static_cast<std::size_t>(arrival.microbatch % line.slots)] =
-          line.ranks->start(operation_of(*step.message, memory_.place(step, arrival.microbatch),
-                                         step.message->bytes, *line.ranks));
+      line.tickets[static_cast<std::size_t>(arrival.microbatch % line.slots)] = line.ranks->start(
+          operation_of(*step.message, memory_.place(program, step, arrival.microbatch),
+                       step.message->bytes, *line.ranks));
     }
   }
 }
@@ -142,7 +172,7 @@ void Messages::begin_half(int half, std::int64_t microbatch) {
 
 void Messages::deliver(const ProgramStep& step, std::int64_t microbatch, std::byte* data) {
   const MessageStep& message = *step.message;
-  const auto& steps = steps_of(*programs_[static_cast<std::size_t>(microbatch)]);
+  const auto& steps = steps_of(program_of(microbatch));
   const auto found = std::ranges::find(steps, &step);
   CONCORD_CHECK(found != steps.end(), "a message of {}", step.layer);
   const auto line = lines_.begin() + (found - steps.begin());
@@ -163,7 +193,8 @@ void Messages::end_half(int half, std::int64_t microbatch) {
 }
 
 void Messages::end() {
-  for (const Queue& queue : *asking_) CONCORD_CHECK(queue.asked == queue.arrivals.size());
+  begun_ = 0;
+  for (const Queue& queue : asking_) CONCORD_CHECK(queue.asked == queue.arrivals.size());
   for (const Line& line : lines_) {
     if (!line.step->message->is_send) continue;  // else it has been waited for
     line.ranks->wait(std::ranges::max(line.tickets));

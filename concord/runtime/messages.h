@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,6 +52,13 @@ std::int64_t most_on_their_way(const PipelineOrder& order, int peer, int sender_
 
 class Messages {
  public:
+  Messages() = default;
+  // Waits for what has not come to its end(), such as after an error: it reads and writes memory of
+  // others. For after Communicator::abort().
+  ~Messages();
+  Messages(const Messages&) = delete;
+  Messages& operator=(const Messages&) = delete;
+
   // By stream, the two ranks of each: those of which this one is one.
   void join(std::map<parallel::Stream, comm::Communicator*> streams) {
     streams_ = std::move(streams);
@@ -59,12 +67,19 @@ class Messages {
   // Where the value of a message step lies for a microbatch, and for how many at once there is
   // memory.
   struct Memory {
-    std::function<std::byte*(const ProgramStep&, std::int64_t microbatch)> place;
-    std::function<std::int64_t(const ProgramStep&)> slots;
+    std::function<std::byte*(const Program&, const ProgramStep&, std::int64_t microbatch)> place;
+    std::function<std::int64_t(const Program&, const ProgramStep&)> slots;
   };
-  // A step begins: asks for what there is memory for. `programs`: by microbatch.
-  void begin(const PipelineOrder& order, std::span<const Program* const> programs,
-             const Memory& memory);
+  // By microbatch, from `first` on. Where steps overlap, `step` is that of those that begin, and
+  // what is asked for says so (Communicator::set_step); else it says what the communicator does.
+  struct Programs {
+    std::span<const Program* const> programs;
+    std::int64_t first = 0;
+    std::optional<std::int64_t> step = std::nullopt;
+  };
+  // A step begins: asks for what there is memory for. Where those before it have not come to their
+  // end() its microbatches are numbered on, and `programs` has all that are still to be run.
+  void begin(const PipelineOrder& order, const Programs& programs, const Memory& memory);
   // The half is about to write where messages of an earlier microbatch may still be on their way.
   void begin_half(int half, std::int64_t microbatch);
   void deliver(const ProgramStep& step, std::int64_t microbatch, std::byte* data);
@@ -90,6 +105,7 @@ class Messages {
   struct Arrival {
     std::size_t line;
     std::int64_t microbatch;
+    std::optional<std::int64_t> step = std::nullopt;
   };
   struct Queue {  // of a stream to this rank
     std::vector<Arrival> arrivals;
@@ -99,14 +115,19 @@ class Messages {
   comm::Communicator& ranks_of(const MessageStep& message) const;
   void find_lines(const Program& program);
   const std::vector<const ProgramStep*>& steps_of(const Program& program);
+  const Program& program_of(std::int64_t microbatch) const {
+    return *programs_.programs[static_cast<std::size_t>(microbatch - programs_.first)];
+  }
+  std::vector<Queue> queues_of(const PipelineOrder& order) const;
   void ask();
 
   std::map<parallel::Stream, comm::Communicator*> streams_;
   std::vector<Line> lines_;
   std::map<const Program*, std::vector<const ProgramStep*>> steps_;  // in the order of the lines
   std::map<std::int64_t, std::vector<Queue>> queues_;                // by microbatches of a step
-  std::vector<Queue>* asking_ = nullptr;
-  std::span<const Program* const> programs_;
+  std::vector<Queue> asking_;
+  std::int64_t begun_ = 0;  // microbatches, since end()
+  Programs programs_;
   Memory memory_;
   std::vector<std::int64_t> done_;  // by half: microbatches
   struct Started {

@@ -8,9 +8,9 @@ namespace concord {
 namespace {
 
 std::string to_string(const Address& address) {
-  constexpr const char* kNames[kRegions] = {"states", "common",          "offloaded",
-                                            "sums",   "parts",           "prologue",
-                                            "arena",  "offloaded_arena", "carried"};
+  constexpr const char* kNames[kRegions] = {
+      "states", "common",   "offloaded", "versions",        "sums",
+      "parts",  "prologue", "arena",     "offloaded_arena", "carried"};
   const std::string part = address.part == 0 ? "" : fmt::format("{}", address.part);
   return fmt::format("{}{}+{}", kNames[static_cast<std::size_t>(address.region)], part,
                      address.offset);

@@ -3,7 +3,8 @@
 //
 // Each step is a kernel, or a collective in which ranks meet, and the addresses of its operands. An
 // address is an offset in a region: the states of this rank; those that it has in common with
-// others, and those that are offloaded to a file (state_store.h); the sums (what the leaf_sum nodes
+// others, those that are offloaded to a file, and those of which it has several versions
+// (state_store.h); the sums (what the leaf_sum nodes
 // read, contiguous, so that adding up leaves is one pass over flat memory); this rank's parts of
 // those that are scattered; the prologue's memory (the step inputs and what the prologue computes),
 // which is the program's own and keeps its values when other programs run; the arena, which holds
@@ -35,6 +36,7 @@ enum class Region : std::uint8_t {
   kStates,
   kCommonStates,
   kOffloadedStates,
+  kVersions,
   kSums,
   kParts,
   kPrologue,
@@ -42,7 +44,7 @@ enum class Region : std::uint8_t {
   kOffloadedArena,
   kCarried
 };
-inline constexpr std::size_t kRegions = 9;
+inline constexpr std::size_t kRegions = 10;
 
 struct Address {
   Region region = Region::kArena;

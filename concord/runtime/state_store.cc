@@ -1,9 +1,12 @@
 #include "concord/runtime/state_store.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <span>
 
+#include "concord/base/error.h"
 #include "concord/graph/shard_copies.h"
 #include "concord/tensor/relayout.h"
 
@@ -53,7 +56,8 @@ std::size_t StateStore::Entry::bytes() const {
 }
 
 StateStore::StateStore(const Graph& graph, bool in_common, bool allocates,
-                       const std::set<std::string>& offloaded) {
+                       const std::set<std::string>& offloaded,
+                       const std::map<std::string, int>& older_versions) {
   for (const State& state : graph.states) {
     const Value& value = graph.value(state.value);
     by_name_[value.name] = entries_.size();
@@ -72,7 +76,13 @@ StateStore::StateStore(const Graph& graph, bool in_common, bool allocates,
       entry.is_offloaded = stored_bytes(entry.part, entry.layout) >= kSmallestOffloaded;
       if (entry.is_offloaded) entry.in_common = false;
     }
-    std::size_t& end = entry.in_common      ? common_bytes_
+    const auto older = older_versions.find(entry.name);
+    if (older != older_versions.end()) {
+      CONCORD_CHECK(!entry.in_common && !entry.is_offloaded, "state \"{}\"", entry.name);
+      entry.has_versions = true;
+    }
+    std::size_t& end = entry.has_versions   ? version_bytes_
+                       : entry.in_common    ? common_bytes_
                        : entry.is_offloaded ? offloaded_bytes_
                                             : own_bytes_;
     constexpr std::size_t kPage = 4096;
@@ -80,11 +90,33 @@ StateStore::StateStore(const Graph& graph, bool in_common, bool allocates,
     entry.offset = end;
     end += (entry.bytes() + alignment - 1) / alignment * alignment;
   }
+  add_older(older_versions);
   if (allocates) allocate();
+}
+
+// Each lies in its version where the parameter lies in the newest.
+void StateStore::add_older(const std::map<std::string, int>& older_versions) {
+  bool is_first = true;
+  for (const auto& [name, older] : older_versions) {
+    const Entry newest = entries_[by_name_.at(name)];
+    if (newest.is_here()) {
+      CONCORD_CHECK(is_first || older == older_, "older versions of \"{}\"", name);
+      older_ = older;
+      is_first = false;
+    }
+    for (int age = 1; age <= older; ++age) {
+      Entry& entry = entries_.emplace_back(newest);
+      entry.name = fmt::format("{}.previous{}", name, age);
+      entry.role = State::Role::kOptimizer;
+      entry.age = age;
+      by_name_[entry.name] = entries_.size() - 1;
+    }
+  }
 }
 
 void StateStore::allocate(const std::filesystem::path& folder) {
   memory_ = Buffer(own_bytes_);
+  if (version_bytes_ > 0) versions_ = Versions(version_bytes_, older_);
   offloaded_ = FileMemory(folder, offloaded_bytes_);
 }
 

@@ -12,6 +12,9 @@
 //
 // States that are offloaded lie in a file (base/file_memory.h), each rank's in one of its own:
 // resident are those that are being used.
+//
+// Where parameters are read older than they are (versions.h), the store keeps the older versions as
+// states of their own, "<parameter>.previous1" what it was before the last update.
 // Thread safety: none added; a snapshot is taken between steps.
 #pragma once
 
@@ -29,6 +32,7 @@
 #include "concord/base/file_memory.h"
 #include "concord/comm/communicator.h"
 #include "concord/graph/graph.h"
+#include "concord/runtime/versions.h"
 #include "concord/tensor/buffer.h"
 
 namespace concord {
@@ -46,7 +50,9 @@ class StateStore {
     State::Role role;
     bool in_common = false;
     bool is_offloaded = false;
-    std::size_t offset = 0;  // bytes, in data(), common_data() or offloaded()
+    bool has_versions = false;
+    int age = 0;             // of an older version
+    std::size_t offset = 0;  // bytes, in data(), common_data(), offloaded() or a version
 
     // Whether others have numbers of it that this rank has not.
     bool is_flat() const { return flat && !flat->is_held_whole && !in_common; }
@@ -59,10 +65,12 @@ class StateStore {
   // with a flat cut lie in memory that the ranks of its axis have in common. `allocates`: else
   // there is no memory before allocate(), and nothing to read or write. `offloaded`: the names of
   // such states; those below kSmallestOffloaded bytes are not worth the calls. Where there are some
-  // the store has to be allocated with a folder for them.
+  // the store has to be allocated with a folder for them. `older_versions`: of each parameter, how
+  // many are kept; of those that this rank has it is the same number.
   static constexpr std::size_t kSmallestOffloaded = std::size_t{1} << 16;
   explicit StateStore(const Graph& graph, bool in_common = false, bool allocates = true,
-                      const std::set<std::string>& offloaded = {});
+                      const std::set<std::string>& offloaded = {},
+                      const std::map<std::string, int>& older_versions = {});
   void allocate(const std::filesystem::path& folder = {});
   // Those who divide states along this axis; they outlive the store.
   void set_axis(std::string axis, comm::Communicator& ranks) { axes_[std::move(axis)] = &ranks; }
@@ -75,8 +83,14 @@ class StateStore {
   std::byte* data() const { return memory_.data(); }
   std::byte* common_data() const { return common_; }
   const FileMemory& offloaded() const { return offloaded_; }
-  // Of all three.
-  std::size_t bytes() const { return own_bytes_ + common_bytes_ + offloaded_bytes_; }
+  // Of parameters that may be read older than they are.
+  bool has_versions() const { return version_bytes_ > 0; }
+  Versions& versions() { return versions_; }
+  const Versions& versions() const { return versions_; }
+  // Of all.
+  std::size_t bytes() const {
+    return own_bytes_ + common_bytes_ + offloaded_bytes_ + version_bytes_ * version_count();
+  }
   std::size_t common_bytes() const { return common_bytes_; }
   std::size_t offloaded_bytes() const { return offloaded_bytes_; }
   // Where a value of a graph lies that is the state `entry`, of all of it or of this rank's part of
@@ -109,7 +123,8 @@ class StateStore {
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
   std::byte* address(const Entry& entry) const {
-    return (entry.in_common      ? common_
+    return (entry.has_versions   ? versions_.data(entry.age)
+            : entry.in_common    ? common_
             : entry.is_offloaded ? offloaded_.data()
                                  : memory_.data()) +
            entry.offset;
@@ -128,6 +143,8 @@ class StateStore {
   void gather_here(const Entry& entry, const std::map<std::string, int>& root,
                    std::byte* destination) const;
 
+  void add_older(const std::map<std::string, int>& older_versions);
+
   std::map<std::string, comm::Communicator*> axes_;
   Buffer memory_;
   std::size_t own_bytes_ = 0;
@@ -135,6 +152,10 @@ class StateStore {
   std::size_t common_bytes_ = 0;
   FileMemory offloaded_;
   std::size_t offloaded_bytes_ = 0;
+  Versions versions_;
+  std::size_t version_bytes_ = 0;  // of each
+  int older_ = 0;
+  std::size_t version_count() const { return static_cast<std::size_t>(older_) + 1; }
   bool writes_common_ = true;
   std::uint64_t version_ = 1;
 };

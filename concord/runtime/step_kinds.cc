@@ -51,6 +51,12 @@ std::vector<Phase> phases_of_single_microbatch(const Graph& graph) {
   return phase;
 }
 
+Region region_of(const StateStore::Entry& state) {
+  if (state.has_versions) return Region::kVersions;
+  if (state.in_common) return Region::kCommonStates;
+  return state.is_offloaded ? Region::kOffloadedStates : Region::kStates;
+}
+
 bool has_kernel(const Node& node) {
   return node.op != "leaf_sum" && !ops::is_collective(node.op) && !ops::is_message(node.op);
 }

@@ -7,11 +7,15 @@
 #include "concord/graph/graph.h"
 #include "concord/kernels/kernel.h"
 #include "concord/runtime/program.h"
+#include "concord/runtime/state_store.h"
 
 namespace concord {
 
 // Those of the nodes, where what is computed from states for the microbatch alone belongs to it.
 std::vector<Phase> phases_of_single_microbatch(const Graph& graph);
+
+// Where a state lies.
+Region region_of(const StateStore::Entry& state);
 
 // What runs no kernel: sums over leaves, and of these over the ranks along data, are the
 // executor's (leaf_sums.h); so are other collectives, which are steps (collective_step.h), and

@@ -490,9 +490,16 @@ void check_resumable(const Config& before, const Config& now) {
   constexpr std::string_view kOfPeriods[] = {"parallel.leaves", "train.eval_every_epochs",
                                              "train.checkpoint_every_steps"};
   const bool has_periods = before.parallel.sync != "all_reduce";
+  // Gradients of weights as old as the stages say, of which a checkpoint has the older ones.
+  const auto is_stale = [&](std::string_view schedule) {
+    return before.parallel.schedule == schedule || now.parallel.schedule == schedule;
+  };
   for (const ConfigKey& key : config_keys()) {
     const bool is_of_periods = has_periods && std::ranges::count(kOfPeriods, key.name) > 0;
-    if (key.free_on_resume && !is_of_periods) continue;
+    const bool is_of_stale =
+        (key.name == "parallel.schedule" && (is_stale("pipedream") || is_stale("pipedream-2bw"))) ||
+        (key.name == "parallel.mesh" && is_stale("pipedream"));
+    if (key.free_on_resume && !is_of_periods && !is_of_stale) continue;
     if (key.get(before) == key.get(now)) continue;
     fail(
         "{} = {}, but the run began with {}: set it back to resume, or start a new run in another "

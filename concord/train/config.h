@@ -137,6 +137,7 @@ struct ParallelConfig {
   std::map<std::string, std::string> place;
   std::string schedule = "1f1b";
   std::int64_t chunks = 0;
+  bool vertical_sync = false;
   std::int64_t zero = 0;
   std::string offload = "none";
   std::string offload_dir;

@@ -84,6 +84,20 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
                    "another one, or parallel.deterministic = false: a ring adds up in an order of "
                    "its own");
   }
+  if (parallel::is_asynchronous(parallel::find_schedule(parallel.schedule).value())) {
+    const std::string with = fmt::format(" with parallel.schedule = {}", quote(parallel.schedule));
+    if (parallel.sync != "all_reduce") {
+      return problem("parallel.sync", parallel.sync, "\"all_reduce\"" + with);
+    }
+    if (parallel.zero > 1) {
+      return problem("parallel.zero", parallel.zero,
+                     "at most 1" + with + ": a rank keeps older versions of whole weights");
+    }
+    if (train.nonfinite == "skip") {
+      return problem("train.nonfinite", train.nonfinite,
+                     "\"stop\"" + with + ": other steps go on from the step that would be skipped");
+    }
+  }
   if (model.name == "resnet_small" && model.blocks.empty()) {
     return problem("model.blocks", model.blocks, "at least one stage for resnet_small");
   }

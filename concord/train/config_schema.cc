@@ -329,13 +329,18 @@ std::vector<ConfigKey> make_keys() {
           "of every weight, whatever is said here"),
       CONCORD_CONFIG_KEY(
           parallel.schedule,
-          one_of({"sequential", "gpipe", "1f1b", "interleaved", "zb-h1", "zb-v"}),
+          one_of({"sequential", "gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "pipedream",
+                  "pipedream-2bw"}),
           "in which order the ranks along `pipe` compute the parts of their microbatches "
-          "(docs/pipeline.md). Results do not depend on it"),
+          "(docs/pipeline.md). Results do not depend on it, but for those of `pipedream` and "
+          "`pipedream-2bw`, which take gradients of weights that are older"),
       CONCORD_CONFIG_KEY(
           parallel.chunks, between(0, 1024),
           "stages of each rank along `pipe`; 0: as few as the schedule has, which is 2 for "
           "`interleaved` and `zb-v`, else 1. Results do not depend on it"),
+      CONCORD_CONFIG_KEY(parallel.vertical_sync, kAny,
+                         "all stages take the gradients of a microbatch at the weights of one "
+                         "update, as old as the first stage's"),
       CONCORD_CONFIG_KEY(
           parallel.zero, between(0, 3),
           "what the ranks along `data` divide instead of each having all of it (ZeRO; "
@@ -646,6 +651,7 @@ std::optional<ConfigNeed> need_of(std::string_view name) {
       {{"parallel.local_steps", "parallel.local_after", "parallel.outer_learning_rate",
         "parallel.outer_momentum"},
        {"parallel.sync", {"local", "diloco"}}},
+      {{"parallel.vertical_sync"}, {"parallel.schedule", {"pipedream"}}},
       {{"parallel.offload_dir"}, {"parallel.offload", {"optimizer", "activations", "all"}}},
       {{"schedule.initial_learning_rate_fraction", "schedule.peak_fraction"},
        {"schedule.name", {"one_cycle"}}},

@@ -14,7 +14,6 @@
 #include "concord/base/parallel.h"
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/instruction_set.h"
-#include "concord/nn/initialize.h"
 #include "concord/ops/step.h"
 #include "concord/passes/dead_code.h"
 #include "concord/runtime/leaf_sums.h"
@@ -179,6 +178,7 @@ void Engine::choose_divisions() {
         options_.microbatch, leaf_size());
   }
   check_rounds();
+  check_asynchronous();
 }
 
 // In a round each rank has a leaf, whose gradients it does not keep.
@@ -229,7 +229,8 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
   check_totals(lowered);
   states_ = std::make_unique<StateStore>(
       lowered, options_.plan.in_common, /*allocates=*/false,
-      trains && options_.offload_states ? offloadable_states(lowered) : std::set<std::string>());
+      trains && options_.offload_states ? offloadable_states(lowered) : std::set<std::string>(),
+      older_versions(lowered));
   states_->set_axis(std::string(parallel::kDataAxis), *data_);
   states_->set_axis(std::string(parallel::kTensorAxis), *tensor_);
   states_->set_axis(std::string(parallel::kPipeAxis), *pipe_);
@@ -252,6 +253,7 @@ Engine::Engine(ModelGraphs graphs, const EngineOptions& options)
                                            /*is_planned=*/true);
   training_executor_ = std::make_unique<Executor>(*states_, workspace_);
   other_executor_ = std::make_unique<Executor>(*states_, workspace_);
+  training_executor_->read_older(own_staleness(), most_steps_in_flight(pipe_->rank()));
   if (options_.ranks->size() > 1) {
     const std::int64_t parts = microbatches_per_leaf();
     const Executor::Axes axes = {{std::string(parallel::kTensorAxis), tensor_},
@@ -333,8 +335,10 @@ void Engine::join_axes() {
   CONCORD_CHECK(mesh.ranks() == ranks, "mesh {} of {} ranks", to_string(mesh), ranks);
   data_ = &options_.ranks->split(mesh, parallel::kDataAxis);
   tensor_ = &options_.ranks->split(mesh, parallel::kTensorAxis);
-  pipe_ = &options_.ranks->split(mesh, parallel::kPipeAxis);
-  options_.plan.in_common = sums_over_ranks() && data_->has_common_memory();
+  pipe_ = &ranks_along_pipe(options_.plan, *options_.ranks);
+  // Of what lies in common there is one version.
+  options_.plan.in_common = sums_over_ranks() && data_->has_common_memory() &&
+                            !parallel::is_asynchronous(options_.plan.schedule);
 }
 
 // As the program computes it; where ranks divide it, as the model has it.
@@ -374,44 +378,14 @@ void Engine::join_ranks() {
     const Streams streams = join_streams(options_.plan, *options_.ranks);
     training_executor_->join_streams(streams);
     other_executor_->join_streams(streams);
+    const std::vector<int> together(static_cast<std::size_t>(options_.ranks->size()), 0);
+    if (overlaps_steps()) telling_ = &options_.ranks->split("ended steps", together);
   }
   states_->share();
   training_executor_->share_memory();
   other_executor_->share_memory();
   initialize_states(training_program().graph);
   options_.ranks->barrier();  // what is in common is written
-}
-
-void Engine::initialize_states(const Graph& graph) {
-  for (const State& state : graph.states) {
-    const StateStore::Entry& entry = *states_->find(graph.value(state.value).name);
-    OwnedTensor initial(entry.type);
-    nn::initialize(graph, state, options_.seed, initial.as<float>());
-    states_->write(entry, initial.view().data);
-  }
-  start_averages();
-}
-
-const StateStore::Entry* average_of(const StateStore& states, const StateStore::Entry& parameter) {
-  if (parameter.role != State::Role::kParameter) return nullptr;
-  return states.find(parameter.name + std::string(kAverageSuffix));
-}
-
-void Engine::start_averages() {
-  for (const StateStore::Entry& entry : states_->entries()) {
-    const StateStore::Entry* average = average_of(*states_, entry);
-    if (average != nullptr) states_->write(*average, states_->read(entry).view().data);
-  }
-}
-
-// The graph's parameters become the averages of the same.
-void Engine::read_averages(Graph& graph) const {
-  for (const State& state : graph.states) {
-    std::string& name = graph.value(state.value).name;
-    const StateStore::Entry* entry = states_->find(name);
-    const StateStore::Entry* average = entry == nullptr ? nullptr : average_of(*states_, *entry);
-    if (average != nullptr) name = average->name;
-  }
 }
 
 Engine::Compiled::Compiled(Program p)
@@ -624,7 +598,8 @@ void Engine::begin_step(const StepBegin& begin) {
   step_ = begin;
   accumulated_ = 0;
   options_.ranks->set_step(begin.step + 1);  // as they are counted in messages
-  training_executor_->begin_step(step_place(begin.samples));
+  const StepPlace place = step_place(begin.samples);
+  flights_.empty() ? training_executor_->begin_step(place) : training_executor_->add_step(place);
 }
 
 double Engine::batch_weight() const {
@@ -668,6 +643,7 @@ StepResult Engine::reduce(std::uint32_t flags) {
   const std::uint32_t all = options_.local ? told : options_.ranks->any_of(told);
   result.finite = (all & kNotFinite) == 0;
   result.flags = all & ~kNotFinite;
+  result.staleness = training_executor_->staleness();
   return result;
 }
 

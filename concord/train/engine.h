@@ -8,6 +8,8 @@
 //   StepResult result = engine.reduce();
 //   engine.update();                  or not: a step without update() leaves every state as it was
 //
+// Where steps overlap (overlaps_steps), stream() is these four, of which the end comes later.
+//
 // The states after a step depend on the leaves alone, not on how many calls brought them or which
 // rank computed them. With several ranks join_ranks(), begin_step(), reduce(), update() and
 // evaluate() are collective; ranks of one machine hold the states once (parallel/partition.h). Of
@@ -15,11 +17,14 @@
 // one thread; kernels run on base/parallel.h's threads.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -99,6 +104,9 @@ struct StepResult {
   // are finite. The loss alone would not tell: a ReLU may turn what is not a number into 0.
   bool finite = true;
   std::uint32_t flags = 0;  // of any rank
+  // How many updates lie between the weights of which rank 0 has taken gradients and the update by
+  // them; 0 but of schedules that do not flush (parallel/schedule.h).
+  std::int64_t staleness = 0;
 };
 
 class Engine {
@@ -106,6 +114,10 @@ class Engine {
   // Compiles the program of its use, places the states and fills them by their initialisers.
   // Throws Error when the options do not fit each other, the model or the processor.
   Engine(ModelGraphs graphs, const EngineOptions& options);
+  // Where steps are in flight, as after an error: for after Communicator::abort().
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
   // After the options said only_planned; else it has happened. Throws Error where there is no room
   // for what is offloaded.
   void allocate();
@@ -123,6 +135,16 @@ class Engine {
   // `flags`: what this rank tells the others; the result has those of all.
   StepResult reduce(std::uint32_t flags = 0);
   void update();
+
+  // Whether the ranks along "pipe" need not end one step to begin another.
+  bool overlaps_steps() const;
+  // A step, of all of this rank's samples. Those before it go on meanwhile, and this one when the
+  // next is called. Returns the result of a step before it, each in its turn: those of the last are
+  // returned by drain(), after which all states are those after the last step. Both are collective.
+  std::optional<StepResult> stream(const StepBegin& begin, const Samples& samples,
+                                   std::uint32_t flags = 0);
+  std::vector<StepResult> drain();
+
   // Whether the states are those before a step or after one (Executor::states_are_whole).
   bool states_are_whole() const { return training_executor_->states_are_whole(); }
 
@@ -135,8 +157,8 @@ class Engine {
   };
   Culprit find_nonfinite(const Samples& samples);
 
-  // The moving averages of the parameters, where the optimizer keeps some, become the parameters as
-  // they are now: after whoever writes these from outside.
+  // The moving averages of the parameters, where the optimizer keeps some, and their older versions
+  // become the parameters as they are now: after whoever writes these from outside.
   void start_averages();
 
   // Sums over a batch with the states as they are, and for the parameters their averages where
@@ -235,6 +257,11 @@ class Engine {
   void choose_divisions();
   void join_axes();
   void plan_pipeline();
+  // Of an asynchronous schedule.
+  void check_asynchronous() const;
+  std::map<std::string, int> older_versions(const Graph& graph) const;
+  int own_staleness() const;
+  int most_steps_in_flight(int place) const;
   double flops_of_step(const Graph& whole) const;
   void check_totals(const Graph& graph) const;
   void initialize_states(const Graph& graph);
@@ -264,6 +291,12 @@ class Engine {
   // Along the pipe, the results of the last stage.
   StepResult of_last_stage(const StepResult& own);
   void accumulate_in_pipeline(const Samples& samples);
+  const PipelineOrder& order_of(std::int64_t microbatches, bool backward);
+  void turn_to(std::size_t step);
+  void go_backward();
+  void end_first_step();
+  void tell_first_ended();
+  StepResult next_told();
   void evaluate_in_pipeline(const Samples& samples, std::int64_t first);
   double batch_weight() const;
   static StepResult results(const Executor& executor, const Compiled& compiled);
@@ -292,6 +325,25 @@ class Engine {
   std::vector<const Program*> pipeline_programs_;
   std::vector<Microbatch> pipeline_microbatches_;
   std::function<void(Program&)> pretend_;
+
+  // Of steps that overlap: this rank's microbatches of those in flight are numbered from drain() to
+  // drain(), and `pipeline_microbatches_` begins with number `first_kept_`.
+  struct Flight {
+    StepBegin begin;
+    std::int64_t microbatches = 0, done = 0;
+    std::uint32_t flags = 0;
+  };
+  std::vector<Flight> flights_;
+  std::int64_t forwards_ = 0, backwards_ = 0, first_kept_ = 0;
+  std::int64_t streamed_ = 0;     // steps
+  std::deque<StepResult> ended_;  // by this rank alone: the results are its own
+  static constexpr std::size_t kTold = 4 + 32;
+  struct Told {  // what all ranks' sum up to
+    std::array<float, kTold> numbers;
+    comm::Ticket ticket;
+  };
+  std::deque<Told> told_;
+  comm::Communicator* telling_ = nullptr;  // all ranks, beside what they do in steps
 };
 
 // Calls body(offset, samples, first_of_leaf, last_of_leaf) for the microbatches of `count` samples

@@ -1,4 +1,5 @@
 // How an engine computes the stages of a rank along "pipe".
+#include <algorithm>
 #include <array>
 
 #include "concord/base/error.h"
@@ -18,25 +19,32 @@ void Engine::plan_pipeline() {
   const std::int64_t microbatches = leaf_count() * microbatches_per_leaf();
   check_pipeline(options_.plan.pipeline(microbatches));
   const int rank = pipe_->rank();
-  training_executor_->plan_pipeline(order_of_steps(options_.plan, rank, microbatches));
+  // Steps that overlap are as one of more microbatches.
+  const std::int64_t at_once =
+      overlaps_steps() ? 2 * std::max<std::int64_t>(microbatches, pipe_ranks()) : microbatches;
+  training_executor_->plan_pipeline(order_of_steps(options_.plan, rank, at_once));
   other_executor_->plan_pipeline(order_of_evaluations(options_.plan, rank, microbatches));
+}
+
+const PipelineOrder& Engine::order_of(std::int64_t microbatches, bool backward) {
+  const auto [order, is_new] = orders_.try_emplace({microbatches, backward});
+  if (is_new) {
+    order->second = backward ? order_of_steps(options_.plan, pipe_->rank(), microbatches)
+                             : order_of_evaluations(options_.plan, pipe_->rank(), microbatches);
+  }
+  return order->second;
 }
 
 void Engine::run_pipeline(Executor& executor, const std::vector<Microbatch>& microbatches,
                           bool backward,
                           const std::function<void(const Microbatch&, std::int64_t)>& set_inputs) {
-  const auto count = static_cast<std::int64_t>(microbatches.size());
-  const auto [order, is_new] = orders_.try_emplace({count, backward});
-  if (is_new) {
-    order->second = backward ? order_of_steps(options_.plan, pipe_->rank(), count)
-                             : order_of_evaluations(options_.plan, pipe_->rank(), count);
-  }
+  const PipelineOrder& order = order_of(static_cast<std::int64_t>(microbatches.size()), backward);
   pipeline_programs_.clear();
   for (const Microbatch& microbatch : microbatches) {
     pipeline_programs_.push_back(&microbatch.compiled->program);
   }
-  executor.begin_pipeline(order->second, pipeline_programs_);
-  for (const Turn& turn : order->second.own) {
+  executor.begin_pipeline(order, {pipeline_programs_});
+  for (const Turn& turn : order.own) {
     const Microbatch& microbatch = microbatches[static_cast<std::size_t>(turn.microbatch)];
     if (turn.half == 0) set_inputs(microbatch, turn.microbatch);
     executor.half(microbatch.compiled->program, turn.half, turn.microbatch, microbatch.place);

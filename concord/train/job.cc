@@ -9,6 +9,7 @@
 #include "concord/nn/step.h"
 #include "concord/train/kernel_cache.h"
 #include "concord/train/memory.h"
+#include "concord/train/pipeline.h"
 
 namespace concord::train {
 namespace {
@@ -313,6 +314,7 @@ parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
                       .zero = static_cast<int>(config.zero),
                       .schedule = *parallel::find_schedule(config.schedule)};
   if (plan.mesh.extent(parallel::kPipeAxis) > 1) {
+    plan.vertical_sync = config.vertical_sync;
     plan.chunks = config.chunks == 0 ? parallel::fewest_chunks(plan.schedule)
                                      : static_cast<int>(config.chunks);
   }
@@ -355,10 +357,10 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   job.config = config;
   const EngineOptions options = training_options(config, ranks);
   if (ranks != nullptr) {  // before rank 0 compiles, and the others wait for what it chooses
-    for (const std::string_view axis :
-         {parallel::kDataAxis, parallel::kTensorAxis, parallel::kPipeAxis}) {
+    for (const std::string_view axis : {parallel::kDataAxis, parallel::kTensorAxis}) {
       ranks->split(options.plan.mesh, axis);
     }
+    ranks_along_pipe(options.plan, *ranks);
   }
   data::DataSets sets = data::open_data(data_options(config));
   job.task = std::move(sets.task);

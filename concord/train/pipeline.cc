@@ -95,8 +95,23 @@ PipelineOrder order_of(const parallel::Plan& plan, int rank, std::int64_t microb
 
 }  // namespace
 
+bool overlaps_steps(const parallel::Plan& plan) {
+  return plan.mesh.extent(parallel::kPipeAxis) > 1 && is_asynchronous(plan.schedule);
+}
+
+comm::Communicator& ranks_along_pipe(const parallel::Plan& plan, comm::Communicator& ranks) {
+  if (!overlaps_steps(plan)) return ranks.split(plan.mesh, parallel::kPipeAxis);
+  std::vector<int> lines;
+  for (int rank = 0; rank < plan.mesh.ranks(); ++rank) {
+    lines.push_back(plan.mesh.ranks_along(rank, parallel::kPipeAxis)[0]);
+  }
+  return ranks.split("pipeline", lines);
+}
+
 PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches) {
   parallel::Pipeline pipeline = plan.pipeline(microbatches);
+  // A step of those that do not flush is in the order of one that does.
+  if (is_asynchronous(plan.schedule)) pipeline.schedule = parallel::Schedule::k1F1B;
   // The last step of an epoch may have fewer than the schedule takes: of its order, some are left
   // out.
   if (plan.schedule == parallel::Schedule::kInterleaved) {

@@ -12,6 +12,13 @@
 
 namespace concord::train {
 
+// Whether steps overlap: several ranks along "pipe", and a schedule that does not flush.
+bool overlaps_steps(const parallel::Plan& plan);
+
+// Collective when it is called first: the ranks along "pipe". What they do in overlapping steps is
+// in no order with what all ranks do between steps, so that they have a communicator for it.
+comm::Communicator& ranks_along_pipe(const parallel::Plan& plan, comm::Communicator& ranks);
+
 // Of a step of so many microbatches, which may be fewer than check_pipeline asks for; of an
 // evaluation, which has forward passes alone. `rank`: its place along "pipe".
 PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches);

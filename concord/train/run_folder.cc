@@ -86,6 +86,7 @@ void RunFolder::record_training(const Progress& progress) {
     scalars.push_back({"accuracy/train", static_cast<float>(progress.accuracy)});
   }
   record["learning_rate"] = progress.learning_rate;
+  if (progress.staleness > 0) record["staleness"] = progress.staleness;
   record["samples_per_second"] = progress.samples_per_second;
   record["flops_per_second"] = progress.flops_per_second;
   record["data_wait_fraction"] = progress.data_wait_fraction;

@@ -153,7 +153,7 @@ std::optional<SaveResult> Saver::end_writing() {
 }
 
 std::optional<SaveResult> Saver::poll(std::uint32_t agreed) {
-  if (is_shared_ && (agreed & kWrites) == 0) {
+  if (has_written(agreed)) {
     if (const auto failed = end_writing()) return failed;
   }
   return store_ ? store_->poll() : std::nullopt;

@@ -65,6 +65,8 @@ class Saver {
 
   // What this rank brings to the agreement of a step.
   std::uint32_t flags() const { return is_shared_ && parts_.is_writing() ? kWrites : 0; }
+  // Whether what several ranks write is written, and poll() puts it in place.
+  bool has_written(std::uint32_t agreed) const { return is_shared_ && (agreed & kWrites) == 0; }
   // After a step, with what was agreed: the result of a save, once, on rank 0. Collective.
   std::optional<SaveResult> poll(std::uint32_t agreed);
   // The same after waiting for it.

@@ -13,9 +13,15 @@ namespace {
 // Steps in which ops are timed: a mean over a few is steady enough.
 constexpr int kMostTimedSteps = 10;
 
+// Where steps overlap, from one's beginning to the next's; who calls it drains the engine.
 double seconds_of_step(Engine& engine, const Samples& samples, std::int64_t step) {
   const double start = now_seconds();
-  engine.begin_step({.step = step, .samples = engine.batch(), .learning_rate = 0});
+  const Engine::StepBegin begin{.step = step, .samples = engine.batch(), .learning_rate = 0};
+  if (engine.overlaps_steps()) {
+    engine.stream(begin, samples);
+    return now_seconds() - start;
+  }
+  engine.begin_step(begin);
   engine.accumulate(samples);
   engine.reduce();
   engine.update();
@@ -51,12 +57,10 @@ std::vector<OpTime> time_ops(Engine& engine, const std::function<Samples()>& nex
                           .prologue = std::vector<double>(program.prologue.size()),
                           .microbatch = std::vector<double>(program.microbatch.size()),
                           .update = std::vector<double>(program.update.size())};
-  for (int i = 0; i < steps; ++i) {
-    const Samples samples = next_batch();
-    engine.set_timing(&timing);
-    seconds_of_step(engine, samples, first_step + i);
-    engine.set_timing(nullptr);
-  }
+  engine.set_timing(&timing);
+  for (int i = 0; i < steps; ++i) seconds_of_step(engine, next_batch(), first_step + i);
+  engine.drain();
+  engine.set_timing(nullptr);
   const double microbatches = engine.microbatches_of_rank();
   Times times;
   add_phase(program.prologue, timing.prologue, steps, 1, by_layer, times);
@@ -87,6 +91,7 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
     const double one = seconds_of_step(engine, samples, step);
     if (step >= options.warmup) seconds.push_back(one);
   }
+  engine.drain();
   std::ranges::sort(seconds);
 
   StepBenchmark result;

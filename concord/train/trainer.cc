@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
@@ -128,6 +129,7 @@ class Training {
  private:
   void train_steps(data::Loader& loader) {
     Engine& engine = *job_.engine;
+    if (engine.overlaps_steps()) return stream_steps(loader);
     stops_ = stop_requested();
     while (loader.has_next() && !stops_) {
       begin_trace();
@@ -148,10 +150,60 @@ class Training {
       }
 
       if (local_sync_) end_local_step();
-      finish_step(batch, result, loader.wait_seconds());
+      finish_step(batch.count, batch.step_count, result, loader.wait_seconds());
+      look_at_states(result.flags);
       // Several ranks agree on it in the next step.
       if (ranks_.size() == 1 && !local_sync_) stops_ = stops_ || wants_stop() != 0;
     }
+  }
+
+  // Steps of a pipeline that does not flush: what is said of one is said while others go on. Where
+  // the states are looked at, those before are ended first.
+  void stream_steps(data::Loader& loader) {
+    Engine& engine = *job_.engine;
+    struct Begun {
+      std::int64_t epoch, count, step_count;
+      double learning_rate;
+    };
+    std::deque<Begun> begun;
+    std::uint32_t flags = 0;
+    const auto finish = [&](const StepResult& result) {
+      const Begun step = begun.front();
+      begun.pop_front();
+      progress_.epoch = step.epoch;
+      progress_.learning_rate = step.learning_rate;
+      flags = result.flags;
+      stops_ = stops_ || (flags & kStops) != 0;
+      if (!result.finite) fail_with_nonfinite_weights(result);
+      finish_step(step.count, step.step_count, result, loader.wait_seconds());
+    };
+    stops_ = stop_requested();
+    while (loader.has_next() && !stops_) {
+      begin_trace();
+      const data::Batch& batch = next_batch(loader);
+      begun.push_back(
+          {batch.epoch + 1, batch.count, batch.step_count, job_.learning_rate(batch.step)});
+      const auto ended = engine.stream({batch.step, batch.step_count, begun.back().learning_rate},
+                                       samples_of(batch), wants_stop() | saver_->flags());
+      const std::int64_t step = progress_.step + std::ssize(begun);
+      if (ended) finish(*ended);
+      const bool is_looked_at = stops_ || step == progress_.total_steps || evaluation_due(step) ||
+                                step % checkpoint_period() == 0 ||
+                                (ended && saver_->has_written(flags));
+      if (!is_looked_at) continue;
+      for (const StepResult& result : engine.drain()) finish(result);
+      look_at_states(flags);
+    }
+  }
+
+  // Other steps have begun with what the step made of the weights.
+  [[noreturn]] void fail_with_nonfinite_weights(const StepResult& result) {
+    report(saver_->wait_alone());
+    fail(
+        "step {} computed a number that is not finite (its loss is {}), and the weights were "
+        "updated with it. Go on from the newest checkpoint in {}: --resume, or model.weights with "
+        "a lower optimizer.learning_rate",
+        progress_.step + 1, result.loss, RunFolder::checkpoints(job_.config).string());
   }
 
   // Of ranks that train by themselves: nothing that is said of the run is said of a period that has
@@ -453,26 +505,33 @@ class Training {
         what, RunFolder::checkpoints(job_.config).string());
   }
 
-  void finish_step(const data::Batch& batch, const StepResult& result, double wait_seconds) {
+  // `count`: of the step's samples, those of this rank.
+  void finish_step(std::int64_t count, std::int64_t step_count, const StepResult& result,
+                   double wait_seconds) {
     // Of local ranks each tells of its own.
-    const auto samples = static_cast<double>(local_sync_ ? batch.count : batch.step_count);
+    const auto samples = static_cast<double>(local_sync_ ? count : step_count);
     ++progress_.step;
     end_trace();
-    samples_ += batch.step_count;
+    samples_ += step_count;
     window_.samples += samples;
     window_.loss += result.loss * samples;
     window_.correct += result.correct;
     progress_.loss = result.loss;
     progress_.accuracy = job_.has_accuracy() ? result.correct / std::max(1.0, samples) : -1;
-    measure_speed(batch.step_count, wait_seconds);
+    progress_.staleness = result.staleness;
+    measure_speed(step_count, wait_seconds);
     observer_.stepped(progress_);
 
     const TrainConfig& config = job_.config.train;
     const bool last = progress_.step == progress_.total_steps;
     if ((config.log_every > 0 && progress_.step % config.log_every == 0) || last) record_window();
-    if (last || evaluation_due(progress_.step)) evaluate();
+  }
+
+  // Evaluates and saves, where that is due. Collective, as steps are.
+  void look_at_states(std::uint32_t flags) {
+    if (progress_.step == progress_.total_steps || evaluation_due(progress_.step)) evaluate();
     if (!saver_->takes_part()) return;
-    report(saver_->poll(result.flags));
+    report(saver_->poll(flags));
     if (progress_.step % checkpoint_period() == 0 || is_best()) report(save());
   }
 
@@ -709,8 +768,10 @@ std::size_t peak_rss_bytes() {
 }
 
 Summary train(const Config& config, const TrainRequest& request, TrainObserver& observer) {
+  // It ends after the others have been told: what it has asked of them ends with that.
+  std::optional<Training> training;
   try {
-    return Training(config, request, observer).run();
+    return training.emplace(config, request, observer).run();
   } catch (const std::exception& error) {
     if (request.ranks != nullptr) {
       request.ranks->abort(fmt::format("rank {}: {}", request.ranks->rank(), error.what()));

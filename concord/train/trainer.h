@@ -53,6 +53,8 @@ struct Progress {
   double loss = 0;         // mean over the samples of the last step
   double accuracy = -1;    // fraction of them predicted correctly; negative where it does not apply
   double learning_rate = 0;
+  // Updates between the weights of the last step's gradients and its own (engine.h, StepResult).
+  std::int64_t staleness = 0;
   double samples_per_second = 0;  // over the last seconds
   double flops_per_second = 0;
   double data_wait_fraction = 0;  // share of the time in which compute waited for data
