@@ -93,6 +93,7 @@ std::unique_ptr<CLI::App> make_app() {
   add_plan(*app);
   add_tokenize(*app);
   add_bench(*app);
+  add_simulate(*app);
   add_trace(*app);
   add_doctor(*app);
   add_completion(*app);

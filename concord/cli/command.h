@@ -46,6 +46,7 @@ void add_info(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_simulate(CLI::App& app);
 void add_bench_collective(CLI::App& bench);
 void add_trace(CLI::App& app);
 void add_doctor(CLI::App& app);

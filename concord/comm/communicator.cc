@@ -223,7 +223,8 @@ std::byte* Communicator::make_common(std::size_t) {
 std::string Communicator::broadcast(const std::string& value) {
   std::uint64_t bytes = value.size();
   run(comm::broadcast(std::as_writable_bytes(std::span(&bytes, 1)), 0));
-  std::string received = is_first() ? value : std::string(bytes, '\0');
+  std::string received = value;
+  received.resize(bytes);
   run(comm::broadcast(std::as_writable_bytes(std::span(received)), 0));
   return received;
 }

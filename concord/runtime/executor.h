@@ -188,6 +188,9 @@ class Executor {
   // runs, after begin_step(). What the program has computed, its sums included, is lost. Of a
   // collective it is the copy that stands for it: other ranks are not asked.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
+  // The same of all steps of a program, one after another, each once: one microbatch, and an
+  // update. After begin_step(), with the inputs set.
+  Timing time_alone(const Program& program);
 
   // Of the memory that it shares with other executors, or will.
   std::size_t workspace_bytes() const { return workspace_->bytes(); }
@@ -257,15 +260,15 @@ class Executor {
   void end_update();
   void take_turn();
   void run_prologue(Program& program);
-  // Steps [begin, end).
+  // Steps [begin, end). `alone`: collectives do not ask other ranks.
   void run(const Program& program, const std::vector<ProgramStep>& steps, std::size_t begin,
-           std::size_t end, std::vector<double>* seconds, std::int64_t microbatch = 0);
+           std::size_t end, std::vector<double>* seconds, std::int64_t microbatch = 0,
+           bool alone = false);
   void run(const Program& program, const std::vector<ProgramStep>& steps,
            std::vector<double>* seconds) {
     run(program, steps, 0, steps.size(), seconds);
   }
   const FileMemory& memory_of(const OffloadedRange& range) const;
-  // `alone`: collectives do not ask other ranks.
   void run(const ProgramStep& step, const Bases& bases, bool alone = false);
   void resolve_operands(const ProgramStep& step, const Bases& bases);
   void meet(const ProgramStep& step);
@@ -277,6 +280,7 @@ class Executor {
   void run_half(Program& program, std::size_t half, std::int64_t microbatch,
                 const MicrobatchPlace& place);
   void take_sums(const Program& program);
+  void make_up_messages(const Program& program);
   void await(std::size_t count);
   void await_all();
   comm::Communicator& ranks_along(const std::string& axis) const;

@@ -207,6 +207,9 @@ class Engine {
   // Seconds of a training step's products (is_product), each run by itself, `runs` times
   // (Executor::time_alone). For after a step.
   double seconds_of_products_alone(int runs);
+  // Seconds of each step of the training program, other ranks not asked: of one microbatch, with
+  // the first of these samples, and an update by a learning rate of 0. The states may be lost.
+  Executor::Timing time_alone(const Samples& samples);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
   // Of the other ranks' workspaces, what this one reads and writes where it lies.

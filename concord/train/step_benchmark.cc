@@ -13,21 +13,6 @@ namespace {
 // Steps in which ops are timed: a mean over a few is steady enough.
 constexpr int kMostTimedSteps = 10;
 
-// Where steps overlap, from one's beginning to the next's; who calls it drains the engine.
-double seconds_of_step(Engine& engine, const Samples& samples, std::int64_t step) {
-  const double start = now_seconds();
-  const Engine::StepBegin begin{.step = step, .samples = engine.batch(), .learning_rate = 0};
-  if (engine.overlaps_steps()) {
-    engine.stream(begin, samples);
-    return now_seconds() - start;
-  }
-  engine.begin_step(begin);
-  engine.accumulate(samples);
-  engine.reduce();
-  engine.update();
-  return now_seconds() - start;
-}
-
 // The value below which `share` of the sorted values lie, between neighbours in proportion.
 double quantile(const std::vector<double>& sorted, double share) {
   const double place = share * static_cast<double>(sorted.size() - 1);
@@ -77,6 +62,20 @@ std::vector<OpTime> time_ops(Engine& engine, const std::function<Samples()>& nex
 }
 
 }  // namespace
+
+double seconds_of_step(Engine& engine, const Samples& samples, std::int64_t step) {
+  const double start = now_seconds();
+  const Engine::StepBegin begin{.step = step, .samples = engine.batch(), .learning_rate = 0};
+  if (engine.overlaps_steps()) {
+    engine.stream(begin, samples);
+    return now_seconds() - start;
+  }
+  engine.begin_step(begin);
+  engine.accumulate(samples);
+  engine.reduce();
+  engine.update();
+  return now_seconds() - start;
+}
 
 StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& next_batch,
                               const StepBenchmarkOptions& options) {

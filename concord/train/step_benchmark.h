@@ -42,6 +42,11 @@ struct StepBenchmark {
   std::vector<OpTime> by_op;          // slowest first; programs of the full microbatch alone
 };
 
+// Of one training step with this rank's samples of a full batch, by a learning rate of 0; where
+// steps overlap, from one's beginning to the next's, and who calls it drains the engine.
+// Collective.
+double seconds_of_step(Engine& engine, const Samples& samples, std::int64_t step);
+
 // Runs `options.warmup` steps, then `options.steps` that are timed one by one, then up to as many
 // in which every op is timed (reading the clock so often slows a step down, hence apart), then, if
 // asked for, each matrix product and convolution by itself (Engine::seconds_of_products_alone). The
