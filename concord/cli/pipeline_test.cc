@@ -182,6 +182,27 @@ TEST_F(PipelineOfRanks, AStepMayHaveHundredsOfMicrobatches) {
        "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v"});
 }
 
+TEST_F(PipelineOfRanks, AShorterMicrobatchThatHasOtherMessagesIsRefused) {
+  write_file_atomically(folder_ / "small.toml", R"(
+[model]
+name = "lenet"
+[data]
+kind = "synthetic"
+shape = [1, 28, 28]
+samples = 40
+[train]
+batch = 16
+leaves = 1
+threads = 1
+[output]
+dir = "run"
+)");
+  const Outcome outcome = train("--ranks 3 --set parallel.mesh.pipe=3");
+  EXPECT_EQ(outcome.code, 1) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("a shorter microbatch would have other messages"));
+  EXPECT_EQ(train("--ranks 3 --set parallel.mesh.pipe=3 --set data.samples=80").code, 0);
+}
+
 TEST_F(PipelineOfRanks, ConvolutionsHaveTheBitsOfOneRank) {
   const char* const ways[] = {"--ranks 2 --set parallel.mesh.pipe=2",
                               "--ranks 2 --set parallel.mesh.pipe=2 --set parallel.schedule=zb-h1"};

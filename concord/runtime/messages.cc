@@ -63,18 +63,37 @@ comm::Operation operation_of(const MessageStep& message, std::byte* data, std::s
   return comm::receive({data, bytes}, peer, message.label);
 }
 
-}  // namespace
-
-// Programs of other sizes have the same messages, at other places.
-const std::vector<const ProgramStep*>& Messages::steps_of(const Program& program) {
-  const auto [found, is_new] = steps_.try_emplace(&program);
-  if (!is_new) return found->second;
+// In the order of lines.
+std::vector<const ProgramStep*> messages_of(const Program& program) {
+  std::vector<const ProgramStep*> steps;
   for (const ProgramStep& step : program.microbatch) {
-    if (step.message) found->second.push_back(&step);
+    if (step.message) steps.push_back(&step);
   }
-  std::ranges::sort(found->second, {}, [](const ProgramStep* step) {
+  std::ranges::sort(steps, {}, [](const ProgramStep* step) {
     return std::tuple(step->message->is_send, step->message->number, step->message->peer);
   });
+  return steps;
+}
+
+}  // namespace
+
+void check_messages(const Program& program, const Program& like) {
+  const auto is_like = [](const ProgramStep* one, const ProgramStep* other) {
+    const MessageStep &a = *one->message, &b = *other->message;
+    return a.is_send == b.is_send && a.peer == b.peer && a.stream == b.stream &&
+           a.number == b.number && a.sender_half == b.sender_half;
+  };
+  if (std::ranges::equal(messages_of(program), messages_of(like), is_like)) return;
+  fail(
+      "parallel.mesh: along pipe, a shorter microbatch would have other messages than the others, "
+      "since its kernels are others: expected train.batch, train.leaves and train.microbatch that "
+      "divide the training set, and the test set, into equal ones");
+}
+
+// Programs of other sizes have the same messages, at other places (check_messages).
+const std::vector<const ProgramStep*>& Messages::steps_of(const Program& program) {
+  const auto [found, is_new] = steps_.try_emplace(&program);
+  if (is_new) found->second = messages_of(program);
   return found->second;
 }
 

@@ -50,6 +50,10 @@ std::int64_t most_at_once(const std::vector<Turn>& turns, int first, int last);
 std::int64_t most_on_their_way(const PipelineOrder& order, int peer, int sender_half, int first,
                                int last);
 
+// Throws Error where the microbatches of a program, which has fewer samples than those of another,
+// have other messages: it may be computed in other layouts.
+void check_messages(const Program& program, const Program& like);
+
 class Messages {
  public:
   Messages() = default;

@@ -507,6 +507,7 @@ Engine::Compiled& Engine::training(std::int64_t samples) {
          .offload_activations = options_.offload_activations,
          .like = &training_program(),
          .bucket_bytes = options_.bucket_bytes}));
+    if (pipe_ranks() > 1) check_messages(compiled->program, training_program());
     training_executor_->prepare(compiled->program);
     if (pretend_) pretend_(compiled->program);
   }
@@ -525,6 +526,9 @@ Engine::Compiled& Engine::other(Programs& programs, const std::function<Graph(st
                             options_.policy, *states_, compiling);
   auto& compiled = programs[samples];
   compiled = std::make_unique<Compiled>(std::move(program));
+  if (compiling.like != nullptr && pipe_ranks() > 1) {
+    check_messages(compiled->program, *compiling.like);
+  }
   other_executor_->prepare(compiled->program);
   if (pretend_) pretend_(compiled->program);
   return *compiled;
