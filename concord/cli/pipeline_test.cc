@@ -52,6 +52,14 @@ dir = "run"
 
   Outcome train(const std::string& options) { return run("train small.toml --json " + options); }
 
+  void learn_by_lenet(const std::string& of_data, const std::string& of_train) {
+    write_file_atomically(folder_ / "small.toml",
+                          "[model]\nname = \"lenet\"\n"
+                          "[data]\nkind = \"synthetic\"\nshape = [1, 28, 28]\n" +
+                              of_data + "\n[train]\nleaves = 1\nthreads = 1\n" + of_train +
+                              "\n[output]\ndir = \"run\"\n");
+  }
+
   // Of each way, what one rank computes.
   void expect_bits_of_one_rank(const std::string& work, std::initializer_list<const char*> ways) {
     const Outcome alone = train(work);
@@ -183,20 +191,7 @@ TEST_F(PipelineOfRanks, AStepMayHaveHundredsOfMicrobatches) {
 }
 
 TEST_F(PipelineOfRanks, AShorterMicrobatchThatHasOtherMessagesIsRefused) {
-  write_file_atomically(folder_ / "small.toml", R"(
-[model]
-name = "lenet"
-[data]
-kind = "synthetic"
-shape = [1, 28, 28]
-samples = 40
-[train]
-batch = 16
-leaves = 1
-threads = 1
-[output]
-dir = "run"
-)");
+  learn_by_lenet("samples = 40", "batch = 16");
   const Outcome outcome = train("--ranks 3 --set parallel.mesh.pipe=3");
   EXPECT_EQ(outcome.code, 1) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("a shorter microbatch would have other messages"));
@@ -229,22 +224,7 @@ dir = "run"
 
 // Between two layers there are several places for a cut, of which a pool makes one cheapest.
 TEST_F(PipelineOfRanks, AShorterStepIsCutWhereTheOthersAre) {
-  write_file_atomically(folder_ / "small.toml", R"(
-[model]
-name = "lenet"
-[data]
-kind = "synthetic"
-shape = [1, 28, 28]
-samples = 96
-classes = 4
-[train]
-batch = 64
-leaves = 1
-max_steps = 4
-threads = 1
-[output]
-dir = "run"
-)");
+  learn_by_lenet("samples = 96\nclasses = 4", "batch = 64\nmax_steps = 4");
   expect_bits_of_one_rank(
       "", {"--ranks 3 --set parallel.mesh.pipe=3", "--ranks 4 --set parallel.mesh.pipe=4"});
 }

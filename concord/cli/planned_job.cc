@@ -14,16 +14,6 @@
 namespace concord::cli {
 namespace {
 
-int ranks_of_mesh(const Config& config) {
-  std::int64_t product = 1;
-  for (const auto& [axis, extent] : config.parallel.mesh) product *= extent;
-  return static_cast<int>(product);
-}
-
-bool shares_memory(const Config& config) {
-  return config.parallel.transport == "auto" || config.parallel.transport == "shm";
-}
-
 // With a rank's share of this machine's cores, on which its workspace depends, where nothing else
 // is asked for.
 Config of_rank(Config config, int ranks) {
@@ -34,7 +24,8 @@ Config of_rank(Config config, int ranks) {
 }  // namespace
 
 PlannedJob::PlannedJob(const Config& config, int ranks)
-    : ranks_(0, ranks == 0 ? ranks_of_mesh(config) : ranks, shares_memory(config)),
+    : ranks_(0, ranks == 0 ? train::ranks_of_mesh(config.parallel) : ranks,
+             train::shares_memory(config.parallel)),
       job_(train::open_job(of_rank(config, ranks_.size()), {}, &ranks_, /*only_planned=*/true)) {}
 
 void add_planned_ranks(CLI::App& command, int& ranks) {

@@ -7,6 +7,7 @@
 #include "concord/cli/units.h"
 #include "concord/formats/trace_file.h"
 #include "concord/train/cluster_file.h"
+#include "concord/train/job.h"
 #include "concord/train/simulator.h"
 
 namespace concord::cli {
@@ -19,13 +20,6 @@ struct SimulateArguments {
   int runs = train::SimulationOptions().runs;
   bool checked = false, json = false;
 };
-
-int ranks_of_job(const SimulateArguments& arguments, const Config& config) {
-  if (arguments.ranks > 0) return arguments.ranks;
-  std::int64_t product = 1;
-  for (const auto& [axis, extent] : config.parallel.mesh) product *= extent;
-  return static_cast<int>(product);
-}
 
 std::vector<std::string> words_of(const SimulateArguments& arguments) {
   std::vector<std::string> words = {"simulate"};
@@ -109,7 +103,7 @@ void simulate(const SimulateArguments& arguments, const Config& config, int rank
 
 void run_simulate(const SimulateArguments& arguments) {
   const Config config = arguments.config.load();
-  const int ranks = ranks_of_job(arguments, config);
+  const int ranks = arguments.ranks > 0 ? arguments.ranks : train::ranks_of_mesh(config.parallel);
   const JoinedRanks joined = join_ranks(config.parallel);
   if (joined.communicator != nullptr) {
     return joined.run([&] { simulate(arguments, config, ranks, joined.communicator.get()); });

@@ -371,7 +371,8 @@ class Cutter {
                {{.type = value.type, .layout = value.layout}})[0];
   }
 
-  // The rank that updates a state sends it to the others that have it.
+  // The rank that updates a state sends it to the others that have it. Where ranks along data share
+  // its numbers, each sends its part, which those along data put together there, too.
   void copy_next(std::size_t s) {
     const State& old_state = source_.states[s];
     State& state = graph_.states[s];
@@ -392,19 +393,28 @@ class Cutter {
                                  {"number", static_cast<std::int64_t>(s)}},
                   .name = name};
     };
+    const NodeId producer = source_.value(old_state.next).producer;
+    const bool is_gathered = producer != kNoNode && ops::is_flat(source_.node(producer)) &&
+                             source_.node(producer).op == ops::kAllGather;
+    const ValueId updated =
+        is_gathered ? source_.node(producer).inputs[0] : old_state.next;  // here
     if (holders[0] == own_) {
-      const ValueId next = now(old_state.next);
-      graph_.states[s].next = next;
+      graph_.states[s].next = now(old_state.next);
       for (const int holder : holders) {
-        if (holder != own_) add(message(ops::kSend, next, holder), {});
+        if (holder != own_) add(message(ops::kSend, now(updated), holder), {});
       }
       return;
     }
-    const Value& value = source_.value(old_state.next);
+    const Value& value = source_.value(updated);
     Node node = message(ops::kReceive, some_sum(), holders[0]);
     node.attributes.set("dtype", std::string(to_string(value.type.dtype)));
     node.attributes.set("shape", value.type.shape.dims());
-    const ValueId next = add(std::move(node), {value})[0];
+    ValueId next = add(std::move(node), {value})[0];
+    if (is_gathered) {
+      Node gather = source_.node(producer);
+      gather.inputs = {next};
+      next = add(std::move(gather), {source_.value(old_state.next)})[0];
+    }
     graph_.states[s].next = next;
   }
   // Of this rank's leaves: what it belongs to comes after them.

@@ -143,11 +143,11 @@ class Compiler {
   }
 
   // A state of which the rank computes its part, and gets the others' (parallel/partition.h): all
-  // of that happens where the state lies, which nobody reads any more. (Other stages receive it.)
+  // of that happens where the state lies, since nobody reads what it was any more.
   bool place_gathered(const State& state) {
     if (!state.flat || !state.flat->is_held_whole || state.next == kNoValue) return false;
     const NodeId gather = graph().value(state.next).producer;
-    if (gather == kNoNode || !ops::is_flat(graph().node(gather))) return false;
+    if (state.next == state.value || gather == kNoNode) return false;
     Address own = *address_[index(state.value)];
     address_[index(state.next)] = own;
     own.offset += flat_offset(graph().node(gather));
@@ -397,7 +397,7 @@ class Compiler {
     } else if (const auto state = std::ranges::find(graph().states, value, &State::next);
                state != graph().states.end()) {
       address_[index(value)] = address_[index(state->value)];
-    } else {
+    } else if (!address_[index(value)]) {  // else it is a part of a state's
       const int last = last_use_[index(value)];
       slot_[index(value)] = new_slot(message.bytes, begin_of_half(half_at(time)), last);
       received_.insert(slot_[index(value)]);

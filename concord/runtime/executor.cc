@@ -208,6 +208,7 @@ void Executor::deliver(const ProgramStep& step, const Bases& bases, bool alone) 
 
 // Of the operands in operands_.
 void Executor::meet(const ProgramStep& step) {
+  if (updating_) messages_.wait();  // it may read what other stages send
   comm::Communicator& ranks = *along_.at(&*step.collective);
   const std::span<std::byte* const> operands{operands_.data(), step.operands.size()};
   if (step.goes_on) {

@@ -33,7 +33,7 @@ class Writer {
     await_all();
     if (step_.order != nullptr) {
       for (const Turn& turn : step_.order->own) run_half(turn.half, turn.microbatch);
-      for (const std::size_t sent : sent_) await(sent);
+      await_messages();
     } else {
       for (std::int64_t m = 0; m < std::ssize(step_.microbatches); ++m) {
         for (int h = 0; h < std::ssize(program.halves); ++h) run_half(h, m);
@@ -42,7 +42,7 @@ class Writer {
     reduce(program);
     run(program, program.update, 0, program.update.size(), 1);
     await_all();
-    for (const std::size_t started : sent_) await(started);
+    await_messages();
     if (step_.data_ranks > 1 && step_.has_common_memory) meet({kData, Kind::kBarrier});
     return std::move(timeline_);
   }
@@ -91,6 +91,7 @@ class Writer {
     if (const std::size_t copied = step.packed_bytes + step.unpacked_bytes; copied > 0) {
       compute(costs_.of_copy(copied), share, "copy", step.label.text());
     }
+    if (microbatch_ < 0) await_messages();
     if (!goes_on) return meet(operation);
     begun_.push_back(start(operation));
   }
@@ -112,6 +113,11 @@ class Writer {
     } else {
       await(id);
     }
+  }
+
+  void await_messages() {
+    for (const std::size_t sent : sent_) await(sent);
+    sent_.clear();
   }
 
   void await_all() {

@@ -341,6 +341,16 @@ EngineOptions training_options(const Config& config, comm::Communicator* ranks) 
 
 }  // namespace
 
+int ranks_of_mesh(const ParallelConfig& config) {
+  std::int64_t product = 1;
+  for (const auto& [axis, extent] : config.mesh) product *= extent;
+  return static_cast<int>(product);
+}
+
+bool shares_memory(const ParallelConfig& config) {
+  return config.transport == "auto" || config.transport == "shm";
+}
+
 std::unique_ptr<Engine> plan_engine(const Job& job, const Config& config,
                                     comm::Communicator& ranks) {
   std::unique_ptr<Engine> engine = make_engine(config, job.task, training_options(config, &ranks),

@@ -61,6 +61,11 @@ struct Job {
   std::unique_ptr<data::Loader> test_loader() const;
 };
 
+// As many as parallel.mesh has, by the axes that it names.
+int ranks_of_mesh(const ParallelConfig& config);
+// Whether its ranks on one host would have memory in common.
+bool shares_memory(const ParallelConfig& config);
+
 // Opens the data, sets the compute threads, and compiles the model with fresh weights. `choices`:
 // kernel choices that are part of the run (a resumed one's); they win over the machine's cache.
 // `ranks`: who train together, and outlive the job; null: this one alone. Collective: rank 0 makes

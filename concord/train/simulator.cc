@@ -27,10 +27,6 @@ using Kind = comm::Operation::Kind;
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-bool shares_memory(const Config& config) {
-  return config.parallel.transport == "auto" || config.parallel.transport == "shm";
-}
-
 double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
@@ -108,7 +104,7 @@ class Simulator {
   }
 
   std::unique_ptr<comm::Planned> plan(int rank) const {
-    return std::make_unique<comm::Planned>(rank, options_.ranks, shares_memory(config_));
+    return std::make_unique<comm::Planned>(rank, options_.ranks, shares_memory(config_.parallel));
   }
 
   const Mesh& mesh() const { return job_->engine->plan().mesh; }
