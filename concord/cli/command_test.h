@@ -6,13 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "concord/base/file.h"
@@ -32,10 +36,26 @@ struct Outcome {
 
 // The processes that `parent` has started, in the order in which it has.
 inline std::vector<pid_t> children_of(pid_t parent) {
-  std::istringstream text(read_file("/proc/" + std::to_string(parent) + "/task/" +
-                                    std::to_string(parent) + "/children"));
+  // Read of each process: the list of children that /proc has may lack some while others begin or
+  // end (proc(5)).
+  constexpr int kParent = 4, kStart = 22;  // fields of stat
+  std::vector<std::pair<std::uint64_t, pid_t>> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const pid_t process = std::atoi(entry.path().filename().c_str());
+    std::ifstream file(entry.path() / "stat");
+    std::string text;
+    if (process <= 0 || !std::getline(file, text)) continue;
+    std::istringstream fields(text.substr(text.rfind(')') + 1));
+    std::string field;
+    pid_t its_parent = 0;
+    for (int number = 3; number <= kStart && fields >> field; ++number) {
+      if (number == kParent) its_parent = std::atoi(field.c_str());
+    }
+    if (its_parent == parent) found.emplace_back(std::stoull(field), process);
+  }
+  std::ranges::sort(found);
   std::vector<pid_t> children;
-  for (pid_t child; text >> child;) children.push_back(child);
+  for (const auto& [start, process] : found) children.push_back(process);
   return children;
 }
 

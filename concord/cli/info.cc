@@ -5,6 +5,7 @@
 
 #include "concord/cli/command.h"
 #include "concord/cli/planned_job.h"
+#include "concord/cli/stages.h"
 #include "concord/cli/units.h"
 
 namespace concord::cli {
@@ -167,12 +168,15 @@ void print_text(const nlohmann::json& info) {
              format_count(info["rank_flops_per_step"].get<double>()),
              counted(info["ranks"].get<std::int64_t>(), "rank"));
   print_collectives(info["collectives"]);
+  if (info.contains("pipeline")) print_stages(info["pipeline"]);
 }
 
 void run_info(const InfoArguments& arguments) {
   PlannedJob planned(arguments.config.load(), arguments.ranks);
   train::Job& job = planned.job();
-  const nlohmann::json info = describe(job.config, job);
+  nlohmann::json info = describe(job.config, job);
+  nlohmann::json pipeline = describe_stages(job);
+  if (!pipeline.is_null()) info["pipeline"] = std::move(pipeline);
   if (!arguments.json) print_text(info);
   if (arguments.program) {
     fmt::print("{}{}", arguments.json ? "" : "\n", to_string(job.engine->training_program()));

@@ -341,6 +341,34 @@ TEST_F(PipelineOfRanks, ATraceShowsTheHalvesInTheOrderOfTheSchedule) {
               HasSubstr("nothing of step 9"));
 }
 
+TEST_F(PipelineOfRanks, InfoTellsTheStagesBeforeAnythingIsRun) {
+  const Outcome outcome =
+      run("info small.toml --set parallel.mesh.pipe=2 --set parallel.schedule=zb-v --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const nlohmann::json info = outcome.last_line(), &pipeline = info["pipeline"];
+  EXPECT_EQ(pipeline["microbatches"], 8);
+  EXPECT_NEAR(pipeline["bubble_of_equal_stages"].get<double>(), 1.0 / (6 * 8), 1e-9);
+  EXPECT_GT(pipeline["bubble"], 0);
+  ASSERT_EQ(pipeline["stages"].size(), 4U);
+  std::int64_t parameters = 0;
+  const int places[] = {0, 1, 1, 0};
+  for (int s = 0; s < 4; ++s) {
+    const nlohmann::json& stage = pipeline["stages"][static_cast<std::size_t>(s)];
+    EXPECT_EQ(stage["stage"], s);
+    EXPECT_EQ(stage["place"], places[s]);
+    parameters += stage["parameter_count"].get<std::int64_t>();
+    EXPECT_GT(stage["forward_flops"], 0) << s;
+    EXPECT_GT(stage["backward_flops"], stage["forward_flops"]) << s;
+    EXPECT_GE(stage["microbatches_in_flight"], 1) << s;
+    EXPECT_NE(stage["first_layer"], "") << s;
+    EXPECT_GT(stage["activation_bytes"], 0) << s;
+  }
+  EXPECT_EQ(parameters, info["parameter_count"]);
+  const Outcome text = run("info small.toml --set parallel.mesh.pipe=2");
+  EXPECT_THAT(text.out, HasSubstr("pipeline         1f1b, 8 microbatches: bubble "));
+  EXPECT_FALSE(run("info small.toml --json").last_line().contains("pipeline"));
+}
+
 TEST_F(PipelineOfRanks, WhatCannotBeIsRefusedInOneLine) {
   const auto refused = [&](const std::string& options, const std::string& why) {
     const Outcome outcome = train(options + " --set output.dir=other");
