@@ -1,5 +1,6 @@
 """Who bench/compare and bench/compare_ranks compare: Concord, and PyTorch in one of its forms, each
 training one work of bench/configs."""
+import concurrent.futures
 import glob
 import json
 import os
@@ -132,6 +133,13 @@ class Concord:
                             "--set", f"data.samples={batch}", "--set", f"output.dir={folder}/run"],
                            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             return time.monotonic() - start
+
+
+def at_once(trainers, seconds):
+    """Of trainers that share nothing but the machine: the sum of their samples a second."""
+    with concurrent.futures.ThreadPoolExecutor(len(trainers)) as pool:
+        speeds = pool.map(lambda trainer: trainer.train(seconds), trainers)
+        return sum(speed["samples_per_second"] for speed in speeds)
 
 
 def say(text):

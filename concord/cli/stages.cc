@@ -17,33 +17,21 @@ using parallel::Half;
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
-struct HalfCost {
-  double flops = 0, seconds = 0;
-};
-
 std::span<const ProgramStep> steps_of(const Program& program, int half) {
   const std::size_t begin = half == 0 ? 0 : program.halves[index(half) - 1].end;
   return std::span(program.microbatch).subspan(begin, program.halves[index(half)].end - begin);
 }
 
-// As stages are chosen: by operations or by bytes, whichever takes longer (parallel/axis_plan.h).
-HalfCost cost_of_half(const Program& program, int half, const parallel::MachineCost& machine) {
-  HalfCost cost;
+double flops_of(const Program& program, int half) {
+  double flops = 0;
   for (const ProgramStep& step : steps_of(program, half)) {
-    if (step.kernel == nullptr) continue;
-    cost.flops += step.flops;
-    cost.seconds += std::max(step.flops / machine.flops_per_second,
-                             static_cast<double>(step.bytes) / machine.memory_bytes_per_second);
+    if (step.kernel != nullptr) flops += step.flops;
   }
-  return cost;
+  return flops;
 }
 
-struct Stage {
-  nlohmann::json json;
-  parallel::StageCosts costs;
-};
-
-Stage describe_stage(const train::Engine& engine, int place, int chunk, std::int64_t microbatches) {
+nlohmann::json describe_stage(const train::Engine& engine, int place, int chunk,
+                              std::int64_t microbatches) {
   const parallel::Plan& plan = engine.plan();
   const Program& program = engine.training_program();
   const int stage = stage_of(plan.pipeline(), place, chunk);
@@ -51,9 +39,8 @@ Stage describe_stage(const train::Engine& engine, int place, int chunk, std::int
   const int forward = half_index(plan, Half::kForward, chunk);
   const int backward = half_index(plan, Half::kBackward, chunk);
   const int last = splits ? half_index(plan, Half::kWeights, chunk) : backward;
-  const HalfCost ahead = cost_of_half(program, forward, plan.machine);
-  const HalfCost back = cost_of_half(program, backward, plan.machine);
-  const HalfCost weights = splits ? cost_of_half(program, last, plan.machine) : HalfCost{};
+  const double flops_back = flops_of(program, backward) + (splits ? flops_of(program, last) : 0);
+  const parallel::StageCosts& costs = plan.stage_costs[index(stage)];
 
   std::string first_layer, last_layer;
   for (const ProgramStep& step : steps_of(program, forward)) {
@@ -73,19 +60,17 @@ Stage describe_stage(const train::Engine& engine, int place, int chunk, std::int
   }
   const PipelineOrder order = train::order_of_steps(plan, place, microbatches);
   const std::int64_t in_flight = most_at_once(order.own, forward, last);
-  return {
-      .json = {{"stage", stage},
-               {"place", place},
-               {"first_layer", first_layer},
-               {"last_layer", last_layer},
-               {"parameter_count", parameters},
-               {"forward_flops", ahead.flops},
-               {"backward_flops", back.flops + weights.flops},
-               {"forward_seconds", ahead.seconds},
-               {"backward_seconds", back.seconds + weights.seconds},
-               {"microbatches_in_flight", in_flight},
-               {"activation_bytes", static_cast<double>(bytes) * static_cast<double>(in_flight)}},
-      .costs = {ahead.seconds, back.seconds, weights.seconds}};
+  return {{"stage", stage},
+          {"place", place},
+          {"first_layer", first_layer},
+          {"last_layer", last_layer},
+          {"parameter_count", parameters},
+          {"forward_flops", flops_of(program, forward)},
+          {"backward_flops", flops_back},
+          {"forward_seconds", costs.forward},
+          {"backward_seconds", costs.backward + costs.weights},
+          {"microbatches_in_flight", in_flight},
+          {"activation_bytes", static_cast<double>(bytes) * static_cast<double>(in_flight)}};
 }
 
 }  // namespace
@@ -97,23 +82,20 @@ nlohmann::json describe_stages(const train::Job& job) {
       static_cast<std::int64_t>(std::ceil(job.engine->microbatches_of_rank()));
   const parallel::Pipeline pipeline = plan.pipeline(microbatches);
   std::vector<nlohmann::json> stages(index(pipeline.stages()));
-  std::vector<parallel::StageCosts> costs(stages.size());
   for (int place = 0; place < pipeline.ranks; ++place) {
     comm::Planned ranks(plan.mesh.ranks_along(0, parallel::kPipeAxis)[index(place)],
                         plan.mesh.ranks(), job.engine->ranks().has_common_memory());
     const auto engine = train::plan_engine(job, job.config, ranks);
     for (int chunk = 0; chunk < pipeline.chunks; ++chunk) {
-      Stage stage = describe_stage(*engine, place, chunk, microbatches);
-      const int number = stage_of(pipeline, place, chunk);
-      stages[index(number)] = std::move(stage.json);
-      costs[index(number)] = stage.costs;
+      stages[index(stage_of(pipeline, place, chunk))] =
+          describe_stage(*engine, place, chunk, microbatches);
     }
   }
-  const std::vector<parallel::StageCosts> equal(costs.size());
+  const std::vector<parallel::StageCosts> equal(stages.size());
   return {{"schedule", name_of(plan.schedule)},
           {"microbatches", microbatches},
           {"stages", stages},
-          {"bubble", parallel::replay(pipeline, costs).bubble()},
+          {"bubble", parallel::replay(pipeline, plan.stage_costs).bubble()},
           {"bubble_of_equal_stages", parallel::replay(pipeline, equal).bubble()}};
 }
 

@@ -101,6 +101,8 @@ struct Plan {
   std::map<std::string, int> first_stages = {};
   std::set<std::string> everywhere = {};
   std::vector<Stream> streams = {};
+  // By stage: what a microbatch costs, measured or counted (stages.h).
+  std::vector<StageCosts> stage_costs = {};
   Pipeline pipeline(std::int64_t microbatches = 1) const {
     return {schedule, mesh.extent(kPipeAxis), chunks, microbatches, vertical_sync};
   }

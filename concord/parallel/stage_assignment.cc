@@ -1,11 +1,13 @@
 #include "concord/parallel/stage_assignment.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <limits>
 #include <map>
 #include <set>
+#include <sstream>
 #include <utility>
 
 #include "concord/base/error.h"
@@ -29,7 +31,7 @@ std::size_t inputs_read(const Node& node) {
 
 class Assignment {
  public:
-  Assignment(const Graph& graph, Plan& plan)
+  Assignment(const Graph& graph, Plan& plan, const StageTimer& timer)
       : graph_(graph),
         plan_(plan),
         pipeline_(plan.pipeline()),
@@ -45,15 +47,26 @@ class Assignment {
     find_forward();
     find_owners();
     find_cut_points();
-    const bool decides = plan.stages.empty();
-    if (decides) {
-      choose_ends();
-    } else {
+    if (!plan.stages.empty()) {
       follow_ends();
+      place_microbatch();
+      place_update();
+      return;
+    }
+    check_points();
+    const std::string key = decision_key(timer);
+    const bool is_known = timer.decisions != nullptr && timer.decisions->contains(key);
+    if (is_known) {
+      follow_decision(timer.decisions->find(key)->second);
+    } else {
+      time_nodes(timer);
+      choose_ends();
     }
     place_microbatch();
+    if (!is_known) add_up_costs();
+    if (timer.decisions != nullptr) timer.decisions->try_emplace(key, decision());
     place_update();
-    if (decides) decide_states();
+    decide_states();
   }
 
   StageAssignment take() {
@@ -184,15 +197,16 @@ class Assignment {
           bytes = graph_.type(output).bytes();
         }
       }
-      if (crossing == 1) cut_points_.push_back({k, bytes, states_before[k]});
+      if (crossing == 1) points_.push_back({k, bytes, states_before[k]});
     }
     all_states_ = states_before.back();
+    keep_distinct_cut_points();
   }
 
   // Of cut points between which no weight is read, the one that the fewest bytes cross.
-  std::vector<CutPoint> distinct_cut_points() const {
+  void keep_distinct_cut_points() {
     std::vector<CutPoint> distinct;
-    for (const CutPoint& point : cut_points_) {
+    for (const CutPoint& point : points_) {
       if (point.states == 0 || point.states == all_states_) continue;
       if (!distinct.empty() && distinct.back().states == point.states) {
         if (point.bytes <= distinct.back().bytes) distinct.back() = point;
@@ -200,10 +214,23 @@ class Assignment {
         distinct.push_back(point);
       }
     }
-    return distinct;
+    points_ = std::move(distinct);
   }
 
-  double seconds_of(const Node& node) const {
+  void check_points() const {
+    const std::size_t most = points_.size() + 1;
+    if (most >= static_cast<std::size_t>(stages_)) return;
+    fail(
+        "parallel.mesh.pipe = {}{}: expected at most {} stages, since the model has {} cut "
+        "point{} (one value leads from the layers before to those behind)",
+        pipeline_.ranks,
+        pipeline_.chunks > 1
+            ? fmt::format(" with parallel.chunks = {}, {} stages", pipeline_.chunks, stages_)
+            : "",
+        most, points_.size(), points_.size() == 1 ? "" : "s");
+  }
+
+  double counted_seconds(const Node& node) const {
     double bytes = 0;
     for (const ValueId id : node.inputs) bytes += static_cast<double>(graph_.type(id).bytes());
     for (const ValueId id : node.outputs) bytes += static_cast<double>(graph_.type(id).bytes());
@@ -211,30 +238,96 @@ class Assignment {
                     bytes / plan_.machine.memory_bytes_per_second);
   }
 
+  void time_nodes(const StageTimer& timer) {
+    seconds_.assign(graph_.nodes.size(), 0);
+    std::vector<std::size_t> nodes;
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is_flow(n)) continue;
+      nodes.push_back(n);
+      seconds_[n] = counted_seconds(graph_.nodes[n]);
+    }
+    if (timer.measure == nullptr) return;
+    const std::vector<std::optional<double>> measured = timer.measure(graph_, nodes);
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (measured[i]) seconds_[nodes[i]] = *measured[i];
+    }
+  }
+
+  // The same on all ranks: of their graphs, the ops and the shapes of what they compute are.
+  std::string decision_key(const StageTimer& timer) const {
+    std::string flow;
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is_flow(n)) continue;
+      flow += graph_.nodes[n].op;
+      for (const ValueId id : graph_.nodes[n].outputs) flow += " " + to_string(graph_.type(id));
+      flow += '\n';
+    }
+    return fmt::format("{} stages of {:016x} {} {}", stages_, XXH3_64bits(flow.data(), flow.size()),
+                       name_of(pipeline_.schedule), timer.machine);
+  }
+
+  // For each stage the number of the cut point at its end, and its costs.
+  std::string decision() const {
+    std::string text;
+    for (std::size_t s = 0; s < ends_.size(); ++s) {
+      const auto point = std::ranges::find(points_, ends_[s], &CutPoint::before);
+      const StageCosts& costs = plan_.stage_costs[s];
+      text += fmt::format("{}{} {:.3g} {:.3g} {:.3g}", s == 0 ? "" : ", ", point - points_.begin(),
+                          costs.forward, costs.backward, costs.weights);
+    }
+    return text;
+  }
+
+  void follow_decision(const std::string& text) {
+    std::istringstream numbers(text);
+    std::size_t last = 0;
+    bool makes_sense = true;
+    for (int s = 0; s < stages_ && makes_sense; ++s) {
+      std::size_t point = 0;
+      StageCosts costs;
+      char comma = ',';
+      if (s > 0) numbers >> comma;
+      numbers >> point >> costs.forward >> costs.backward >> costs.weights;
+      const bool is_last = s + 1 == stages_;
+      makes_sense = numbers && comma == ',' && (s == 0 || point > last) &&
+                    (is_last ? point == points_.size() : point < points_.size());
+      if (!makes_sense) break;
+      last = point;
+      ends_.push_back(is_last ? forward_.size() : points_[point].before);
+      plan_.stage_costs.push_back(costs);
+    }
+    if (makes_sense && (numbers >> std::ws).eof()) return;
+    fail(
+        "the stages \"{}\" are none of this model: expected {} of them, behind cut points 0 to {}; "
+        "delete the cache of kernel choices (~/.cache/concord/kernels.json)",
+        text, stages_, points_.size() - 1);
+  }
+
+  void add_up_costs() {
+    plan_.stage_costs.assign(ends_.size(), {0, 0, 0});
+    const auto halves = halves_of(plan_);
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is_flow(n)) continue;
+      StageCosts& costs = plan_.stage_costs[static_cast<std::size_t>(stage_at(place_[n]))];
+      const Half half = halves[static_cast<std::size_t>(half_[n])].first;
+      (half == Half::kForward    ? costs.forward
+       : half == Half::kBackward ? costs.backward
+                                 : costs.weights) += seconds_[n];
+    }
+  }
+
   // The dearest stage as cheap as can be: by dynamic programming over the number of stages and
   // their last cut point.
   void choose_ends() {
-    const std::vector<CutPoint> points = distinct_cut_points();
     const auto wanted = static_cast<std::size_t>(stages_);
-    if (points.size() + 1 < wanted) {
-      fail(
-          "parallel.mesh.pipe = {}{}: expected at most {} stages, since the model has {} cut "
-          "point{} (one value leads from the layers before to those behind)",
-          pipeline_.ranks,
-          pipeline_.chunks > 1
-              ? fmt::format(" with parallel.chunks = {}, {} stages", pipeline_.chunks, stages_)
-              : "",
-          points.size() + 1, points.size(), points.size() == 1 ? "" : "s");
-    }
     std::vector<double> before(forward_.size() + 1, 0);  // seconds of the layers before
     for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
-      if (is_flow(n))
-        before[static_cast<std::size_t>(owner_[n]) + 1] += seconds_of(graph_.nodes[n]);
+      if (is_flow(n)) before[static_cast<std::size_t>(owner_[n]) + 1] += seconds_[n];
     }
     for (std::size_t i = 1; i < before.size(); ++i) before[i] += before[i - 1];
 
     std::vector<std::size_t> borders = {0};
-    for (const CutPoint& point : points) borders.push_back(point.before);
+    for (const CutPoint& point : points_) borders.push_back(point.before);
     borders.push_back(forward_.size());
     // dearest[b]: of the layers before border b in so many stages, and where the last begins.
     constexpr double kNever = std::numeric_limits<double>::infinity();
@@ -265,7 +358,6 @@ class Assignment {
   // The cut point between the states of one stage and those of the next that would have been
   // chosen: programs of other sizes have the same messages.
   void follow_ends() {
-    const std::vector<CutPoint> points = distinct_cut_points();
     for (int s = 0; s + 1 < stages_; ++s) {
       const auto fits = [&](const CutPoint& point) {
         for (std::size_t i = 0; i < graph_.states.size(); ++i) {
@@ -278,8 +370,8 @@ class Assignment {
         }
         return true;
       };
-      const auto found = std::ranges::find_if(points, fits);
-      CONCORD_CHECK(found != points.end(), "no cut point behind stage {}", s);
+      const auto found = std::ranges::find_if(points_, fits);
+      CONCORD_CHECK(found != points_.end(), "no cut point behind stage {}", s);
       ends_.push_back(found->before);
     }
     ends_.push_back(forward_.size());
@@ -476,7 +568,8 @@ class Assignment {
   std::vector<int> index_of_, owner_;
   std::vector<int> first_reader_;  // by state: in forward_
   std::size_t all_states_ = 0;
-  std::vector<CutPoint> cut_points_;
+  std::vector<CutPoint> points_;
+  std::vector<double> seconds_;    // by node
   std::vector<std::size_t> ends_;  // by stage: nodes of the forward pass before its end
   std::vector<int> home_;          // by state: its stage
 };
@@ -487,8 +580,8 @@ bool is_sum_of_squares(const Node& node) {
   return node.op == "sum_of_squares" || node.op == "exact_sum_of_squares";
 }
 
-StageAssignment assign_stages(const Graph& graph, Plan& plan) {
-  return Assignment(graph, plan).take();
+StageAssignment assign_stages(const Graph& graph, Plan& plan, const StageTimer& timer) {
+  return Assignment(graph, plan, timer).take();
 }
 
 std::vector<std::pair<Half, int>> halves_of(const Plan& plan) {

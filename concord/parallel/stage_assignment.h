@@ -5,6 +5,7 @@
 
 #include "concord/graph/graph.h"
 #include "concord/parallel/plan.h"
+#include "concord/parallel/stages.h"
 
 namespace concord::parallel {
 
@@ -31,9 +32,8 @@ struct StageAssignment {
 };
 
 // The first graph of a model decides plan.stages and what belongs to them, the others follow it.
-// Throws Error where there are more stages than cut points allow, and for an update that reads what
-// two stages make.
-StageAssignment assign_stages(const Graph& graph, Plan& plan);
+// Throws Error as cut_into_stages does, and for an update that reads what two stages make.
+StageAssignment assign_stages(const Graph& graph, Plan& plan, const StageTimer& timer);
 
 // Sums of squares, exact or rounded.
 bool is_sum_of_squares(const Node& node);

@@ -28,12 +28,12 @@ struct Crossing {
 
 class Cutter {
  public:
-  Cutter(const Graph& source, Plan& plan, int rank)
+  Cutter(const Graph& source, Plan& plan, int rank, const StageTimer& timer)
       : source_(source),
         plan_(plan),
         own_(plan.mesh.coordinate(rank, kPipeAxis)),
         ranks_(plan.mesh.extent(kPipeAxis)),
-        assignment_(assign_stages(source, plan)) {
+        assignment_(assign_stages(source, plan, timer)) {
     find_crossings();
   }
 
@@ -447,9 +447,9 @@ class Cutter {
 
 }  // namespace
 
-Graph cut_into_stages(const Graph& graph, Plan& plan, int rank) {
+Graph cut_into_stages(const Graph& graph, Plan& plan, int rank, const StageTimer& timer) {
   if (plan.mesh.extent(kPipeAxis) == 1) return graph;
-  return Cutter(graph, plan, rank).run();
+  return Cutter(graph, plan, rank, timer).run();
 }
 
 }  // namespace concord::parallel

@@ -15,7 +15,12 @@
 // it sends it to the others.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,10 +29,22 @@
 
 namespace concord::parallel {
 
+// By what stages are balanced.
+struct StageTimer {
+  // How long each of these nodes of a graph takes, in seconds; where that is not known, and where
+  // `measure` is null, it is counted (MachineCost).
+  std::function<std::vector<std::optional<double>>(const Graph&, std::span<const std::size_t>)>
+      measure;
+  std::string machine;  // what that depends on, beside the nodes
+  // What was decided so far, by all that it depends on; new decisions are added.
+  std::map<std::string, std::string, std::less<>>* decisions = nullptr;
+};
+
 // The graph of one rank. The first graph of a model decides plan.stages, the others follow it:
 // stages are chosen so that the one that costs most costs least (exactly, over all cut points).
-// `graph`: with layouts. Throws Error where there are more stages than cut points allow.
-Graph cut_into_stages(const Graph& graph, Plan& plan, int rank);
+// Ranks with the same decisions decide alike. `graph`: with layouts. Throws Error where there are
+// more stages than cut points allow, and for a decision that makes no sense.
+Graph cut_into_stages(const Graph& graph, Plan& plan, int rank, const StageTimer& timer = {});
 
 // Of a rank's halves: which they are, in their order.
 std::vector<std::pair<Half, int>> halves_of(const Plan& plan);  // with the chunk

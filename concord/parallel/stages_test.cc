@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "concord/base/error.h"
@@ -139,34 +140,132 @@ double flops_of(const Graph& graph, std::string_view layer) {
   return flops;
 }
 
-// Beside every way to cut: layers as products cost, whatever their number in a stage.
+// What the dearest of so many stages costs at least: beside every way to cut.
+double least_dearest(std::span<const double> layers, int stages) {
+  double least = 1e30;
+  for (int ends = 0; ends < 1 << (layers.size() - 1); ++ends) {
+    if (__builtin_popcount(static_cast<unsigned>(ends)) != stages - 1) continue;
+    double dearest = 0, stage = 0;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      stage += layers[i];
+      dearest = std::max(dearest, stage);
+      if ((ends >> i & 1) != 0) stage = 0;
+    }
+    least = std::min(least, dearest);
+  }
+  return least;
+}
+
+std::string layer_name(std::size_t i) { return fmt::format("fc{}", i + 1); }
+
+// What the dearest stage of a plan costs, given its layers' costs.
+double dearest(const Plan& plan, std::span<const double> layers, int stages) {
+  std::vector<double> of_stages(static_cast<std::size_t>(stages), 0);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const int stage = plan.stages.at(layer_name(i) + ".weight")[0];
+    of_stages[static_cast<std::size_t>(stage)] += layers[i];
+  }
+  return std::ranges::max(of_stages);
+}
+
+// Layers as products cost, whatever their number in a stage.
 TEST(Stages, TheDearestIsAsCheapAsCanBe) {
   const std::vector<std::int64_t> widths = {512, 32, 256, 1024, 64, 64, 512};
   const Graph graph = mlp(widths);
-  const int layers = static_cast<int>(widths.size()) + 1;
   std::vector<double> cost;
-  for (int i = 1; i <= layers; ++i) cost.push_back(flops_of(graph, fmt::format("fc{}", i)));
+  for (std::size_t i = 0; i <= widths.size(); ++i) cost.push_back(flops_of(graph, layer_name(i)));
   for (const int ranks : {2, 3, 4}) {
     Plan plan = plan_for(ranks);
     plan.machine.memory_bytes_per_second = 1e30;  // operations alone count
     cut_into_stages(graph, plan, 0);
-    std::vector<double> of_stages(static_cast<std::size_t>(ranks), 0);
-    for (int i = 1; i <= layers; ++i) {
-      const int stage = plan.stages.at(fmt::format("fc{}.weight", i))[0];
-      of_stages[static_cast<std::size_t>(stage)] += cost[static_cast<std::size_t>(i - 1)];
+    EXPECT_LE(dearest(plan, cost, ranks), 1.01 * least_dearest(cost, ranks)) << ranks;
+  }
+}
+
+// Layers that cost what a clock says: all of it as their products of the forward pass.
+class Clock {
+ public:
+  explicit Clock(std::vector<double> seconds) : seconds_(std::move(seconds)) {}
+
+  StageTimer timer(std::map<std::string, std::string, std::less<>>& decisions) {
+    return {.measure =
+                [this](const Graph& graph, std::span<const std::size_t> nodes) {
+                  ++times_asked_;
+                  std::vector<std::optional<double>> found;
+                  std::set<std::string> names;  // a layer's first product is the forward pass's
+                  for (const std::size_t n : nodes) {
+                    const Node& node = graph.nodes[n];
+                    const bool counts =
+                        cost_of(graph, node).flops > 0 && names.insert(node.name).second;
+                    found.emplace_back(counts ? seconds_of(node.name) : 0);
+                  }
+                  return found;
+                },
+            .machine = "a clock",
+            .decisions = &decisions};
+  }
+  int times_asked() const { return times_asked_; }
+
+ private:
+  double seconds_of(std::string_view name) const {
+    for (std::size_t i = 0; i < seconds_.size(); ++i) {
+      if (name == layer_name(i)) return seconds_[i];
     }
-    double least = 1e30;
-    for (int ends = 0; ends < 1 << (layers - 1); ++ends) {
-      if (__builtin_popcount(static_cast<unsigned>(ends)) != ranks - 1) continue;
-      double dearest = 0, stage = 0;
-      for (int i = 0; i < layers; ++i) {
-        stage += cost[static_cast<std::size_t>(i)];
-        dearest = std::max(dearest, stage);
-        if ((ends >> i & 1) != 0) stage = 0;
-      }
-      least = std::min(least, dearest);
+    return 0;
+  }
+  std::vector<double> seconds_;
+  int times_asked_ = 0;
+};
+
+TEST(Stages, WhatIsMeasuredDecidesOnce) {
+  const Graph graph = mlp({32, 32, 32, 32, 32});
+  for (const std::vector<double>& seconds :
+       {std::vector<double>{9, 1, 1, 1, 1, 1}, {1, 1, 1, 1, 1, 9}, {2, 3, 1, 7, 1, 4}}) {
+    Clock clock(seconds);
+    std::map<std::string, std::string, std::less<>> decisions;
+    const StageTimer timer = clock.timer(decisions);
+    Plan plan = plan_for(3);
+    for (int rank = 0; rank < 3; ++rank) cut_into_stages(graph, plan, rank, timer);
+    EXPECT_EQ(dearest(plan, seconds, 3), least_dearest(seconds, 3));
+    EXPECT_EQ(clock.times_asked(), 1);
+    ASSERT_EQ(decisions.size(), 1U);
+    double all = 0;
+    for (const StageCosts& costs : plan.stage_costs) all += costs.forward;
+    EXPECT_EQ(all, std::accumulate(seconds.begin(), seconds.end(), 0.0));
+
+    Plan other = plan_for(3);  // of another rank, who is told
+    cut_into_stages(graph, other, 2, timer);
+    EXPECT_EQ(clock.times_asked(), 1);
+    EXPECT_EQ(other.stages, plan.stages);
+    ASSERT_EQ(other.stage_costs.size(), 3U);
+    for (std::size_t s = 0; s < 3; ++s) {
+      EXPECT_EQ(other.stage_costs[s].forward, plan.stage_costs[s].forward);
     }
-    EXPECT_LE(std::ranges::max(of_stages), 1.01 * least) << ranks;
+
+    Plan wider = plan_for(2);  // another question
+    cut_into_stages(graph, wider, 0, timer);
+    EXPECT_EQ(decisions.size(), 2U);
+  }
+}
+
+TEST(Stages, ADecisionThatMakesNoSenseIsRefused) {
+  const Graph graph = mlp({32, 32, 32});
+  Clock clock({1, 1, 1, 1});
+  std::map<std::string, std::string, std::less<>> decisions;
+  Plan plan = plan_for(2);
+  cut_into_stages(graph, plan, 0, clock.timer(decisions));
+  ASSERT_EQ(decisions.begin()->second, "1 2 0 0, 3 2 0 0");
+  for (const char* text :
+       {"", "1 2 0 0", "3 2 0 0, 3 2 0 0", "1 2 0 0, 2 2 0 0", "1 2 0 0; 3 2 0 0",
+        "1 2 0 0, 3 2 0 0, 4 2 0 0", "-1 2 0 0, 3 2 0 0", "x", "1 2 0, 3 2 0"}) {
+    decisions.begin()->second = text;
+    Plan other = plan_for(2);
+    try {
+      cut_into_stages(graph, other, 0, clock.timer(decisions));
+      FAIL() << text;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr("expected 2 of them, behind cut points 0 to 2"));
+    }
   }
 }
 

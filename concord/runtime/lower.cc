@@ -1,6 +1,7 @@
 #include <optional>
 
 #include "concord/base/error.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/collective.h"
 #include "concord/parallel/partition.h"
@@ -10,6 +11,7 @@
 #include "concord/passes/keep_old_states.h"
 #include "concord/passes/merge_linear_cross_entropy.h"
 #include "concord/passes/mixed_precision.h"
+#include "concord/runtime/node_times.h"
 #include "concord/runtime/program.h"
 
 namespace concord {
@@ -27,6 +29,16 @@ std::vector<Layout> layouts_of_sums(const Graph& graph) {
     if (node.op == "leaf_sum") layouts.push_back(graph.value(node.inputs[0]).layout);
   }
   return layouts;
+}
+
+parallel::StageTimer stage_timer(KernelPolicy& policy) {
+  if (!policy.measure) return {};
+  return {.measure =
+              [&policy](const Graph& graph, std::span<const std::size_t> nodes) {
+                return time_nodes(graph, nodes, policy);
+              },
+          .machine = cpu::machine_key(policy.threads),
+          .decisions = &policy.choices};
 }
 
 }  // namespace
@@ -67,7 +79,8 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
                         return parallel::partition(g, *options.plan, options.rank);
                       }});
     passes.push_back({"cut into stages", [&](const Graph& g) {
-                        return parallel::cut_into_stages(g, *options.plan, options.rank);
+                        return parallel::cut_into_stages(g, *options.plan, options.rank,
+                                                         stage_timer(policy));
                       }});
   }
   return run_passes(graph, passes, records);

@@ -237,10 +237,10 @@ std::vector<ConfigKey> make_keys() {
       CONCORD_CONFIG_KEY(train.winograd, kAny,
                          "convolutions may use Winograd's algorithm: faster, with larger rounding "
                          "errors"),
-      CONCORD_CONFIG_KEY(
-          train.kernels, one_of({"measure", "default"}),
-          "`measure` times the candidate kernels at the start and keeps the fastest, "
-          "`default` takes the built-in choice"),
+      CONCORD_CONFIG_KEY(train.kernels, one_of({"measure", "default"}),
+                         "`measure` times the candidate kernels at the start and keeps the "
+                         "fastest, and times what "
+                         "stages cost; `default` takes the built-in choice"),
       CONCORD_CONFIG_KEY(
           train.memory_limit, kCount,
           "bytes that the ranks of a host may have resident together, as they are foreseen "

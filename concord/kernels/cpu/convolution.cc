@@ -11,6 +11,7 @@
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/kernels/cpu/in_f32.h"
+#include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/narrow_convolution.h"
 #include "concord/kernels/cpu/onednn.h"
 #include "concord/kernels/cpu/registry.h"
@@ -123,14 +124,10 @@ bool Convolution::has_winograd_kernel() const {
 std::string Convolution::key(int threads) const {
   std::string text = node_.op;
   for (const Operand& operand : operands_) text += " " + to_string(operand.type);
-  const dnnl_version_t* version = dnnl_version();
-  return text + fmt::format(
-                    " stride {},{} padding {},{} dilation {},{} groups {} threads {} "
-                    "oneDNN {}.{}.{} isa {:x}",
-                    window_.stride[0], window_.stride[1], window_.padding[0], window_.padding[1],
-                    window_.dilation[0], window_.dilation[1], groups_, threads, version->major,
-                    version->minor, version->patch,
-                    static_cast<unsigned>(dnnl_get_effective_cpu_isa()));
+  return text + fmt::format(" stride {},{} padding {},{} dilation {},{} groups {} {}",
+                            window_.stride[0], window_.stride[1], window_.padding[0],
+                            window_.padding[1], window_.dilation[0], window_.dilation[1], groups_,
+                            cpu::machine_key(threads));
 }
 
 LayoutWish Convolution::wish(algorithm algorithm,

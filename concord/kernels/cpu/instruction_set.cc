@@ -1,5 +1,7 @@
 #include "concord/kernels/cpu/instruction_set.h"
 
+#include <fmt/format.h>
+
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "concord/base/error.h"
@@ -27,6 +29,12 @@ std::string onednn_instruction_set() {
     default:
       return "generic";
   }
+}
+
+std::string machine_key(int threads) {
+  const dnnl_version_t* version = dnnl_version();
+  return fmt::format("threads {} oneDNN {}.{}.{} isa {:x}", threads, version->major, version->minor,
+                     version->patch, static_cast<unsigned>(dnnl::get_effective_cpu_isa()));
 }
 
 bool has_bf16() {

@@ -9,6 +9,9 @@ namespace concord::cpu {
 // "AVX-512 with bf16" and the like.
 std::string onednn_instruction_set();
 
+// "threads 2 oneDNN 2.6.3 isa 1f": what measured times, and what is chosen by them, depend on.
+std::string machine_key(int threads);
+
 // Whether it has products of bf16 (AVX-512's or AMX's): without them bf16 would be slower than f32.
 bool has_bf16();
 
