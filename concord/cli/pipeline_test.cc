@@ -400,6 +400,10 @@ TEST_F(PipelineOfRanks, WhatCannotBeIsRefusedInOneLine) {
   refused("--set parallel.schedule=pipedream --set train.nonfinite=skip",
           "expected \"stop\" with parallel.schedule = \"pipedream\"");
   refused("--set parallel.vertical_sync=true", "parallel.vertical_sync");
+  refused(
+      "--ranks 2 --set parallel.mesh.pipe=2 --set train.microbatch=4 --set data.classes=4096 "
+      "--set train.memory_limit=50000000",
+      "47.7 MiB is train.memory_limit: at place 0 along pipe, which needs most, ");
   refused("--ranks 4 --set parallel.mesh.pipe=2 --set parallel.zero=2",
           "given 2 ranks along pipe; expected 1, or parallel.zero = 1");
 }

@@ -135,16 +135,52 @@ std::vector<Change> changes(const Config& config, const Mesh& mesh, std::int64_t
   return found;
 }
 
+// Of the ranks of a job: how they are laid out, and what one at each place along "pipe" needs,
+// since their stages differ.
+struct MemoryOfPlaces {
+  Mesh mesh;
+  std::vector<MemoryReport> places;
+};
+
+MemoryOfPlaces memory_of_places(const Job& job, const Config& config) {
+  const comm::Communicator& ranks = job.engine->ranks();
+  MemoryOfPlaces memory;
+  std::vector<int> first = {0};  // rank of each place
+  for (std::size_t place = 0; place < first.size(); ++place) {
+    comm::Planned planned(first[place], ranks.size(), ranks.has_common_memory());
+    const std::unique_ptr<Engine> engine = plan_engine(job, config, planned);
+    memory.mesh = engine->plan().mesh;
+    first = memory.mesh.ranks_along(0, parallel::kPipeAxis);
+    memory.places.push_back(memory_report(job, config, *engine));
+    memory.places.back().process = job.memory.process;
+  }
+  return memory;
+}
+
+// What they have in common, and what the first has alone, counts once.
+std::size_t bytes_of_host(const MemoryOfPlaces& memory, int ranks) {
+  if (ranks == 1) {  // the others are elsewhere
+    std::size_t most = 0;
+    for (const MemoryReport& rank : memory.places) {
+      most = std::max(most, rank.of_training() - rank.of_others);
+    }
+    return most;
+  }
+  const std::size_t count = static_cast<std::size_t>(ranks) / memory.places.size();
+  const auto data = static_cast<std::size_t>(memory.mesh.extent(parallel::kDataAxis));
+  std::size_t bytes = 0;
+  for (const MemoryReport& rank : memory.places) {
+    bytes += (rank.of_training() - rank.of_others) * count -
+             rank.common_states * (count - count / data) - rank.checkpoint_of_first * (count - 1);
+  }
+  return bytes;
+}
+
 // What this host's ranks would need after a change; nothing where it does not go with the model or
 // the optimizer.
 std::optional<std::size_t> bytes_after(const Job& job, const Change& change, int ranks_of_host) {
-  const comm::Communicator& ranks = job.engine->ranks();
-  comm::Planned planned(0, ranks.size(), ranks.has_common_memory());
   try {
-    const std::unique_ptr<Engine> engine = plan_engine(job, change.config, planned);
-    MemoryReport report = memory_report(job, change.config, *engine);
-    report.process = job.memory.process;
-    return bytes_of_host(report, ranks_of_host);
+    return bytes_of_host(memory_of_places(job, change.config), ranks_of_host);
   } catch (const Error&) {
     return std::nullopt;
   }
@@ -238,12 +274,6 @@ MemoryReport memory_report(const Job& job, const Config& config, const Engine& e
   return report;
 }
 
-std::size_t bytes_of_host(const MemoryReport& rank, int ranks) {
-  const auto count = static_cast<std::size_t>(ranks);
-  return (rank.of_training() - rank.of_others) * count -
-         (rank.common_states + rank.checkpoint_of_first) * (count - 1);
-}
-
 void check_memory(const Job& job) {
   const auto limit = static_cast<std::size_t>(job.config.train.memory_limit);
   const int ranks = ranks_of_host(job);
@@ -253,29 +283,36 @@ void check_memory(const Job& job) {
   const std::size_t most = limit > 0                           ? limit
                            : available > kUnlimited - resident ? kUnlimited
                                                                : available + resident;
-  const std::size_t needed = bytes_of_host(job.memory, ranks);
+  const Mesh& mesh = job.engine->plan().mesh;
+  const MemoryOfPlaces memory = mesh.extent(parallel::kPipeAxis) == 1
+                                    ? MemoryOfPlaces{mesh, {job.memory}}
+                                    : memory_of_places(job, job.config);
+  const std::size_t needed = bytes_of_host(memory, ranks);
   if (needed <= most) return;
 
   std::string advice =
       "no train.recompute, parallel.zero, parallel.mesh, parallel.offload or train.microbatch "
       "makes "
       "it fit: expected a smaller model or batch, or more memory";
-  for (const Change& change :
-       changes(job.config, job.engine->plan().mesh, job.engine->microbatch_size())) {
+  for (const Change& change : changes(job.config, mesh, job.engine->microbatch_size())) {
     const std::optional<std::size_t> bytes = bytes_after(job, change, ranks);
     if (!bytes || *bytes > most) continue;
     advice = fmt::format("set {}, which needs {}", change.text, mebibytes(*bytes));
     break;
   }
-  const MemoryReport& m = job.memory;
+  const auto dearest = std::ranges::max_element(memory.places, {}, &MemoryReport::of_training);
+  const MemoryReport& m = *dearest;
   fail(
-      "{} would need {} of memory, and {} {}: {} of states, {} of gradients, {} of workspace, {} "
+      "{} would need {} of memory, and {} {}: {}{} of states, {} of gradients, {} of workspace, {} "
       "of "
       "data, {} for checkpoints, {} of the process{}; {}",
       ranks == 1 ? "the run" : fmt::format("{} ranks", ranks), mebibytes(needed), mebibytes(most),
-      limit > 0 ? "is train.memory_limit" : "is there", mebibytes(m.states), mebibytes(m.gradients),
-      mebibytes(m.workspace), mebibytes(m.loaders), mebibytes(m.checkpoint), mebibytes(m.process),
-      ranks == 1 ? "" : " for each", advice);
+      limit > 0 ? "is train.memory_limit" : "is there",
+      memory.places.size() == 1 ? ""
+                                : fmt::format("at place {} along pipe, which needs most, ",
+                                              dearest - memory.places.begin()),
+      mebibytes(m.states), mebibytes(m.gradients), mebibytes(m.workspace), mebibytes(m.loaders),
+      mebibytes(m.checkpoint), mebibytes(m.process), ranks == 1 ? "" : " for each", advice);
 }
 
 }  // namespace concord::train

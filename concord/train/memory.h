@@ -19,14 +19,10 @@ std::size_t resident_bytes();
 // from; it may differ from the job's in what is computed at once.
 MemoryReport memory_report(const Job& job, const Config& config, const Engine& engine);
 
-// Of all ranks of a host, of which the first needs so much; what they have in common, and what it
-// has alone, counts once.
-std::size_t bytes_of_host(const MemoryReport& rank, int ranks);
-
-// Throws Error when the ranks of this host would need more than train.memory_limit or, where that
-// is 0, than is available: with the numbers, and the first of these that fits: train.recompute,
-// parallel.zero, more ranks along "tensor", parallel.offload, smaller microbatches, these with
-// recomputing and offloading.
+// Throws Error when the ranks of this host, whatever stages they have, would need more than
+// train.memory_limit or, where that is 0, than is available: with the numbers of the rank that
+// needs most, and the first of these that fits: train.recompute, parallel.zero, more ranks along
+// "tensor", parallel.offload, smaller microbatches, these with recomputing and offloading.
 void check_memory(const Job& job);
 
 }  // namespace concord::train
