@@ -7,17 +7,20 @@
 #include <optional>
 
 #include "concord/base/error.h"
+#include "concord/base/file.h"
 #include "concord/base/log.h"
 #include "concord/cli/command.h"
 #include "concord/cli/ranks.h"
 #include "concord/cli/units.h"
 #include "concord/net/join.h"
+#include "concord/train/measured_cluster.h"
 
 namespace concord::cli {
 namespace {
 
 struct PreflightArguments {
   RanksArguments ranks;
+  std::string cluster;
   bool json = false;
 };
 
@@ -60,6 +63,7 @@ void run_preflight(const PreflightArguments& arguments) {
   if (arguments.ranks.are_given()) {
     std::vector<std::string> words = {"preflight"};
     if (arguments.json) words.emplace_back("--json");
+    if (!arguments.cluster.empty()) words.insert(words.end(), {"--cluster", arguments.cluster});
     return arguments.ranks.launch(words, "");
   }
   constexpr double kTimeoutSeconds = 60;
@@ -81,6 +85,9 @@ void run_preflight(const PreflightArguments& arguments) {
     }
   }
   if (std::ranges::any_of(ways, is_blocked)) throw Exit(1);
+  if (arguments.cluster.empty()) return;
+  write_file_atomically(arguments.cluster,
+                        train::measured_cluster_file(job->hosts, job->host_numbers, ways));
 }
 
 }  // namespace
@@ -90,6 +97,12 @@ void add_preflight(CLI::App& app) {
       app.add_subcommand("preflight", "Try the ways between the ranks of a job to be");
   const auto arguments = std::make_shared<PreflightArguments>();
   arguments->ranks.add_to(*command);
+  command
+      ->add_option(
+          "--cluster", arguments->cluster,
+          "Also write the hosts and what links them as a file for concord simulate, on the "
+          "host of the first rank")
+      ->type_name("CLUSTER.toml");
   add_json_flag(*command, arguments->json);
   command->footer(
       "Each rank connects to each other: latency, bandwidth, and who is not reached. Exit code 1\n"
@@ -97,7 +110,7 @@ void add_preflight(CLI::App& app) {
       "\n"
       "Examples:\n"
       "  concord preflight --ranks 2\n"
-      "  concord preflight --hosts a:2,b:2\n"
+      "  concord preflight --hosts a:2,b:2 --cluster cluster.toml\n"
       "  mpirun -np 4 concord preflight --json");
   command->callback([arguments] { run_preflight(*arguments); });
 }

@@ -50,7 +50,10 @@ nlohmann::json to_json(const train::SimulatedJob& job) {
                          {"measuring_seconds", job.measuring_seconds},
                          {"simulating_seconds", job.simulating_seconds},
                          {"of_ranks", std::move(ranks)}};
-  if (job.measured_step_seconds > 0) json["measured_step_seconds"] = job.measured_step_seconds;
+  if (job.measured_step_seconds > 0) {
+    json["measured_step_seconds"] = job.measured_step_seconds;
+    json["error"] = job.error;
+  }
   return json;
 }
 
@@ -65,9 +68,8 @@ void print_text(const train::SimulatedJob& job) {
       counted(static_cast<std::int64_t>(job.measured_ops), "kind of op", "kinds of ops"),
       format_duration(job.measuring_seconds));
   if (job.measured_step_seconds > 0) {
-    fmt::print("measured         {}, mean of the steps taken: the simulator is off by {}\n\n",
-               format_duration(job.measured_step_seconds),
-               format_percent(job.step_seconds / job.measured_step_seconds - 1));
+    fmt::print("measured         {}, median of the steps taken: the simulator is off by {}\n\n",
+               format_duration(job.measured_step_seconds), format_percent(job.error));
   }
   fmt::print("{:<12} {:>8} {:>12} {:>12}\n", "rank", "alike", "computes", "waits");
   for (const train::SimulatedRanks& of : job.of_ranks) {

@@ -2,12 +2,55 @@
 
 #include <algorithm>
 
+#include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/comm/collective_benchmark.h"
 
 namespace concord::comm {
 
 using Kind = Operation::Kind;
+
+namespace {
+
+// From when a message is started to when the rank that has asked for it, and waits, has it, as
+// ranks along a pipe do it: by the threads of their communicators, one for each way. Half the time
+// there and back between the first and the last: the median.
+double seconds_of_message(Communicator& ranks, std::size_t bytes) {
+  const std::vector<int> all(static_cast<std::size_t>(ranks.size()), 0);
+  Communicator& back = ranks.split("and back", all);
+  std::byte *const in = ranks.share(bytes), *const out = ranks.share(bytes);
+  std::fill_n(in, bytes, std::byte{0});
+  ranks.barrier();
+  constexpr std::size_t kFewest = 20, kMost = 200, kBytes = std::size_t{200} << 20;
+  const std::size_t repetitions = std::clamp(kBytes / bytes, kFewest, kMost);
+  const int last = ranks.size() - 1;
+  std::vector<double> seconds;
+  if (ranks.is_first()) {
+    for (std::size_t i = 0; i < repetitions; ++i) {
+      const Ticket answer = back.start(receive({out, bytes}, last));
+      const double start = now_seconds();
+      ranks.start(send({in, bytes}, last));
+      back.wait(answer);
+      seconds.push_back((now_seconds() - start) / 2);
+    }
+  } else if (ranks.rank() == last) {
+    Ticket question = ranks.start(receive({out, bytes}, 0));
+    for (std::size_t i = 0; i < repetitions; ++i) {
+      ranks.wait(question);
+      back.start(send({in, bytes}, 0));
+      if (i + 1 < repetitions) question = ranks.start(receive({out, bytes}, 0));
+    }
+  }
+  ranks.barrier();
+  back.barrier();
+  ranks.unshare(in);
+  ranks.unshare(out);
+  if (seconds.empty()) return 0;
+  std::ranges::sort(seconds);
+  return seconds[seconds.size() / 2];
+}
+
+}  // namespace
 
 Kind measured_kind(Kind kind) {
   switch (kind) {
@@ -39,6 +82,10 @@ void CollectiveCosts::measure(Communicator& ranks, Kind kind, std::size_t most_b
     sizes.push_back(std::clamp(most_bytes, kFewest, kMost));
   }
   for (const std::size_t size : sizes) {
+    if (measured == Kind::kSend) {
+      samples.push_back({static_cast<double>(size), seconds_of_message(ranks, size)});
+      continue;
+    }
     const CollectiveBenchmark result = benchmark_collective(
         ranks, {.kind = measured, .bytes = size, .shared = true, .seconds = 0.05});
     samples.push_back({static_cast<double>(result.bytes), result.seconds});

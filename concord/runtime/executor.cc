@@ -533,39 +533,6 @@ double Executor::time_alone(const Program& program, const ProgramStep& step, int
   return seconds[static_cast<std::size_t>(runs / 2)];
 }
 
-// In the place of what would be received. (Numbers that are almost zero would take their time.)
-void Executor::make_up_messages(const Program& program) {
-  const Bases bases = this->bases(program);
-  for (const ProgramStep& step : program.microbatch) {
-    if (!step.message || step.message->is_send) continue;
-    const Value& value = program.graph.value(program.graph.node(step.node).outputs[0]);
-    const auto count = static_cast<std::size_t>(value.layout.stored_elements(value.type.shape));
-    std::byte* const data = resolve(bases, step.operands[0]);
-    const auto fill = [&]<typename T>(T* numbers) {
-      for (std::size_t i = 0; i < count; ++i) {
-        numbers[i] = static_cast<T>(static_cast<float>(i % 101) * 1e-4F - 5e-3F);
-      }
-    };
-    if (value.type.dtype == DType::kF32) fill(reinterpret_cast<float*>(data));
-    if (value.type.dtype == DType::kBF16) fill(reinterpret_cast<BF16*>(data));
-  }
-}
-
-Executor::Timing Executor::time_alone(const Program& program) {
-  take_turn();
-  take_sums(program);
-  make_up_messages(program);
-  Timing timing{.program = &program};
-  for (const auto& [steps, seconds] : {std::pair(&program.prologue, &timing.prologue),
-                                       std::pair(&program.microbatch, &timing.microbatch),
-                                       std::pair(&program.update, &timing.update)}) {
-    seconds->resize(steps->size());
-    run(program, *steps, 0, steps->size(), seconds, 0, /*alone=*/true);
-  }
-  states_.changed();
-  return timing;
-}
-
 std::string Executor::find_nonfinite(Program& program) {
   run_prologue(program);
   take_sums(program);

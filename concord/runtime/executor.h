@@ -19,8 +19,10 @@
 
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -188,9 +190,18 @@ class Executor {
   // runs, after begin_step(). What the program has computed, its sums included, is lost. Of a
   // collective it is the copy that stands for it: other ranks are not asked.
   double time_alone(const Program& program, const ProgramStep& step, int runs);
-  // The same of all steps of a program, one after another, each once: one microbatch, and an
-  // update. After begin_step(), with the inputs set.
-  Timing time_alone(const Program& program);
+  // The same of a training step, whose halves of microbatches come in this order: other ranks are
+  // not asked. After begin_step(); `places`: by microbatch, none the last of the step; `set_inputs`
+  // is called before a microbatch's first half.
+  struct Rehearsal {
+    std::vector<double> prologue, update;           // by step of the program
+    std::vector<std::vector<double>> microbatches;  // of each, by step of the program,
+    std::vector<double> inputs;                     // and of setting the inputs
+    std::vector<std::vector<double>> additions;     // to the sums of leaves, by bucket
+  };
+  Rehearsal rehearse(const Program& program, std::span<const Turn> turns,
+                     std::span<const MicrobatchPlace> places,
+                     const std::function<void(std::int64_t microbatch)>& set_inputs);
 
   // Of the memory that it shares with other executors, or will.
   std::size_t workspace_bytes() const { return workspace_->bytes(); }
@@ -280,7 +291,9 @@ class Executor {
   void run_half(Program& program, std::size_t half, std::int64_t microbatch,
                 const MicrobatchPlace& place);
   void take_sums(const Program& program);
-  void make_up_messages(const Program& program);
+  void make_up_messages(const Program& program, std::int64_t microbatch);
+  void rehearse_half(const Program& program, const Turn& turn, const MicrobatchPlace& place,
+                     Rehearsal& result);
   void await(std::size_t count);
   void await_all();
   comm::Communicator& ranks_along(const std::string& axis) const;

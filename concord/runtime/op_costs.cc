@@ -10,9 +10,6 @@ namespace {
 
 constexpr std::vector<ProgramStep> Program::*kPhases[] = {&Program::prologue, &Program::microbatch,
                                                           &Program::update};
-constexpr std::vector<double> Executor::Timing::*kTimes[] = {
-    &Executor::Timing::prologue, &Executor::Timing::microbatch, &Executor::Timing::update};
-
 // What a step's time depends on.
 std::string kind_of(const Program& program, const ProgramStep& step) {
   if (step.node == kNoNode) return fmt::format("{} of {} bytes", step.op, step.bytes);
@@ -26,6 +23,37 @@ std::string kind_of(const Program& program, const ProgramStep& step) {
   kind += " ->";
   for (const ValueId id : node.outputs) add(id);
   return kind;
+}
+
+// Of the kinds of a program, in several rehearsals.
+std::map<std::string, double> medians(const Program& program,
+                                      std::span<const Executor::Rehearsal> rehearsals) {
+  std::map<std::string, std::vector<double>> seconds;
+  for (const Executor::Rehearsal& rehearsal : rehearsals) {
+    struct Sum {
+      double seconds = 0;
+      int steps = 0;
+    };
+    std::map<std::string, Sum> sums;
+    const auto add = [&](const std::vector<ProgramStep>& steps, const std::vector<double>& times) {
+      for (std::size_t s = 0; s < steps.size(); ++s) {
+        if (steps[s].kernel == nullptr) continue;
+        Sum& sum = sums[kind_of(program, steps[s])];
+        sum.seconds += times[s];
+        ++sum.steps;
+      }
+    };
+    add(program.prologue, rehearsal.prologue);
+    for (const auto& times : rehearsal.microbatches) add(program.microbatch, times);
+    add(program.update, rehearsal.update);
+    for (const auto& [kind, sum] : sums) seconds[kind].push_back(sum.seconds / sum.steps);
+  }
+  std::map<std::string, double> result;
+  for (auto& [kind, of_kind] : seconds) {
+    std::ranges::sort(of_kind);
+    result[kind] = of_kind[of_kind.size() / 2];
+  }
+  return result;
 }
 
 }  // namespace
@@ -47,32 +75,43 @@ const OpCost& OpCosts::of(const Program& program, const ProgramStep& step) const
 }
 
 // Steps of one kind differ by what lies in the caches: their mean counts.
-void OpCosts::add(const Program& program, std::span<const Executor::Timing> alone,
-                  std::span<const Executor::Timing> crowded) {
+void OpCosts::add(const Program& program, std::span<const Executor::Rehearsal> alone,
+                  std::span<const Executor::Rehearsal> crowded) {
   CONCORD_CHECK(!alone.empty() && !crowded.empty());
-  struct Sum {
-    OpCost cost;
-    int steps = 0;
+  const std::map<std::string, double> of_alone = medians(program, alone);
+  const std::map<std::string, double> of_crowded = medians(program, crowded);
+  for (const auto& [kind, seconds] : of_alone) {
+    costs_.try_emplace(kind, OpCost{seconds, of_crowded.at(kind)});
+  }
+}
+
+RehearsedCosts::RehearsedCosts(const Program& program, Executor::Rehearsal alone,
+                               Executor::Rehearsal crowded)
+    : program_(&program), alone_(std::move(alone)), crowded_(std::move(crowded)) {}
+
+OpCost RehearsedCosts::of(const ProgramStep& step, std::int64_t microbatch) const {
+  const auto of = [&](const std::vector<ProgramStep>& steps, const std::vector<double>& alone,
+                      const std::vector<double>& crowded) {
+    const auto s = static_cast<std::size_t>(&step - steps.data());
+    return OpCost{alone.at(s), crowded.at(s)};
   };
-  std::map<std::string, Sum> sums;
-  for (std::size_t phase = 0; phase < std::size(kPhases); ++phase) {
-    const std::vector<ProgramStep>& steps = program.*kPhases[phase];
-    for (std::size_t s = 0; s < steps.size(); ++s) {
-      if (steps[s].kernel == nullptr) continue;
-      const auto seconds = [&](std::span<const Executor::Timing> timings) {
-        double all = 0;
-        for (const Executor::Timing& timing : timings) all += (timing.*kTimes[phase])[s];
-        return all / static_cast<double>(timings.size());
-      };
-      Sum& sum = sums[kind_of(program, steps[s])];
-      sum.cost.alone += seconds(alone);
-      sum.cost.crowded += seconds(crowded);
-      ++sum.steps;
-    }
-  }
-  for (const auto& [kind, sum] : sums) {
-    costs_.try_emplace(kind, OpCost{sum.cost.alone / sum.steps, sum.cost.crowded / sum.steps});
-  }
+  const auto has = [&](const std::vector<ProgramStep>& steps) {
+    return !steps.empty() && &step >= &steps.front() && &step <= &steps.back();
+  };
+  if (has(program_->prologue)) return of(program_->prologue, alone_.prologue, crowded_.prologue);
+  if (has(program_->update)) return of(program_->update, alone_.update, crowded_.update);
+  const auto m = static_cast<std::size_t>(microbatch) % alone_.microbatches.size();
+  return of(program_->microbatch, alone_.microbatches[m], crowded_.microbatches[m]);
+}
+
+OpCost RehearsedCosts::of_inputs(std::int64_t microbatch) const {
+  const auto m = static_cast<std::size_t>(microbatch) % alone_.inputs.size();
+  return {alone_.inputs[m], crowded_.inputs[m]};
+}
+
+OpCost RehearsedCosts::of_bucket(std::size_t bucket, std::int64_t microbatch) const {
+  const auto m = static_cast<std::size_t>(microbatch) % alone_.additions.size();
+  return {alone_.additions[m].at(bucket), crowded_.additions[m].at(bucket)};
 }
 
 }  // namespace concord

@@ -26,14 +26,27 @@ class OpCosts {
  public:
   // Of a step with a kernel. A broken invariant where it is not known.
   const OpCost& of(const Program& program, const ProgramStep& step) const;
-  // From the program's steps timed one by one, several times, of which the mean counts. What was
-  // known stays.
-  void add(const Program& program, std::span<const Executor::Timing> alone,
-           std::span<const Executor::Timing> crowded);
+  // From rehearsals of the program, of which the median counts. What was known stays.
+  void add(const Program& program, std::span<const Executor::Rehearsal> alone,
+           std::span<const Executor::Rehearsal> crowded);
   std::size_t size() const { return costs_.size(); }
 
  private:
   std::map<std::string, OpCost> costs_;
+};
+
+// What a rank's own steps have taken in a rehearsal, each by itself.
+class RehearsedCosts {
+ public:
+  RehearsedCosts(const Program& program, Executor::Rehearsal alone, Executor::Rehearsal crowded);
+  // Of a step of the program with a kernel; `microbatch`: -1 outside of microbatches.
+  OpCost of(const ProgramStep& step, std::int64_t microbatch) const;
+  OpCost of_inputs(std::int64_t microbatch) const;
+  OpCost of_bucket(std::size_t bucket, std::int64_t microbatch) const;  // added to the sums
+
+ private:
+  const Program* program_;
+  Executor::Rehearsal alone_, crowded_;
 };
 
 // The kinds of a program's steps with kernels, by names that are of no further meaning.

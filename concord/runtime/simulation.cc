@@ -12,13 +12,15 @@
 namespace concord {
 namespace {
 
-// The first step begins with nothing under way; the second is one among others.
-constexpr int kSteps = 2;
-
 class Clock {
  public:
   Clock(std::span<const SimulatedRank> ranks, const OperationSeconds& seconds, bool traced)
-      : given_(ranks), seconds_(seconds), states_(ranks.size()) {
+      : given_(ranks),
+        seconds_(seconds),
+        states_(ranks.size()),
+        begin_(ranks[0].timeline->begin),
+        end_(ranks[0].timeline->end),
+        ends_(static_cast<std::size_t>(end_) + 1) {
     if (traced) result_.trace.resize(ranks.size());
     result_.ranks.resize(ranks.size());
     for (const SimulatedRank& rank : ranks) {
@@ -38,12 +40,19 @@ class Clock {
       set_computing(r, false);
       go_on(r);
     }
-    double end = 0;
-    for (const State& state : states_) {
-      CONCORD_CHECK(state.step == kSteps, "a rank waits forever");
-      end = std::max(end, state.now);
+    for (int r = 0; r < std::ssize(given_); ++r) {
+      CONCORD_CHECK(states_[at(r)].run == given_[at(r)].timeline->runs, "a rank waits forever");
     }
-    result_.step_seconds = end - first_end_;
+    const double steps = end_ - begin_;
+    result_.step_seconds = (ends_[at(end_)] - ends_[at(begin_)]) / steps;
+    for (SimulatedTime& time : result_.ranks) time = {time.compute / steps, time.waited / steps};
+    const double before = ends_[at(end_ - 1)];
+    for (auto& of_rank : result_.trace) {
+      for (auto& event : of_rank) {
+        event.begin -= before;
+        event.end -= before;
+      }
+    }
     return std::move(result_);
   }
 
@@ -64,7 +73,7 @@ class Clock {
   struct State {
     double now = 0, debt = 0;
     std::size_t event = 0;
-    int step = 0;
+    int run = 0, step = 0;  // that it is at
     bool computes = false;
     double half_begin = -1, half_end = 0;  // of what is computed of a half
     std::vector<Pending*> pending;         // by operation of the timeline
@@ -89,11 +98,11 @@ class Clock {
   void go_on(int r) {
     State& state = states_[at(r)];
     const Timeline& timeline = *given_[at(r)].timeline;
-    while (state.step < kSteps) {
+    while (state.run < timeline.runs) {
       if (state.event == timeline.events.size()) {
-        ++state.step;
+        if (timeline.runs > 1) end_step(state);
+        ++state.run;
         state.event = 0;
-        if (state.step == kSteps - 1) first_end_ = std::max(first_end_, state.now);
         continue;
       }
       const TimelineEvent& event = timeline.events[state.event];
@@ -116,12 +125,25 @@ class Clock {
           break;
         case TimelineEvent::Kind::kEnd:
           ++state.event;
-          if (state.half_begin < 0 || state.step < kSteps - 1) break;
+          if (state.half_begin < 0) break;
           trace(r, Lane::kPipeline, event.name, event.about, state.half_begin, state.half_end);
+          break;
+        case TimelineEvent::Kind::kStepEnd:
+          ++state.event;
+          end_step(state);
           break;
       }
     }
   }
+
+  void end_step(State& state) {
+    if (state.step <= end_) {
+      double& end = ends_[at(state.step)];
+      end = std::max(end, state.now);
+    }
+    ++state.step;
+  }
+  bool is_timed(const State& state) const { return state.step > begin_ && state.step <= end_; }
 
   // The more of a host's ranks compute at once, the nearer is the cost to that of all.
   void compute(int r, const TimelineEvent& event) {
@@ -136,22 +158,16 @@ class Clock {
     state.debt = 0;
     if (state.half_begin < 0) state.half_begin = begin;
     state.half_end = state.now;
-    if (state.step == kSteps - 1) {
-      result_.ranks[at(r)].compute += seconds;
-      trace(r, Lane::kCompute, event.name, event.about, begin, state.now);
-    }
+    if (is_timed(state)) result_.ranks[at(r)].compute += seconds;
+    trace(r, Lane::kCompute, event.name, event.about, begin, state.now);
     set_computing(r, true);
     queue_.emplace(state.now, r);
   }
 
   void trace(int r, Lane lane, comm::Label name, comm::Label about, double begin, double end) {
-    if (result_.trace.empty()) return;
-    result_.trace[at(r)].push_back({.name = name,
-                                    .about = about,
-                                    .lane = lane,
-                                    .step = kSteps - 1,
-                                    .begin = begin - first_end_,
-                                    .end = end - first_end_});
+    if (result_.trace.empty() || states_[at(r)].step != end_) return;
+    result_.trace[at(r)].push_back(
+        {.name = name, .about = about, .lane = lane, .step = end_, .begin = begin, .end = end});
   }
 
   void start(int r, std::size_t id) {
@@ -159,7 +175,7 @@ class Clock {
     const TimelineOperation& operation = given_[at(r)].timeline->operations[id];
     Group& group = group_of(r, operation);
     if (is_message(operation)) {
-      Pending& pending = group.messages[{state.step, operation.microbatch, operation.number}];
+      Pending& pending = group.messages[{state.run, operation.microbatch, operation.number}];
       state.pending[id] = &pending;
       if (operation.is_send) finish(r, group, pending, operation);  // it was asked for before
       return;
@@ -178,7 +194,7 @@ class Clock {
     pending.end = group.free_at = pending.begin + seconds;
     pending.is_done = true;
     for (const int member : group.members) {
-      if (states_[at(member)].step == kSteps - 1) {
+      if (!result_.trace.empty()) {
         std::string name(name_of(operation.kind));
         if (!operation.group.empty()) name += fmt::format(" ({})", operation.group);
         trace(member, Lane::kCommunication, std::string_view(name), operation.label, pending.begin,
@@ -189,7 +205,7 @@ class Clock {
     }
     for (const int waiting : pending.waiting) {
       State& state = states_[at(waiting)];
-      if (state.step == kSteps - 1) result_.ranks[at(waiting)].waited += pending.end - state.now;
+      if (is_timed(state)) result_.ranks[at(waiting)].waited += pending.end - state.now;
       state.now = std::max(state.now, pending.end);
       queue_.emplace(state.now, waiting);
     }
@@ -211,34 +227,32 @@ class Clock {
       return false;
     }
     if (pending.end <= state.now) return true;
-    if (state.step == kSteps - 1) result_.ranks[at(r)].waited += pending.end - state.now;
+    if (is_timed(state)) result_.ranks[at(r)].waited += pending.end - state.now;
     state.now = pending.end;
     queue_.emplace(state.now, r);
     return false;
   }
 
-  // Those along tensor are folded into one, as are all who do the same.
+  // Those who are folded into one are one member.
   Group& group_of(int r, const TimelineOperation& operation) {
     const SimulatedRank& rank = given_[at(r)];
     const bool message = is_message(operation);
-    const bool of_row = operation.group == "data";
-    const bool of_column = message || operation.group == "pipe";
     const bool of_all = operation.group.empty();
-    const auto key = std::tuple(operation.group,
-                                of_all   ? 0
-                                : of_row ? rank.row
-                                         : rank.column,
-                                of_all || of_row || of_column ? -1 : rank.row,
+    const bool varies_column = of_all || operation.group == "data";
+    const bool varies_row = of_all || message || operation.group == "pipe";
+    const bool varies_slice = of_all || operation.group == "tensor";
+    const auto key = std::tuple(operation.group, varies_column ? -1 : rank.column,
+                                varies_row ? -1 : rank.row, varies_slice ? -1 : rank.slice,
                                 message ? operation.from : 0, message ? operation.to : 0);
     const auto [found, is_new] = groups_.try_emplace(key);
     Group& group = found->second;
     if (!is_new) return group;
     for (int other = 0; other < std::ssize(given_); ++other) {
       const SimulatedRank& one = given_[at(other)];
-      const bool is_member = of_all || (of_row && one.row == rank.row) ||
-                             (of_column && one.column == rank.column &&
-                              (!message || one.row == operation.from || one.row == operation.to)) ||
-                             other == r;
+      const bool is_member = (varies_column || one.column == rank.column) &&
+                             (varies_row || one.row == rank.row) &&
+                             (varies_slice || one.slice == rank.slice) &&
+                             (!message || one.row == operation.from || one.row == operation.to);
       if (is_member) group.members.push_back(other);
     }
     return group;
@@ -248,10 +262,11 @@ class Clock {
   const OperationSeconds& seconds_;
   std::vector<State> states_;
   std::map<int, Host> hosts_;
-  std::map<std::tuple<std::string, int, int, int, int>, Group> groups_;
+  std::map<std::tuple<std::string, int, int, int, int, int>, Group> groups_;
   std::priority_queue<std::pair<double, int>, std::vector<std::pair<double, int>>, std::greater<>>
       queue_;
-  double first_end_ = 0;  // of the step before the last, on the last rank
+  int begin_, end_;           // steps that are timed: Timeline
+  std::vector<double> ends_;  // of steps, on the last rank
   Simulation result_;
 };
 

@@ -20,10 +20,11 @@ namespace concord {
 
 struct SimulatedRank {
   const Timeline* timeline = nullptr;
-  int rank = 0;             // its number in the job; of several folded into one, that of the first
-  std::int64_t ranks = 1;   // so many
-  int column = 0, row = 0;  // which ranks along "data", and along "pipe", they are
-  int host = 0;             // those of one host, or of hosts that are alike, share cores and memory
+  int rank = 0;            // its number in the job; of several folded into one, that of the first
+  std::int64_t ranks = 1;  // so many
+  // Which ranks along "data", "pipe" and "tensor" they are.
+  int column = 0, row = 0, slice = 0;
+  int host = 0;  // those of one host, or of hosts that are alike, share cores and memory
   bool has_spare_core = false;  // for operations, beside those that it computes on
 };
 

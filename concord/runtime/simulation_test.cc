@@ -57,6 +57,21 @@ TEST(Simulation, AnOperationBeginsWhenTheLastOfItsRanksHasCome) {
   EXPECT_DOUBLE_EQ(result.ranks[1].waited, 2);
 }
 
+TEST(Simulation, RanksAlongTensorMeetInTheirGroupAlone) {
+  Script scripts[4];
+  SimulatedRank ranks[4];
+  for (int r = 0; r < 4; ++r) {
+    scripts[r].compute(r + 1);
+    scripts[r].start({.group = "tensor", .kind = Kind::kAllReduce, .bytes = 4}).await();
+    ranks[r] = {
+        .timeline = &scripts[r].timeline(), .rank = r, .column = r / 2, .slice = r % 2, .host = r};
+  }
+  const Simulation result = simulate(ranks, two_seconds);
+  EXPECT_DOUBLE_EQ(result.ranks[0].waited, 1 + 2);  // for rank 1
+  EXPECT_DOUBLE_EQ(result.ranks[2].waited, 1 + 2);  // for rank 3
+  EXPECT_DOUBLE_EQ(result.ranks[3].waited, 2);
+}
+
 TEST(Simulation, WhatGoesOnTakesACoreOfTheRankOrASpareOne) {
   for (const bool spare : {false, true}) {
     Script script;

@@ -85,6 +85,8 @@ class StateStore {
   const FileMemory& offloaded() const { return offloaded_; }
   // Of parameters that may be read older than they are.
   bool has_versions() const { return version_bytes_ > 0; }
+  // That an update copies, to keep the version before it.
+  std::size_t kept_bytes() const { return older_ > 0 ? version_bytes_ : 0; }
   Versions& versions() { return versions_; }
   const Versions& versions() const { return versions_; }
   // Of all.

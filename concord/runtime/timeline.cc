@@ -1,6 +1,7 @@
 #include "concord/runtime/timeline.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "concord/base/error.h"
 #include "concord/comm/leaf_tree.h"
@@ -28,9 +29,7 @@ class Writer {
 
   Timeline write() {
     const Program& program = *step_.microbatches.at(0).program;
-    leaves_.assign(program.halves.size(), {.next = step_.place.first_leaf, .stack = {}});
-    run(program, program.prologue, 0, program.prologue.size(), 1);
-    await_all();
+    begin_step(program);
     if (step_.order != nullptr) {
       for (const Turn& turn : step_.order->own) run_half(turn.half, turn.microbatch);
       await_messages();
@@ -40,14 +39,77 @@ class Writer {
       }
     }
     reduce(program);
-    run(program, program.update, 0, program.update.size(), 1);
-    await_all();
-    await_messages();
-    if (step_.data_ranks > 1 && step_.has_common_memory) meet({kData, Kind::kBarrier});
+    if (step_.pipe_ranks > 1) {
+      meet({.group = kPipe, .kind = Kind::kAllReduce, .bytes = 2 * sizeof(float), .label = "loss"});
+    }
+    meet({.group = "", .kind = Kind::kAgreement});
+    update(program);
+    return std::move(timeline_);
+  }
+
+  // As engine_stream.cc does it; before its first steps and after its last, the ranks do not all
+  // have as much to do.
+  Timeline write_stream() {
+    const Program& program = *step_.microbatches.at(0).program;
+    const int behind = step_.pipe_ranks - 1 - step_.place_along_pipe, some = 2 * step_.pipe_ranks;
+    timeline_.runs = 1;
+    timeline_.begin = some;
+    timeline_.end = 2 * some + 2;
+    const auto of_step = std::ssize(step_.microbatches);
+    std::int64_t begun = 0, done = 0;    // microbatches
+    std::deque<std::int64_t> in_flight;  // of these steps, those that are not done
+    std::deque<std::size_t> told;        // operations
+    const auto go_backward = [&] {
+      leaves_ = std::move(leaves_of_steps_.front());
+      run_half(1, done++);
+      leaves_of_steps_.front() = std::move(leaves_);
+      if (--in_flight.front() > 0) return;
+      reduce(program);
+      if (step_.kept_bytes > 0) compute(costs_.of_copy(step_.kept_bytes), 1, "copy", "weights");
+      update(program);
+      timeline_.events.push_back({.kind = EventKind::kStepEnd});
+      in_flight.pop_front();
+      leaves_of_steps_.pop_front();
+    };
+    for (int s = 0; s <= timeline_.end + some; ++s) {
+      while (std::ssize(in_flight) >= step_.steps_in_flight) go_backward();
+      begin_step(program);
+      leaves_of_steps_.push_back(leaves_);
+      in_flight.push_back(of_step);
+      for (std::int64_t m = 0; m < of_step; ++m) {
+        leaves_ = std::move(leaves_of_steps_.back());
+        run_half(0, begun++);
+        leaves_of_steps_.back() = std::move(leaves_);
+        if (begun - done > behind) go_backward();
+      }
+      if (s >= step_.most_in_flight) {
+        told.push_back(start({.kind = Kind::kAllReduce, .bytes = kToldBytes, .label = "loss"}));
+      }
+      if (std::ssize(told) <= step_.most_in_flight) continue;
+      await(told.front());
+      told.pop_front();
+    }
+    while (!in_flight.empty()) go_backward();
+    for (const std::size_t one : told) await(one);
     return std::move(timeline_);
   }
 
  private:
+  static constexpr std::size_t kToldBytes = 36 * sizeof(float);
+
+  void begin_step(const Program& program) {
+    leaves_.assign(program.halves.size(), {.next = step_.place.first_leaf, .stack = {}});
+    run(program, program.prologue, 0, program.prologue.size(), 1);
+    await_all();
+  }
+
+  void update(const Program& program) {
+    run(program, program.update, 0, program.update.size(), 1);
+    await_all();
+    await_messages();
+    if (step_.data_ranks > 1 && step_.has_common_memory) meet({kData, Kind::kBarrier});
+  }
+
   std::size_t start(TimelineOperation operation) {
     timeline_.operations.push_back(std::move(operation));
     const std::size_t id = timeline_.operations.size() - 1;
@@ -72,7 +134,7 @@ class Writer {
       const ProgramStep& step = steps[s];
       for (; finished_ < step.awaits; ++finished_) await(begun_[finished_]);
       if (step.kernel != nullptr) {
-        compute(costs_.of_step(program, step), share, step.op, step.layer);
+        compute(costs_.of_step(program, step, microbatch_), share, step.op, step.layer);
       } else if (step.message) {
         deliver(*step.message);
       } else {
@@ -127,18 +189,20 @@ class Writer {
   }
 
   void run_half(int number, std::int64_t m) {
-    const RankStep::Microbatch& microbatch = step_.microbatches[static_cast<std::size_t>(m)];
+    const RankStep::Microbatch& microbatch =
+        step_.microbatches[static_cast<std::size_t>(m) % step_.microbatches.size()];
     const Program& program = *microbatch.program;
     const auto h = static_cast<std::size_t>(number);
     const ProgramHalf& half = program.halves[h];
     microbatch_ = m;
+    if (number == 0) compute(costs_.of_inputs(program, m), microbatch.share, "inputs", "");
     mark(EventKind::kBegin, number);
     std::size_t done = h == 0 ? 0 : program.halves[h - 1].end;
     const std::int64_t joins = half.buckets.empty() ? 0 : joins_of(h, microbatch.place);
     for (std::size_t b = 0; b < half.buckets.size(); ++b) {
       run(program, program.microbatch, done, half.bucket_ends[b], microbatch.share);
       done = half.bucket_ends[b];
-      add(half.buckets[b], program.in_rounds ? 0 : joins);
+      add(half.buckets[b], program.in_rounds ? 0 : joins, number_of_bucket(program, h, b));
       if (program.in_rounds || microbatch.place.last_of_step) start_sum(half.buckets[b]);
     }
     run(program, program.microbatch, done, half.end, microbatch.share);
@@ -172,10 +236,18 @@ class Writer {
     return joins;
   }
 
-  void add(const Bucket& bucket, std::int64_t times) {
+  void add(const Bucket& bucket, std::int64_t times, std::size_t number) {
+    if (times > 0 && costs_.of_bucket) {
+      return compute(costs_.of_bucket(number, microbatch_), 1, "add leaves", bucket.label.text());
+    }
     for (; times > 0; --times) {
       compute(costs_.of_addition(bucket.bytes), 1, "add leaves", bucket.label.text());
     }
+  }
+
+  static std::size_t number_of_bucket(const Program& program, std::size_t half, std::size_t b) {
+    for (std::size_t h = 0; h < half; ++h) b += program.halves[h].buckets.size();
+    return b;
   }
 
   void start_sum(const Bucket& bucket) {
@@ -219,10 +291,7 @@ class Writer {
       }
     }
     for (const std::size_t sum : sums_) await(sum);
-    if (step_.pipe_ranks > 1) {
-      meet({.group = kPipe, .kind = Kind::kAllReduce, .bytes = 2 * sizeof(float), .label = "loss"});
-    }
-    meet({.group = "", .kind = Kind::kAgreement});
+    sums_.clear();
   }
 
   const RankStep& step_;
@@ -234,7 +303,8 @@ class Writer {
     std::int64_t next = 0;
     std::vector<comm::Subtree> stack;
   };
-  std::vector<Leaves> leaves_;         // by half
+  std::vector<Leaves> leaves_;  // by half
+  std::deque<std::vector<Leaves>> leaves_of_steps_;
   std::vector<comm::Subtree> rounds_;  // of the step, added up
   std::int64_t round_ = 0, microbatch_ = -1;
   std::optional<std::size_t> rounds_wait_;
@@ -244,6 +314,10 @@ class Writer {
 
 Timeline timeline_of(const RankStep& step, const TimelineCosts& costs) {
   return Writer(step, costs).write();
+}
+
+Timeline timeline_of_stream(const RankStep& step, const TimelineCosts& costs) {
+  return Writer(step, costs).write_stream();
 }
 
 }  // namespace concord

@@ -34,7 +34,8 @@ struct TimelineEvent {
     kStart,    // an operation, which goes on meanwhile
     kAwait,    // until it is done
     kBegin,    // a half of a microbatch: `name` is its kind, `about` which it is
-    kEnd
+    kEnd,
+    kStepEnd
   };
   Kind kind = Kind::kCompute;
   OpCost cost;
@@ -42,16 +43,26 @@ struct TimelineEvent {
   std::size_t operation = 0;  // of Timeline::operations
 };
 
+// Of one step, which is run several times, or of several that overlap, which are run once. The time
+// of a step is that of those from the end of step `begin` to the end of step `end`.
 struct Timeline {
   std::vector<TimelineEvent> events;
   std::vector<TimelineOperation> operations;
+  int runs = 2;  // the first begins with nothing under way; the second is one among others
+  int begin = 0, end = 1;
 };
 
 // What the costs of a timeline are taken from.
 struct TimelineCosts {
-  std::function<OpCost(const Program&, const ProgramStep&)> of_step;  // with a kernel
+  // Of a step with a kernel, in a microbatch of the rank or, by -1, outside of them.
+  std::function<OpCost(const Program&, const ProgramStep&, std::int64_t microbatch)> of_step;
+  // Of setting a microbatch's inputs.
+  std::function<OpCost(const Program&, std::int64_t microbatch)> of_inputs;
   // Of adding so many bytes to as many, and of copying them.
   std::function<OpCost(std::size_t)> of_addition, of_copy;
+  // Where it is known, of adding a microbatch's contribution to a bucket of its program, by number,
+  // to those before it.
+  std::function<OpCost(std::size_t bucket, std::int64_t microbatch)> of_bucket = {};
 };
 
 // A rank's part of a step.
@@ -66,8 +77,13 @@ struct RankStep {
   int data_ranks = 1, pipe_ranks = 1, place_along_pipe = 0;
   bool has_common_memory = false;        // the ranks along data
   const PipelineOrder* order = nullptr;  // where halves are computed on their own
+  // Where steps overlap, of this rank and of the first along the pipe: how many are in flight.
+  int steps_in_flight = 1, most_in_flight = 1;
+  std::size_t kept_bytes = 0;  // that an update copies, of weights that microbatches still read
 };
 
 Timeline timeline_of(const RankStep& step, const TimelineCosts& costs);
+// Of so many steps that overlap, as Engine::stream has them, `step` being one of them.
+Timeline timeline_of_stream(const RankStep& step, const TimelineCosts& costs);
 
 }  // namespace concord

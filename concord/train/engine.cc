@@ -698,14 +698,6 @@ double Engine::seconds_of_products_alone(int runs) {
   return seconds;
 }
 
-Executor::Timing Engine::time_alone(const Samples& samples) {
-  begin_step({.samples = options_.batch});
-  Compiled& compiled = training(options_.microbatch);
-  set_step_inputs(*training_executor_, compiled, batch_weight());
-  set_batch_inputs(*training_executor_, compiled, samples, 0, position_of(0));
-  return training_executor_->time_alone(compiled.program);
-}
-
 bool is_finite(const StateStore& states, const StateStore::Entry& entry) {
   if (entry.type.dtype != DType::kF32) return true;
   const OwnedTensor values = states.read(entry);

@@ -138,6 +138,8 @@ class Engine {
 
   // Whether the ranks along "pipe" need not end one step to begin another.
   bool overlaps_steps() const;
+  // Of a rank at this place along "pipe", at once.
+  int most_steps_in_flight(int place) const;
   // A step, of all of this rank's samples. Those before it go on meanwhile, and this one when the
   // next is called. Returns the result of a step before it, each in its turn: those of the last are
   // returned by drain(), after which all states are those after the last step. Both are collective.
@@ -207,9 +209,10 @@ class Engine {
   // Seconds of a training step's products (is_product), each run by itself, `runs` times
   // (Executor::time_alone). For after a step.
   double seconds_of_products_alone(int runs);
-  // Seconds of each step of the training program, other ranks not asked: of one microbatch, with
-  // the first of these samples, and an update by a learning rate of 0. The states may be lost.
-  Executor::Timing time_alone(const Samples& samples);
+  // Seconds of each step of the training program in a training step with a learning rate of 0,
+  // other ranks not asked, of up to 8 full microbatches (Executor::rehearse). `samples`:
+  // this rank's of a full batch. The states may be lost.
+  Executor::Rehearsal rehearse(const Samples& samples);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
   // Of the other ranks' workspaces, what this one reads and writes where it lies.
@@ -264,7 +267,6 @@ class Engine {
   void check_asynchronous() const;
   std::map<std::string, int> older_versions(const Graph& graph) const;
   int own_staleness() const;
-  int most_steps_in_flight(int place) const;
   double flops_of_step(const Graph& whole) const;
   void check_totals(const Graph& graph) const;
   void initialize_states(const Graph& graph);

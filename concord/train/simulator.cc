@@ -15,6 +15,7 @@
 #include "concord/comm/link_costs.h"
 #include "concord/comm/planned.h"
 #include "concord/runtime/op_costs.h"
+#include "concord/runtime/rehearsals.h"
 #include "concord/tensor/buffer.h"
 #include "concord/train/job.h"
 #include "concord/train/pipeline.h"
@@ -50,34 +51,64 @@ class Simulator {
     compile();
     const double compiled = now_seconds();
     measure_ops();
-    write_timelines();
+    write_timelines(0);
     measure_collectives();
     const double measured = now_seconds();
     SimulatedJob result{.ranks = options_.ranks,
                         .batch = job_->engine->batch(),
-                        .measured_step_seconds = real_step_seconds_,
-                        .measured_ops = costs_.size(),
+                        .measured_step_seconds = real_seconds_.empty() ? 0 : median(real_seconds_),
+                        .measured_ops = measured_ops_,
                         .measuring_seconds = measured - compiled};
     if (!local_->is_first()) return result;
-    Simulation simulation = simulate(
-        ranks_,
-        [this](const TimelineOperation& operation, const SimulatedRank& rank) {
-          return seconds_of(operation, rank.rank);
-        },
-        options_.traced);
-    result.step_seconds = simulation.step_seconds;
-    result.trace = std::move(simulation.trace);
-    for (std::size_t r = 0; r < ranks_.size(); ++r) {
-      result.of_ranks.push_back({.first = ranks_[r].rank,
-                                 .ranks = ranks_[r].ranks,
-                                 .compute_seconds = simulation.ranks[r].compute,
-                                 .waited_seconds = simulation.ranks[r].waited});
+    std::vector<Simulated> runs;
+    for (int run = 0; run < (is_rehearsed() ? options_.runs : 1); ++run) {
+      write_timelines(run);
+      runs.push_back({simulate(
+                          ranks_,
+                          [this](const TimelineOperation& operation, const SimulatedRank& rank) {
+                            return seconds_of(operation, rank.rank);
+                          },
+                          options_.traced),
+                      ranks_});
+    }
+    std::vector<double> ratios;
+    for (std::size_t run = 0; run < std::min(runs.size(), real_seconds_.size()); ++run) {
+      ratios.push_back(runs[run].simulation.step_seconds / real_seconds_[run]);
+    }
+    if (!ratios.empty()) result.error = median(ratios) - 1;
+    std::ranges::sort(runs, {}, [](const Simulated& one) { return one.simulation.step_seconds; });
+    Simulated& middle = runs[runs.size() / 2];
+    result.step_seconds = middle.simulation.step_seconds;
+    result.trace = std::move(middle.simulation.trace);
+    for (std::size_t r = 0; r < middle.ranks.size(); ++r) {
+      result.of_ranks.push_back({.first = middle.ranks[r].rank,
+                                 .ranks = middle.ranks[r].ranks,
+                                 .compute_seconds = middle.simulation.ranks[r].compute,
+                                 .waited_seconds = middle.simulation.ranks[r].waited});
     }
     result.simulating_seconds = now_seconds() - start - result.measuring_seconds;
     return result;
   }
 
  private:
+  struct Simulated {
+    Simulation simulation;
+    std::vector<SimulatedRank> ranks;
+  };
+
+  // Whether the ranks of the job are those who measure. Then each run is simulated by what each
+  // rank's own steps have taken in it, and the median run counts: where a rank is held up, others
+  // wait for it, which the mean of its times would not show.
+  bool is_rehearsed() const {
+    return options_.cluster == nullptr && options_.ranks == local_->size();
+  }
+  int own_row() const { return row_of(local_->rank()); }
+  int row_of(int rank) const {
+    const Mesh& mesh = this->mesh();
+    const int tensor = mesh.extent(parallel::kTensorAxis);
+    return rank % (mesh.extent(parallel::kPipeAxis) * tensor) / tensor;
+  }
+
   // One engine for each place along the pipe: ranks along data have the same programs, and those
   // along tensor are taken to be like the first.
   void compile() {
@@ -87,12 +118,6 @@ class Simulator {
     job_ =
         std::make_unique<Job>(open_job(config_, {}, planned_.back().get(), /*only_planned=*/true));
     if (local_->is_first()) local_->barrier();
-    if (job_->engine->overlaps_steps()) {
-      fail(
-          "parallel.schedule = \"{}\": its steps overlap, and one step is simulated: expected "
-          "another schedule",
-          parallel::name_of(job_->engine->plan().schedule));
-    }
     const Mesh& mesh = this->mesh();
     const int tensor = mesh.extent(parallel::kTensorAxis);
     engines_.push_back(job_->engine.get());
@@ -121,7 +146,8 @@ class Simulator {
     local_->barrier();
   }
 
-  // Of the programs of all places, those that have a kind of op which no other before has.
+  // Each rank its own program where all are here; else, of the programs of all places, those that
+  // have a kind of op which no other before has.
   void measure_ops() {
     const bool is_measured = std::ranges::any_of(
         cluster_.kinds, [](const parallel::HostKind& kind) { return !kind.processor; });
@@ -137,41 +163,69 @@ class Simulator {
     const Samples samples = samples_of(loader->next());
     struct Measured {
       Engine* engine;
-      std::vector<Executor::Timing> alone = {}, crowded = {};
+      std::vector<Executor::Rehearsal> alone = {}, crowded = {};
     };
     std::vector<Measured> measured;
     std::set<std::string> known;
     for (Engine* const engine : engines_) {
       const std::size_t before = known.size();
       known.merge(kinds_of(engine->training_program()));
-      if (known.size() == before) continue;
+      if (is_rehearsed() ? engine != engines_[at(own_row())] : known.size() == before) continue;
       engine->allocate();
       engine->join_ranks();
       measured.push_back({engine});
     }
-    double real_seconds = 0;
+    measured_ops_ = known.size();
     for (int run = -kWarmUps; run < options_.runs; ++run) {
       if (real) {
         local_->barrier();
-        seconds_of_step(*real->engine, real_samples, 0);  // as one among others
-        const double seconds = seconds_of_step(*real->engine, real_samples, 1);
-        if (run >= 0) real_seconds += seconds;
+        const double seconds = seconds_among_others(*real->engine, real_samples);
+        if (run >= 0) real_seconds_.push_back(seconds);
       }
       for (Measured& one : measured) {
-        const auto time = [&](std::vector<Executor::Timing>& timings) {
-          Executor::Timing timing = one.engine->time_alone(samples);
-          if (run >= 0) timings.push_back(std::move(timing));
+        const auto time = [&](std::vector<Executor::Rehearsal>& rehearsals) {
+          Executor::Rehearsal rehearsal = one.engine->rehearse(samples);
+          if (run >= 0) rehearsals.push_back(std::move(rehearsal));
         };
         const std::function<void()> alone = [&] { time(one.alone); };
         const std::function<void()> crowded = [&] { time(one.crowded); };
         in_turns(alone, crowded);
       }
     }
-    real_step_seconds_ = real_seconds / options_.runs;
-    for (const Measured& one : measured) {
-      costs_.add(one.engine->training_program(), one.alone, one.crowded);
+    if (is_rehearsed()) {
+      gather(measured.at(0).alone, measured.at(0).crowded);
+    } else {
+      for (const Measured& one : measured) {
+        costs_.add(one.engine->training_program(), one.alone, one.crowded);
+      }
     }
     for (const bool copies : {false, true}) measure_memory(copies);
+  }
+
+  // Of a step: the second, or, where steps overlap, the mean of some after as many.
+  double seconds_among_others(Engine& engine, const Samples& samples) const {
+    const int some = engine.overlaps_steps() ? 2 * mesh().extent(parallel::kPipeAxis) : 1;
+    double seconds = 0;
+    for (int step = 0; step < 2 * some; ++step) {
+      const double one = seconds_of_step(engine, samples, step);
+      if (step >= some) seconds += one;
+    }
+    engine.drain();
+    return seconds / some;
+  }
+
+  // What each rank has rehearsed, on all of them.
+  void gather(const std::vector<Executor::Rehearsal>& alone,
+              const std::vector<Executor::Rehearsal>& crowded) {
+    const auto all_alone = gather_rehearsals(*local_, alone);
+    const auto all_crowded = gather_rehearsals(*local_, crowded);
+    for (int r = 0; r < local_->size(); ++r) {
+      const Program& program = engines_[at(row_of(r))]->training_program();
+      auto& of_rank = rehearsed_.emplace_back();
+      for (int run = 0; run < options_.runs; ++run) {
+        of_rank.emplace_back(program, all_alone[at(r)][at(run)], all_crowded[at(r)][at(run)]);
+      }
+    }
   }
 
   // Seconds of adding, or copying, a byte.
@@ -197,6 +251,22 @@ class Simulator {
     in_turns(alone, crowded);
   }
 
+  // Of what a rank has rehearsed in a run.
+  TimelineCosts costs_of_rank(int rank, int run) const {
+    const RehearsedCosts& costs = rehearsed_[at(rank)][at(run)];
+    TimelineCosts result = costs_of(cluster_.kinds[0]);
+    result.of_step = [&costs](const Program&, const ProgramStep& step, std::int64_t microbatch) {
+      return costs.of(step, microbatch);
+    };
+    result.of_bucket = [&costs](std::size_t bucket, std::int64_t m) {
+      return costs.of_bucket(bucket, m);
+    };
+    result.of_inputs = [&costs](const Program&, std::int64_t microbatch) {
+      return costs.of_inputs(microbatch);
+    };
+    return result;
+  }
+
   // By the processor of hosts of a kind.
   TimelineCosts costs_of(const parallel::HostKind& kind) const {
     const auto of_bytes = [this, &kind](const OpCost& of_byte, std::size_t bytes) {
@@ -208,7 +278,7 @@ class Simulator {
       return OpCost{seconds, seconds};
     };
     return {.of_step =
-                [this, &kind](const Program& program, const ProgramStep& step) {
+                [this, &kind](const Program& program, const ProgramStep& step, std::int64_t) {
                   if (!kind.processor) {
                     const OpCost& cost = costs_.of(program, step);
                     return OpCost{cost.alone / kind.speed, cost.crowded / kind.speed};
@@ -219,14 +289,38 @@ class Simulator {
                                static_cast<double>(step.bytes) / with.memory_bytes_per_second);
                   return OpCost{seconds, seconds};
                 },
+            .of_inputs = [](const Program&, std::int64_t) { return OpCost{}; },
             .of_addition =
                 [this, of_bytes](std::size_t bytes) { return of_bytes(of_added_byte_, bytes); },
             .of_copy = [this,
                         of_bytes](std::size_t bytes) { return of_bytes(of_copied_byte_, bytes); }};
   }
 
+  void write_timelines(int run) {
+    timelines_.clear();
+    ranks_.clear();
+    is_rehearsed() ? write_all(run) : write_folded();
+  }
+
+  void write_all(int run) {
+    const Mesh& mesh = this->mesh();
+    const int tensor = mesh.extent(parallel::kTensorAxis);
+    const int line = mesh.extent(parallel::kPipeAxis) * tensor;
+    const std::vector<std::int64_t> leaves = job_->engine->leaves_of_ranks();
+    for (int r = 0; r < options_.ranks; ++r) {
+      const int column = r / line;
+      timelines_.push_back(timeline(row_of(r), costs_of_rank(r, run), column, leaves[at(column)]));
+      ranks_.push_back({.rank = r,
+                        .column = column,
+                        .row = row_of(r),
+                        .slice = r % tensor,
+                        .has_spare_core = has_spare_core(cluster_.kinds[0])});
+    }
+    for (std::size_t r = 0; r < ranks_.size(); ++r) ranks_[r].timeline = &timelines_[r];
+  }
+
   // Ranks along data that have equally many leaves, on hosts that are alike, are folded into one.
-  void write_timelines() {
+  void write_folded() {
     const Mesh& mesh = this->mesh();
     const int tensor = mesh.extent(parallel::kTensorAxis);
     const int rows = mesh.extent(parallel::kPipeAxis);
@@ -256,7 +350,7 @@ class Simulator {
         const int kind = slowest_kind(rank, tensor);
         const parallel::HostKind& host = cluster_.kinds[at(kind)];
         const auto [found, is_new] = known.try_emplace({row, kind, key[0]}, timelines_.size());
-        if (is_new) timelines_.push_back(timeline(row, kind, column.first, key[0]));
+        if (is_new) timelines_.push_back(timeline(row, costs_of(host), column.first, key[0]));
         timeline_of_rank.push_back(found->second);
         ranks_.push_back({.rank = rank,
                           .ranks = column.ranks * tensor,
@@ -286,7 +380,7 @@ class Simulator {
     return host.processor || host.ranks * compute_threads() < available_cores();
   }
 
-  Timeline timeline(int row, int kind, int data_rank, std::int64_t leaves) {
+  Timeline timeline(int row, const TimelineCosts& costs, int data_rank, std::int64_t leaves) {
     Engine& engine = *engines_[at(row)];
     const std::int64_t leaf = (engine.batch() + engine.leaves() - 1) / engine.leaves();
     const std::int64_t size = engine.microbatch_size();
@@ -314,7 +408,11 @@ class Simulator {
     } else if (!step.microbatches.empty()) {
       step.microbatches.back().place.last_of_step = true;
     }
-    return timeline_of(step, costs_of(cluster_.kinds[at(kind)]));
+    if (!engine.overlaps_steps()) return timeline_of(step, costs);
+    step.steps_in_flight = engine.most_steps_in_flight(row);
+    step.most_in_flight = engine.most_steps_in_flight(0);
+    step.kept_bytes = engine.states().kept_bytes();
+    return timeline_of_stream(step, costs);
   }
 
   // Which ranks an operation of a rank is between.
@@ -457,8 +555,10 @@ class Simulator {
   std::vector<std::unique_ptr<Engine>> made_;
   std::vector<Engine*> engines_;  // by place along "pipe"
   OpCosts costs_;
+  std::size_t measured_ops_ = 0;                        // kinds
+  std::vector<std::vector<RehearsedCosts>> rehearsed_;  // by rank and run
   OpCost of_added_byte_, of_copied_byte_;
-  double real_step_seconds_ = 0;
+  std::vector<double> real_seconds_;  // of a step, by run
   comm::CollectiveCosts collectives_;
   std::vector<Timeline> timelines_;
   std::vector<SimulatedRank> ranks_;

@@ -39,13 +39,16 @@ struct SimulatedRanks {
 struct SimulatedJob {
   int ranks = 1;
   std::int64_t batch = 0;
-  double step_seconds = 0;
+  double step_seconds = 0;  // the median, where several runs are simulated
   std::vector<SimulatedRanks> of_ranks;
-  double measured_step_seconds = 0;  // where it was checked: the mean
-  std::size_t measured_ops = 0;      // kinds
-  double measuring_seconds = 0;      // the time that took
-  double simulating_seconds = 0;     // and the rest, compiling included
-  JobTrace trace;                    // by entry of of_ranks
+  double measured_step_seconds = 0;  // where it was checked: the median,
+  // and that of what a run is simulated to take over the step measured in it, less 1: a machine's
+  // speed may change from run to run.
+  double error = 0;
+  std::size_t measured_ops = 0;   // kinds
+  double measuring_seconds = 0;   // the time that took
+  double simulating_seconds = 0;  // and the rest, compiling included
+  JobTrace trace;                 // by entry of of_ranks
 };
 
 // Collective among options.local, where the first has the result. Throws Error for what open_job

@@ -5,6 +5,8 @@
 
 #include "concord/base/error.h"
 #include "concord/train/cluster_file.h"
+#include "concord/train/job.h"
+#include "concord/train/measured_cluster.h"
 
 namespace concord::train {
 namespace {
@@ -86,10 +88,42 @@ TEST(Simulator, SchedulesHaveTheirBubbles) {
     return waited / compute;
   };
   const double one_f_one_b = idle_share("1f1b");
-  EXPECT_NEAR(idle_share("sequential"), 1, 0.15);     // p - 1
-  EXPECT_NEAR(idle_share("gpipe"), 1.0 / 8, 0.05);    // (p - 1) / m
-  EXPECT_NEAR(one_f_one_b, 1.0 / 8, 0.1);             // the same
-  EXPECT_LT(idle_share("zb-h1"), 0.8 * one_f_one_b);  // a third of it
+  EXPECT_NEAR(idle_share("sequential"), 1, 0.15);             // p - 1
+  EXPECT_NEAR(idle_share("gpipe"), 1.0 / 8, 0.05);            // (p - 1) / m
+  EXPECT_NEAR(one_f_one_b, 1.0 / 8, 0.1);                     // the same
+  EXPECT_LT(idle_share("zb-h1"), 0.8 * one_f_one_b);          // a third of it
+  EXPECT_LT(idle_share("pipedream-2bw"), 0.5 * one_f_one_b);  // none, but for stages that differ
+}
+
+// What is simulated where the ranks of the job are those who measure.
+TEST(Simulator, ARehearsalTimesTheStepsOfEachMicrobatchAndLeavesTheNextStepAsItWas) {
+  const Config config = parse_config(kModel, "run.toml",
+                                     std::vector<std::string>{"train.batch=12", "train.leaves=4"});
+  const auto job = [&] { return open_job(config, {}); };
+  Job rehearsed = job(), other = job();
+  const std::unique_ptr<data::Loader> loader = other.train_loader(0, 1);
+  const Samples samples = samples_of(loader->next());
+  const Executor::Rehearsal rehearsal = rehearsed.engine->rehearse(samples);
+  const Program& program = rehearsed.engine->training_program();
+  ASSERT_EQ(rehearsal.microbatches.size(), 4U);
+  EXPECT_EQ(rehearsal.inputs.size(), 4U);
+  EXPECT_EQ(rehearsal.update.size(), program.update.size());
+  for (const auto& seconds : rehearsal.microbatches) {
+    ASSERT_EQ(seconds.size(), program.microbatch.size());
+    EXPECT_GT(seconds.back(), 0);
+  }
+  const auto added = [&](std::size_t m) {
+    double sum = 0;
+    for (const double seconds : rehearsal.additions[m]) sum += seconds;
+    return sum;
+  };
+  EXPECT_GT(added(3), 0);  // the second joins two leaves, and the fourth all of them
+  const auto loss = [&](Engine& engine) {
+    engine.begin_step({.samples = 12});
+    engine.accumulate(samples);
+    return engine.reduce().loss;
+  };
+  EXPECT_EQ(loss(*rehearsed.engine), loss(*other.engine));
 }
 
 TEST(Simulator, SaysWhatAClusterLacks) {
@@ -170,6 +204,68 @@ TEST(ClusterFile, WhatIsWrongIsToldInOneLine) {
   EXPECT_THAT(error_of(host + "[[links]]\nhosts = [\"a\", \"z\"]\n" + link),
               HasSubstr("there are no hosts \"z\": expected two of a"));
   EXPECT_THAT(error_of(host + "[[links]]\nhosts = [\"a\"]\n" + link), HasSubstr("two kinds"));
+}
+
+std::vector<net::Way> ways_between(std::span<const int> hosts) {
+  std::vector<net::Way> ways;
+  for (int from = 0; from < std::ssize(hosts); ++from) {
+    for (int to = 0; to < std::ssize(hosts); ++to) {
+      if (from == to) continue;
+      const int one = hosts[static_cast<std::size_t>(from)];
+      const int other = hosts[static_cast<std::size_t>(to)];
+      const double bytes = one == other ? 1e10 : one + other == 1 ? 1e9 : 1e8;
+      ways.push_back(
+          {.from = from, .to = to, .latency_seconds = 10 / bytes, .bytes_per_second = bytes});
+    }
+  }
+  return ways;
+}
+
+TEST(MeasuredCluster, HasTheHostsAndTheMediansOfTheWaysBetweenThem) {
+  const std::vector<std::string> names = {"a", "a", "b", "b", "c"};
+  const std::vector<int> hosts = {0, 0, 1, 1, 2};
+  const std::vector<net::Way> ways = ways_between(hosts);
+  const parallel::Cluster cluster =
+      parse_cluster(measured_cluster_file(names, hosts, ways), "c.toml");
+  ASSERT_EQ(cluster.kinds.size(), 2U);
+  EXPECT_EQ(cluster.kinds[0].name, "a");
+  EXPECT_EQ(cluster.kinds[0].count, 2);  // a and b are alike
+  EXPECT_EQ(cluster.kinds[0].ranks, 2);
+  EXPECT_EQ(cluster.kinds[1].name, "c");
+  const auto places = parallel::place_ranks(cluster, 5);
+  const auto bytes_between = [&](std::size_t one, std::size_t other) {
+    return parallel::link_between(cluster, places[one], places[other]).bytes_per_second;
+  };
+  EXPECT_EQ(bytes_between(0, 1), 1e10);
+  EXPECT_EQ(bytes_between(1, 2), 1e9);
+  EXPECT_EQ(bytes_between(3, 4), 1e8);
+  EXPECT_DOUBLE_EQ(cluster.inside->latency_seconds, 1e-9);
+}
+
+TEST(MeasuredCluster, RanksOfOneHostShareMemoryAndHaveNoLink) {
+  const std::vector<std::string> names = {"a", "a"};
+  const std::vector<int> hosts = {0, 0};
+  const std::string text = measured_cluster_file(names, hosts, ways_between(hosts));
+  const parallel::Cluster cluster = parse_cluster(text, "c.toml");
+  EXPECT_EQ(cluster.kinds[0].ranks, 2);
+  EXPECT_FALSE(cluster.inside);
+  EXPECT_THAT(text, HasSubstr("# bytes_per_second = 10000000000"));
+}
+
+TEST(MeasuredCluster, RefusesWhatAFileCannotSay) {
+  const auto error_of = [](const std::vector<int>& hosts, const std::vector<net::Way>& ways) {
+    try {
+      measured_cluster_file(std::vector<std::string>{"a", "b", "a"}, hosts, ways);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing");
+  };
+  const std::vector<int> apart = {0, 1, 0}, each = {0, 1, 2};
+  EXPECT_THAT(error_of(apart, ways_between(apart)), HasSubstr("host a are not one after another"));
+  std::vector<net::Way> blocked = ways_between(each);
+  blocked[0].error = "refused";
+  EXPECT_THAT(error_of(each, blocked), HasSubstr("rank 0 does not reach rank 1"));
 }
 
 }  // namespace
