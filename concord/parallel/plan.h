@@ -101,7 +101,9 @@ struct Plan {
   std::map<std::string, int> first_stages = {};
   std::set<std::string> everywhere = {};
   std::vector<Stream> streams = {};
-  // By stage: what a microbatch costs, measured or counted (stages.h).
+  // Where the model is cut: by stage but the last, the number of the cut point behind it; and what
+  // a microbatch costs in each stage, measured or counted (stages.h).
+  std::vector<std::size_t> cuts = {};
   std::vector<StageCosts> stage_costs = {};
   Pipeline pipeline(std::int64_t microbatches = 1) const {
     return {schedule, mesh.extent(kPipeAxis), chunks, microbatches, vertical_sync};

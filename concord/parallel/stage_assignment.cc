@@ -49,26 +49,30 @@ class Assignment {
     find_cut_points();
     if (!plan.stages.empty()) {
       follow_ends();
-      place_microbatch();
-      place_update();
-      return;
-    }
-    check_points();
-    const std::string key = decision_key(timer);
-    const bool is_known = timer.decisions != nullptr && timer.decisions->contains(key);
-    if (is_known) {
-      follow_decision(timer.decisions->find(key)->second);
+    } else if (plan.cuts.empty()) {
+      decide(timer);
     } else {
-      time_nodes(timer);
-      choose_ends();
+      take_ends(plan.cuts);
     }
-    place_microbatch();
-    if (!is_known) add_up_costs();
-    if (timer.decisions != nullptr) timer.decisions->try_emplace(key, decision());
-    place_update();
-    decide_states();
   }
 
+  // By stage but the last.
+  std::vector<ValueId> borders() const {
+    std::vector<ValueId> values;
+    for (std::size_t s = 0; s + 1 < ends_.size(); ++s) {
+      values.push_back(std::ranges::find(points_, ends_[s], &CutPoint::before)->value);
+    }
+    return values;
+  }
+
+  StageAssignment assign() {
+    place_microbatch();
+    place_update();
+    if (plan_.stages.empty()) decide_states();
+    return take();
+  }
+
+ private:
   StageAssignment take() {
     return {.pipeline = pipeline_,
             .phase = std::move(phase_),
@@ -77,7 +81,20 @@ class Assignment {
             .reads_data = std::move(reads_data_)};
   }
 
- private:
+  void decide(const StageTimer& timer) {
+    check_points();
+    const std::string key = decision_key(timer);
+    if (timer.decisions != nullptr && timer.decisions->contains(key)) {
+      follow_decision(timer.decisions->find(key)->second);
+      return;
+    }
+    time_nodes(timer);
+    choose_ends();
+    place_microbatch();
+    add_up_costs();
+    if (timer.decisions != nullptr) timer.decisions->emplace(key, decision());
+  }
+
   int stage_at(int place) const { return place < stages_ ? place : 2 * stages_ - 1 - place; }
   int place(NodeId node) const { return place_[static_cast<std::size_t>(node)]; }
   bool is_source(std::size_t n) const {
@@ -169,7 +186,8 @@ class Assignment {
   struct CutPoint {
     std::size_t before = 0;  // nodes of the forward pass
     std::size_t bytes = 0;   // of the value that crosses it
-    std::size_t states = 0;  // read before it
+    std::size_t states = 0;  // that learn, read before it
+    ValueId value = kNoValue;
   };
 
   void find_cut_points() {
@@ -182,7 +200,8 @@ class Assignment {
         int& first = first_reader_[static_cast<std::size_t>(state)];
         if (first >= 0) continue;
         first = static_cast<int>(i);
-        ++states_before[i + 1];
+        const State& read = graph_.states[static_cast<std::size_t>(state)];
+        if (read.role == State::Role::kParameter) ++states_before[i + 1];
       }
       for (const ValueId input : graph_.nodes[forward_[i]].inputs) {
         last_reader[at(input)] = static_cast<int>(i);
@@ -190,14 +209,16 @@ class Assignment {
     }
     for (std::size_t k = 1; k < forward_.size(); ++k) {
       std::size_t crossing = 0, bytes = 0;
+      ValueId value = kNoValue;
       for (std::size_t i = 0; i < k; ++i) {
         for (const ValueId output : graph_.nodes[forward_[i]].outputs) {
           if (last_reader[at(output)] < static_cast<int>(k)) continue;
           ++crossing;
           bytes = graph_.type(output).bytes();
+          value = output;
         }
       }
-      if (crossing == 1) points_.push_back({k, bytes, states_before[k]});
+      if (crossing == 1) points_.push_back({k, bytes, states_before[k], value});
     }
     all_states_ = states_before.back();
     keep_distinct_cut_points();
@@ -270,17 +291,18 @@ class Assignment {
   std::string decision() const {
     std::string text;
     for (std::size_t s = 0; s < ends_.size(); ++s) {
-      const auto point = std::ranges::find(points_, ends_[s], &CutPoint::before);
       const StageCosts& costs = plan_.stage_costs[s];
-      text += fmt::format("{}{} {:.3g} {:.3g} {:.3g}", s == 0 ? "" : ", ", point - points_.begin(),
-                          costs.forward, costs.backward, costs.weights);
+      text += fmt::format("{}{} {:.3g} {:.3g} {:.3g}", s == 0 ? "" : ", ",
+                          s < plan_.cuts.size() ? plan_.cuts[s] : points_.size(), costs.forward,
+                          costs.backward, costs.weights);
     }
     return text;
   }
 
   void follow_decision(const std::string& text) {
     std::istringstream numbers(text);
-    std::size_t last = 0;
+    std::vector<std::size_t> cuts;
+    std::vector<StageCosts> all_costs;
     bool makes_sense = true;
     for (int s = 0; s < stages_ && makes_sense; ++s) {
       std::size_t point = 0;
@@ -289,18 +311,26 @@ class Assignment {
       if (s > 0) numbers >> comma;
       numbers >> point >> costs.forward >> costs.backward >> costs.weights;
       const bool is_last = s + 1 == stages_;
-      makes_sense = numbers && comma == ',' && (s == 0 || point > last) &&
+      makes_sense = numbers && comma == ',' && (s == 0 || point > cuts.back()) &&
                     (is_last ? point == points_.size() : point < points_.size());
-      if (!makes_sense) break;
-      last = point;
-      ends_.push_back(is_last ? forward_.size() : points_[point].before);
-      plan_.stage_costs.push_back(costs);
+      if (!is_last) cuts.push_back(point);
+      all_costs.push_back(costs);
     }
-    if (makes_sense && (numbers >> std::ws).eof()) return;
+    if (makes_sense && (numbers >> std::ws).eof()) {
+      take_ends(cuts);
+      plan_.cuts = std::move(cuts);
+      plan_.stage_costs = std::move(all_costs);
+      return;
+    }
     fail(
         "the stages \"{}\" are none of this model: expected {} of them, behind cut points 0 to {}; "
         "delete the cache of kernel choices (~/.cache/concord/kernels.json)",
         text, stages_, points_.size() - 1);
+  }
+
+  void take_ends(std::span<const std::size_t> cuts) {
+    for (const std::size_t point : cuts) ends_.push_back(points_[point].before);
+    ends_.push_back(forward_.size());
   }
 
   void add_up_costs() {
@@ -347,12 +377,13 @@ class Assignment {
       }
       dearest = std::move(next);
     }
-    ends_.assign(wanted, forward_.size());
+    plan_.cuts.resize(wanted - 1);
     std::size_t border = borders.size() - 1;
     for (std::size_t s = wanted; s-- > 1;) {
       border = begins[s][border];
-      ends_[s - 1] = borders[border];
+      plan_.cuts[s - 1] = border - 1;
     }
+    take_ends(plan_.cuts);
   }
 
   // The cut point between the states of one stage and those of the next that would have been
@@ -580,8 +611,13 @@ bool is_sum_of_squares(const Node& node) {
   return node.op == "sum_of_squares" || node.op == "exact_sum_of_squares";
 }
 
+std::vector<ValueId> decide_cuts(const Graph& graph, Plan& plan, const StageTimer& timer) {
+  if (plan.mesh.extent(kPipeAxis) == 1) return {};
+  return Assignment(graph, plan, timer).borders();
+}
+
 StageAssignment assign_stages(const Graph& graph, Plan& plan, const StageTimer& timer) {
-  return Assignment(graph, plan, timer).take();
+  return Assignment(graph, plan, timer).assign();
 }
 
 std::vector<std::pair<Half, int>> halves_of(const Plan& plan) {

@@ -32,7 +32,7 @@ struct StageAssignment {
 };
 
 // The first graph of a model decides plan.stages and what belongs to them, the others follow it.
-// Throws Error as cut_into_stages does, and for an update that reads what two stages make.
+// Throws Error as decide_cuts does, and for an update that reads what two stages make.
 StageAssignment assign_stages(const Graph& graph, Plan& plan, const StageTimer& timer);
 
 // Sums of squares, exact or rounded.

@@ -10,6 +10,8 @@
 #include "concord/graph/builder.h"
 #include "concord/graph/op.h"
 #include "concord/ops/collective.h"
+#include "concord/ops/optimizer.h"
+#include "concord/ops/shape_ops.h"
 #include "concord/ops/step.h"
 #include "concord/parallel/stage_assignment.h"
 
@@ -56,6 +58,9 @@ class Cutter {
   int node_half(NodeId node) const { return assignment_.half[static_cast<std::size_t>(node)]; }
   Phase node_phase(NodeId node) const { return assignment_.phase[static_cast<std::size_t>(node)]; }
   int rank_at(int place) const { return assignment_.rank_of_stage(assignment_.stage_at(place)); }
+  static bool is_gather(const Node& node) {
+    return node.op == ops::kAllGather && ops::is_flat(node);
+  }
   bool is_local(NodeId node) const {
     return node_place(node) >= 0 && rank_at(node_place(node)) == own_;
   }
@@ -171,8 +176,12 @@ class Cutter {
 
   void copy(NodeId old_node) {
     Node node = source_.node(old_node);
-    for (ValueId& input : node.inputs) input = now(input);
     const bool is_of_microbatch = node_phase(old_node) == Phase::kMicrobatch;
+    // What only says when a gather runs may be any input.
+    if (is_of_microbatch && is_gather(node) && node.inputs.size() > 1) {
+      node.inputs[1] = batch_input_;
+    }
+    for (ValueId& input : node.inputs) input = now(input);
     node.half = is_of_microbatch ? half_ : 0;
     std::vector<Value> outputs;
     for (const ValueId output : source_.node(old_node).outputs) {
@@ -324,13 +333,8 @@ class Cutter {
     }
     if (!numbers.empty()) node.attributes.set("numbers", numbers);
     const Value exact{.type = {DType::kI64, {ExactSum::kDigits}}};
-    ValueId sum = kNoValue;
-    if (node.inputs.empty()) {
-      GraphBuilder builder(graph_);
-      sum = ops::constant(builder, exact.type, 0);
-    } else {
-      sum = add(std::move(node), {exact})[0];
-    }
+    ValueId sum =
+        node.inputs.empty() ? exact_zero(old_node.name) : add(std::move(node), {exact})[0];
     if (old_node.op == "sum_of_squares") {
       sum =
           add({.op = "rounded_sum", .inputs = {reduced(sum)}, .outputs = {}, .name = old_node.name},
@@ -347,18 +351,41 @@ class Cutter {
     copy(static_cast<NodeId>(n));
   }
 
-  // Every rank gets all of the numbers, and adds them up in their order.
+  // Every rank gets all of the numbers, in one vector, and adds them up in their order.
   void copy_add_all(std::size_t n) {
     const auto stage_of = [&](ValueId input) { return node_place(source_.value(input).producer); };
+    GraphBuilder builder(graph_);
+    const ValueId zero = number_zero(source_.nodes[n].name);
+    std::vector<ValueId> numbers, of_stages;
     for (const ValueId input : source_.nodes[n].inputs) {
       if (stage_of(input) < 0) continue;
-      if (rank_of(stage_of(input)) != own_) {
-        GraphBuilder builder(graph_);
-        now_[at(input)] = ops::constant(builder, source_.type(input), 0);
-      }
-      now_[at(input)] = reduced(now(input));
+      of_stages.push_back(input);
+      numbers.push_back(rank_of(stage_of(input)) == own_ ? ops::reshape(builder, now(input), {1})
+                                                         : zero);
+    }
+    if (numbers.empty()) return copy(static_cast<NodeId>(n));
+    const ValueId all = reduced(ops::concat(builder, numbers, 0));
+    const std::vector<ValueId> each =
+        ops::split(builder, all, 0, std::vector<std::int64_t>(numbers.size(), 1));
+    for (std::size_t i = 0; i < each.size(); ++i) {
+      now_[at(of_stages[i])] = ops::reshape(builder, each[i], {});
     }
     copy(static_cast<NodeId>(n));
+  }
+
+  // Of the update, as the other ranks' numbers are: a constant would be there before, and ranks
+  // would meet in other orders.
+  ValueId number_zero(const std::string& name) {
+    GraphBuilder builder(graph_);
+    return ops::reshape(builder, ops::rounded_sum(builder, {exact_zero(name)}), {1});
+  }
+  ValueId exact_zero(const std::string& name) {
+    return add({.op = "exact_sum_of_squares",
+                .inputs = {some_sum()},
+                .outputs = {},
+                .attributes = {{"numbers", std::vector<std::int64_t>{0}}},
+                .name = name},
+               {{.type = {DType::kI64, {ExactSum::kDigits}}}})[0];
   }
 
   ValueId reduced(ValueId sum) {
@@ -394,8 +421,7 @@ class Cutter {
                   .name = name};
     };
     const NodeId producer = source_.value(old_state.next).producer;
-    const bool is_gathered = producer != kNoNode && ops::is_flat(source_.node(producer)) &&
-                             source_.node(producer).op == ops::kAllGather;
+    const bool is_gathered = producer != kNoNode && is_gather(source_.node(producer));
     const ValueId updated =
         is_gathered ? source_.node(producer).inputs[0] : old_state.next;  // here
     if (holders[0] == own_) {

@@ -40,10 +40,15 @@ struct StageTimer {
   std::map<std::string, std::string, std::less<>>* decisions = nullptr;
 };
 
-// The graph of one rank. The first graph of a model decides plan.stages, the others follow it:
-// stages are chosen so that the one that costs most costs least (exactly, over all cut points).
-// Ranks with the same decisions decide alike. `graph`: with layouts. Throws Error where there are
-// more stages than cut points allow, and for a decision that makes no sense.
+// Decides where a model is cut, if its first graph has not done so: so that the stage that costs
+// most costs least (exactly, over all cut points). Ranks with the same decisions decide alike.
+// Returns the values that lead from stage to stage; none where there is one stage. `graph`: with
+// layouts. Throws Error where there are more stages than cut points allow, and for a decision that
+// makes no sense.
+std::vector<ValueId> decide_cuts(const Graph& graph, Plan& plan, const StageTimer& timer = {});
+
+// The graph of one rank. The first graph of a model decides plan.stages, the others follow it.
+// Throws as decide_cuts does, where nothing was decided.
 Graph cut_into_stages(const Graph& graph, Plan& plan, int rank, const StageTimer& timer = {});
 
 // Of a rank's halves: which they are, in their order.

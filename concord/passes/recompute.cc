@@ -143,13 +143,14 @@ class BackwardCopies {
 // *time* is the place of a node in the forward pass; a boundary is the time of the node behind it.
 class Recomputation {
  public:
-  Recomputation(const Graph& graph, Recompute what)
+  Recomputation(const Graph& graph, Recompute what, std::span<const ValueId> borders)
       : graph_(graph),
         what_(what),
         storage_(storages(graph)),
         end_of_forward_(end_of_forward(graph)),
         activations_(graph.values.size()) {
     find_activations();
+    for (const ValueId id : borders) activation(id).is_border = true;
     measure_boundaries();
   }
 
@@ -184,6 +185,7 @@ class Recomputation {
     std::size_t last_read = 0;  // in the forward pass; time
     bool is_wanted = false;
     bool is_cheap = false;
+    bool is_border = false;
   };
 
   Graph with(const std::vector<bool>& kept) const {
@@ -264,7 +266,7 @@ class Recomputation {
     for (const Activation& a : activations_) {
       const auto behind = std::ranges::upper_bound(boundaries, a.made);
       const bool is_in_boundary = behind != boundaries.end() && *behind <= a.last_read;
-      kept.push_back(a.bytes == 0 || is_in_boundary || (a.is_wanted && !a.is_cheap));
+      kept.push_back(a.bytes == 0 || a.is_border || is_in_boundary || (a.is_wanted && !a.is_cheap));
     }
     if (what_ == Recompute::kFull) return kept;
     for (const NodeId n : forward_) {
@@ -305,8 +307,8 @@ class Recomputation {
 
 }  // namespace
 
-Graph recompute_activations(const Graph& graph, Recompute what) {
-  return what == Recompute::kNone ? graph : Recomputation(graph, what).run();
+Graph recompute_activations(const Graph& graph, Recompute what, std::span<const ValueId> borders) {
+  return what == Recompute::kNone ? graph : Recomputation(graph, what, borders).run();
 }
 
 }  // namespace concord

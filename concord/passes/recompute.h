@@ -20,6 +20,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "concord/graph/graph.h"
 
@@ -36,7 +37,9 @@ enum class Recompute : std::uint8_t {
 };
 
 // Expects layouts to be assigned: memory is counted in them. The result may be the graph as it was,
-// where nothing takes less.
-Graph recompute_activations(const Graph& graph, Recompute what);
+// where nothing takes less. `borders`: activations that are kept in any case, such as those that
+// one rank sends another.
+Graph recompute_activations(const Graph& graph, Recompute what,
+                            std::span<const ValueId> borders = {});
 
 }  // namespace concord

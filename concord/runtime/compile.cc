@@ -11,10 +11,10 @@
 #include "concord/graph/op.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/collective.h"
-#include "concord/passes/memory_plan.h"
 #include "concord/runtime/buckets.h"
 #include "concord/runtime/offload.h"
 #include "concord/runtime/program.h"
+#include "concord/runtime/slots.h"
 #include "concord/runtime/state_store.h"
 #include "concord/runtime/step_kinds.h"
 #include "concord/tensor/relayout.h"
@@ -26,8 +26,8 @@ std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
 // Gives every value an address. Vocabulary: a value's *storage* is the value whose memory it
 // shares, itself unless it is a *view*; a *slot* is a piece of planned memory that one storage, or
-// several that follow each other in place, occupy; *time* is the index of a node in the order of
-// execution (prologue, microbatch, update).
+// several that follow each other in place, occupy (slots.h); *time* is the index of a node in the
+// order of execution (prologue, microbatch, update).
 class Compiler {
  public:
   Compiler(Graph graph, KernelPolicy& policy, const StateStore& states,
@@ -36,8 +36,7 @@ class Compiler {
     program_.graph = std::move(graph);
     program_.in_rounds = options.in_rounds;
     program_.halves.resize(static_cast<std::size_t>(options.halves));
-    places_bytes_.resize(program_.halves.size(), 0);
-    CONCORD_CHECK(!options.in_rounds || options.halves == 1, "rounds of halves");
+    sums_in_.resize(program_.halves.size());
     phase_ = options.single_microbatch ? phases_of_single_microbatch(program_.graph)
                                        : phases(program_.graph);
     const std::size_t values = program_.graph.values.size();
@@ -73,12 +72,17 @@ class Compiler {
 
  private:
   static constexpr int kNoSlot = -1;
-  struct Slot {
-    Region region;
-    Lifetime life;
-    int pool = 0;            // of what is carried
-    std::size_t offset = 0;  // in its region, once planned
+
+  // Of what a half computes and ranks sum.
+  struct SumsInHalf {
+    std::size_t places_bytes = 0;
+    std::size_t scattered_bytes = 0;   // of those: the first
+    std::vector<int> bucket_times;     // when each bucket is complete
+    std::map<std::size_t, int> slots;  // in rounds, of what is scattered: by place
+    std::size_t slotted_bytes = 0;
+    std::size_t whole_bytes() const { return places_bytes - scattered_bytes; }
   };
+  SumsInHalf& sums_in(int half) { return sums_in_[static_cast<std::size_t>(half)]; }
 
   const Graph& graph() const { return program_.graph; }
 
@@ -237,31 +241,32 @@ class Compiler {
   // gets all of.
   void place_parts(const std::vector<const Node*>& sums) {
     for (int h = 0; h < options_.halves; ++h) {
-      half(h).sums_bytes = places_bytes_[static_cast<std::size_t>(h)];
+      half(h).sums_bytes = sums_in(h).places_bytes;
+      sums_in(h).scattered_bytes = sums_in(h).places_bytes;
       program_.sums_bytes += half(h).sums_bytes;
     }
-    scattered_bytes_ = places_bytes_[0];
+    std::map<std::pair<int, std::size_t>, std::size_t> part_at;  // by half and place
     for (const Sum& sum : program_.sums) {
-      if (sum.part_bytes == 0) scattered_bytes_ = std::min(scattered_bytes_, sum.place);
+      std::size_t& scattered = sums_in(sum.half).scattered_bytes;
+      if (sum.part_bytes == 0) scattered = std::min(scattered, sum.place);
+      if (sum.part_bytes > 0) part_at[{sum.half, sum.place}] = sum.part_bytes;
     }
-    program_.totals_bytes = places_bytes_[0] - scattered_bytes_;
-    std::map<std::size_t, std::size_t> part_at;  // by place
-    for (const Sum& sum : program_.sums) {
-      if (sum.part_bytes > 0) part_at[sum.place] = sum.part_bytes;
-    }
+    for (int h = 0; h < options_.halves; ++h) half(h).totals_bytes = sums_in(h).whole_bytes();
     for (auto& [place, at] : part_at) {
       const std::size_t bytes = at;
-      at = program_.totals_bytes;
-      program_.totals_bytes += bytes;
+      at = half(place.first).totals_bytes;
+      half(place.first).totals_bytes += bytes;
     }
+    for (const ProgramHalf& half : program_.halves) program_.totals_bytes += half.totals_bytes;
     for (std::size_t s = 0; s < sums.size(); ++s) {
       const auto found = scatter_of_.find(sums[s]->inputs[0]);
       if (found == scatter_of_.end()) continue;
       Sum& sum = program_.sums[s];
       const Node& scatter = *found->second;
-      sum.part = {Region::kParts,
-                  options_.in_rounds ? part_at.at(sum.place) : sum.place + flat_offset(scatter),
-                  sum.half};
+      sum.part = {
+          Region::kParts,
+          options_.in_rounds ? part_at.at({sum.half, sum.place}) : sum.place + flat_offset(scatter),
+          sum.half};
       address_[index(scatter.outputs[0])] = sum.part;
     }
   }
@@ -275,7 +280,7 @@ class Compiler {
     const ValueId input = sum.inputs[0];
     CONCORD_CHECK(graph().type(input).dtype == DType::kF32, "leaves are summed in f32");
     if (address_[index(input)]) return;
-    std::size_t& end = places_bytes_[static_cast<std::size_t>(half_of(sum))];
+    std::size_t& end = sums_in(half_of(sum)).places_bytes;
     address_[index(input)] = {Region::kSums, end, half_of(sum)};
     end += scatter_of_.contains(input) ? scattered_bytes(sum) : aligned(bytes_of(input));
   }
@@ -318,15 +323,11 @@ class Compiler {
     }
   }
 
-  int new_slot(Region region, std::size_t bytes, int first, int last) {
-    slots_.push_back({.region = region, .life = {bytes, first, std::max(first, last)}});
-    return static_cast<int>(slots_.size() - 1);
-  }
   // Of what the node computes. The prologue has memory of its own: it lives on when another program
   // runs.
   int new_slot(std::size_t bytes, int time, int last) {
     const Region region = phase_at(time) == Phase::kPrologue ? Region::kPrologue : Region::kArena;
-    return new_slot(region, bytes, time, last);
+    return slots_.add(region, bytes, time, last);
   }
 
   std::size_t bytes_of(ValueId id) const {
@@ -340,12 +341,15 @@ class Compiler {
         const int last = std::max(last_use_[index(input.value)], begins_[1]);
         const int stays = last > end_of_microbatch() ? last : end_of_half(half_at(last));
         slot_[index(input.value)] =
-            new_slot(Region::kArena, bytes_of(input.value), begins_[1], stays);
+            slots_.add(Region::kArena, bytes_of(input.value), begins_[1], stays);
       } else {
-        slot_[index(input.value)] = new_slot(Region::kPrologue, bytes_of(input.value), 0, end());
+        slot_[index(input.value)] = slots_.add(Region::kPrologue, bytes_of(input.value), 0, end());
       }
     }
     for (int time = 0; time < end(); ++time) {
+      if (time == begins_[1] || std::ranges::count(half_ends_, time) > 0) {
+        begun_.clear();  // all are done then
+      }
       const Node& node = node_at(time);
       if (ops::is_collective(node.op) && !is_of_leaf_sum(graph(), node) && !is_in_common(node)) {
         make_collective(time, node);
@@ -378,7 +382,7 @@ class Compiler {
     step.awaits = awaited_by(node);
     if (ops::is_flat(node)) {  // a gather: the steps until its first reader go on
       step.goes_on = true;
-      begun_[output] = ++begun_in_[static_cast<std::size_t>(phase_at(time))];
+      begun_.emplace(output, begun_.size() + 1);
     }
     step.collective = std::move(collective);
     steps_of(phase_at(time)).push_back(std::move(step));
@@ -503,7 +507,7 @@ class Compiler {
       if (slot_[index(other)] == slot) return false;  // taken by another output of this node
     }
     slot_[index(output)] = slot;
-    Lifetime& life = slots_[static_cast<std::size_t>(slot)].life;
+    Lifetime& life = slots_[slot].life;
     life.last = std::max(life.last, last_use_[index(output)]);
     return true;
   }
@@ -530,7 +534,7 @@ class Compiler {
     }
     for (const auto& [number, steps] : uses) {
       if (number == kNoSlot || stay_resident.contains(number)) continue;
-      Slot& slot = slots_[static_cast<std::size_t>(number)];
+      Slot& slot = slots_[number];
       if (slot.region != Region::kArena || slot.life.last > end_of_microbatch()) continue;
       std::vector<OffloadedStay> stays =
           stays_of_activation(program_.microbatch, steps, slot.life.bytes);
@@ -547,9 +551,8 @@ class Compiler {
     const auto is_sent = [&](int slot) {
       return std::ranges::count(sent_, slot, [&](ValueId id) { return slot_[index(id)]; }) > 0;
     };
-    for (std::size_t s = 0; s < slots_.size(); ++s) {
-      Slot& slot = slots_[s];
-      const int number = static_cast<int>(s);
+    for (int number = 0; number < slots_.size(); ++number) {
+      Slot& slot = slots_[number];
       const bool is_of_microbatch =
           slot.life.first >= begins_[1] && slot.life.first <= end_of_microbatch();
       if (slot.region != Region::kArena || !is_of_microbatch) continue;
@@ -563,7 +566,7 @@ class Compiler {
       const auto found = std::ranges::find_if(
           program_.pools, [&](const Pool& other) { return other.holds_like(pool); });
       slot.region = Region::kCarried;
-      slot.pool = static_cast<int>(found - program_.pools.begin());
+      slot.part = static_cast<int>(found - program_.pools.begin());
       if (found == program_.pools.end()) program_.pools.push_back(pool);
     }
   }
@@ -572,7 +575,7 @@ class Compiler {
     std::vector<OffloadedStay> planned;
     for (const auto& [slot, stays] : stays_) {
       for (OffloadedStay stay : stays) {
-        stay.range.address = address_in(slot);
+        stay.range.address = slots_.address(slot);
         planned.push_back(stay);
       }
     }
@@ -580,45 +583,26 @@ class Compiler {
   }
 
   void plan() {
-    program_.prologue_bytes = plan(Region::kPrologue).bytes;
-    const MemoryPlan arena = plan(Region::kArena);
+    program_.prologue_bytes = slots_.plan(Region::kPrologue).bytes;
+    const MemoryPlan arena = slots_.plan(Region::kArena);
     program_.arena_bytes = arena.bytes;
     program_.arena_lower_bound = arena.lower_bound;
-    slotted_sums_bytes_ = plan(Region::kSums).bytes;
-    program_.offloaded_arena_bytes = plan(Region::kOffloadedArena).bytes;
+    for (int h = 0; h < options_.halves; ++h) {
+      sums_in(h).slotted_bytes = slots_.plan(Region::kSums, h).bytes;
+    }
+    program_.offloaded_arena_bytes = slots_.plan(Region::kOffloadedArena).bytes;
     for (std::size_t p = 0; p < program_.pools.size(); ++p) {
-      program_.pools[p].bytes = plan(Region::kCarried, static_cast<int>(p)).bytes;
+      program_.pools[p].bytes = slots_.plan(Region::kCarried, static_cast<int>(p)).bytes;
     }
-  }
-
-  MemoryPlan plan(Region region, int pool = 0) {
-    const auto lies_there = [&](const Slot& slot) {
-      return slot.region == region && slot.pool == pool;
-    };
-    std::vector<Lifetime> lives;
-    for (const Slot& slot : slots_) {
-      if (lies_there(slot)) lives.push_back(slot.life);
-    }
-    MemoryPlan plan = plan_memory(lives);
-    auto offset = plan.offsets.begin();
-    for (Slot& slot : slots_) {
-      if (lies_there(slot)) slot.offset = *offset++;
-    }
-    return plan;
   }
 
   Address address_of(ValueId id) const {
     const ValueId value = storage(id);
     Address address =
-        address_[index(value)] ? *address_[index(value)] : address_in(slot_[index(value)]);
+        address_[index(value)] ? *address_[index(value)] : slots_.address(slot_[index(value)]);
     if (value != id) address.offset += offset_[index(id)];
     return address;
   }
-  Address address_in(int slot) const {
-    const Slot& planned = slots_[static_cast<std::size_t>(slot)];
-    return {planned.region, planned.offset, planned.pool};
-  }
-
   void bind_operands() {
     auto scratchpad = scratchpads_.begin();
     for (std::vector<ProgramStep>* steps :
@@ -632,7 +616,7 @@ class Compiler {
           step.operands.push_back(address_of(id));
         }
         for (const ValueId id : node.outputs) step.operands.push_back(address_of(id));
-        if (*scratchpad != kNoSlot) step.operands.push_back(address_in(*scratchpad));
+        if (*scratchpad != kNoSlot) step.operands.push_back(slots_.address(*scratchpad));
         ++scratchpad;
       }
     }
@@ -672,7 +656,7 @@ class Compiler {
         for (int time = begins_[1]; time <= end_of_microbatch(); ++time) {
           if (touches(node_at(time), h, bucket)) ready = std::max(ready, time);
         }
-        bucket_times_.push_back(ready);
+        sums_in(h).bucket_times.push_back(ready);
         half(h).bucket_ends.push_back(steps_before(ready));
       }
     }
@@ -694,51 +678,64 @@ class Compiler {
     for (const Node& node : graph().nodes) {
       if (node.op != "leaf_sum") continue;
       const Sum& sum = program_.sums[s++];
-      if (sum.part_bytes == 0 || sum_slots_.contains(sum.place)) continue;
+      SumsInHalf& sums = sums_in(sum.half);
+      if (sum.part_bytes == 0 || sums.slots.contains(sum.place)) continue;
+      const std::vector<Bucket>& buckets = half(sum.half).buckets;
       std::size_t b = 0;
-      while (sum.place >= half(0).buckets[b].offset + half(0).buckets[b].bytes) ++b;
-      const bool is_last = b + 1 == bucket_times_.size();
-      sum_slots_[sum.place] =
-          new_slot(Region::kSums, scattered_bytes(node), std::max(ready_time(node), begins_[1]),
-                   is_last ? end_of_microbatch() : bucket_times_[b + 1]);
+      while (sum.place >= buckets[b].offset + buckets[b].bytes) ++b;
+      const int slot =
+          slots_.add(Region::kSums, scattered_bytes(node), std::max(ready_time(node), begins_[1]),
+                     b + 1 == buckets.size() ? end_of_half(sum.half) : sums.bucket_times[b + 1]);
+      slots_[slot].part = sum.half;
+      sums.slots[sum.place] = slot;
     }
   }
 
   // Behind what the rank gets all of; in a program like another where they are in that one, since
   // other ranks may run it meanwhile.
   void move_sums_to_slots() {
-    const std::size_t whole = places_bytes_[0] - scattered_bytes_;
-    std::map<std::size_t, std::size_t> slot_at;  // by place
-    for (const auto& [place, slot] : sum_slots_) {
-      slot_at[place] = whole + slots_[static_cast<std::size_t>(slot)].offset;
+    program_.sums_bytes = 0;
+    for (int h = 0; h < options_.halves; ++h) {
+      move_sums_to_slots(h);
+      program_.sums_bytes += half(h).sums_bytes;
     }
-    program_.sums_bytes = whole + slotted_sums_bytes_;
+  }
+  void move_sums_to_slots(int h) {
+    const SumsInHalf& sums = sums_in(h);
+    std::map<std::size_t, std::size_t> slot_at;  // by place
+    for (const auto& [place, slot] : sums.slots) {
+      slot_at[place] = sums.whole_bytes() + slots_[slot].offset;
+    }
+    half(h).sums_bytes = sums.whole_bytes() + sums.slotted_bytes;
     if (options_.like != nullptr) {
       for (const Sum& sum : options_.like->sums) {
-        if (sum.part_bytes > 0) slot_at[sum.place] = sum.address.offset;
+        if (sum.half == h && sum.part_bytes > 0) slot_at[sum.place] = sum.address.offset;
       }
-      program_.sums_bytes = options_.like->sums_bytes;
-      check_slots(slot_at);
+      half(h).sums_bytes = options_.like->halves[static_cast<std::size_t>(h)].sums_bytes;
+      check_slots(sums, slot_at);
     }
-    half(0).sums_bytes = program_.sums_bytes;
     const auto moved = [&](std::size_t place) {
-      return place < scattered_bytes_ ? slot_at.at(place) : place - scattered_bytes_;
+      return place < sums.scattered_bytes ? slot_at.at(place) : place - sums.scattered_bytes;
     };
     for (std::optional<Address>& address : address_) {
-      if (address && address->region == Region::kSums) address->offset = moved(address->offset);
+      const bool lies_there = address && address->region == Region::kSums && address->part == h;
+      if (lies_there) address->offset = moved(address->offset);
     }
-    for (Sum& sum : program_.sums) sum.address.offset = moved(sum.place);
-    for (Bucket& bucket : half(0).buckets) {
+    for (Sum& sum : program_.sums) {
+      if (sum.half == h) sum.address.offset = moved(sum.place);
+    }
+    for (Bucket& bucket : half(h).buckets) {
       bucket.offset = moved(bucket.offset);
       for (comm::Piece& piece : bucket.pieces) piece.offset = moved(piece.offset);
     }
   }
   // Graphs of other sizes compute what is summed in the same order.
-  void check_slots(const std::map<std::size_t, std::size_t>& slot_at) const {
+  void check_slots(const SumsInHalf& sums,
+                   const std::map<std::size_t, std::size_t>& slot_at) const {
     std::vector<Lifetime> lives;
     std::vector<std::size_t> offsets;
-    for (const auto& [place, slot] : sum_slots_) {
-      lives.push_back(slots_[static_cast<std::size_t>(slot)].life);
+    for (const auto& [place, slot] : sums.slots) {
+      lives.push_back(slots_[slot].life);
       offsets.push_back(slot_at.at(place));
     }
     CONCORD_CHECK(lie_apart(lives, offsets), "sums of one program overlap in another");
@@ -760,27 +757,23 @@ class Compiler {
   KernelPolicy& policy_;
   const StateStore& states_;
   const CompileOptions& options_;
-  std::vector<Phase> phase_;                   // by node
-  std::vector<NodeId> order_;                  // by time
-  std::vector<int> time_of_;                   // by node
-  std::array<int, 3> begins_{};                // time at which each phase begins
-  std::vector<int> half_ends_;                 // and each half of a microbatch ends
-  std::vector<ValueId> next_;                  // by value: of states, what they become
-  std::vector<std::size_t> offset_;            // by value: of a flat part, in its storage
-  std::vector<std::size_t> room_;              // by storage: bytes of the parts of all ranks
-  std::map<ValueId, const Node*> scatter_of_;  // by what a leaf_sum reads
-  std::vector<std::size_t> places_bytes_;      // of the sums, by half
-  std::size_t scattered_bytes_ = 0;            // of those of the first, what is scattered
-  std::map<std::size_t, int> sum_slots_;       // by place
-  std::size_t slotted_sums_bytes_ = 0;
-  std::vector<int> bucket_times_;                // when each bucket is complete
+  std::vector<Phase> phase_;                     // by node
+  std::vector<NodeId> order_;                    // by time
+  std::vector<int> time_of_;                     // by node
+  std::array<int, 3> begins_{};                  // time at which each phase begins
+  std::vector<int> half_ends_;                   // and each half of a microbatch ends
+  std::vector<ValueId> next_;                    // by value: of states, what they become
+  std::vector<std::size_t> offset_;              // by value: of a flat part, in its storage
+  std::vector<std::size_t> room_;                // by storage: bytes of the parts of all ranks
+  std::map<ValueId, const Node*> scatter_of_;    // by what a leaf_sum reads
+  std::vector<SumsInHalf> sums_in_;              // by half
   std::vector<ValueId> storage_;                 // by value
   std::vector<std::optional<Address>> address_;  // by value: of states and sums
   std::vector<int> slot_;                        // by value: of other storages
   std::vector<int> last_use_;                    // by storage
-  std::map<ValueId, std::size_t> begun_;         // outputs of collectives that go on, and which
-  std::array<std::size_t, 3> begun_in_ = {};     // of a phase's they are
-  std::vector<Slot> slots_;
+  // Outputs of collectives that go on, and which of the phase's, or of the half's, they are.
+  std::map<ValueId, std::size_t> begun_;
+  Slots slots_;
   std::set<int> received_;                           // slots of what other ranks send
   std::set<ValueId> sent_;                           // storages of what this one sends
   std::vector<int> scratchpads_;                     // slot of each step's scratchpad, in order

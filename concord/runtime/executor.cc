@@ -79,7 +79,7 @@ void Executor::prepare(Program& program) {
       const std::size_t bytes = program.halves[h].sums_bytes;
       if (program.in_rounds) {
         sums_[h].push_back(std::make_unique<RoundSums>(
-            RoundSums::Sizes{bytes, program.totals_bytes, sum_buffers_.rounds}, *ranks_));
+            RoundSums::Sizes{bytes, program.halves[h].totals_bytes, sum_buffers_.rounds}, *ranks_));
         continue;
       }
       for (std::size_t s = 0; s < (h + 1 < sums_.size() ? most_steps_ : 1); ++s) {
@@ -409,30 +409,34 @@ void Executor::run_half(Program& program, std::size_t number, std::int64_t micro
 }
 
 // The step has ended before this rank's leaves, and the others go on: it adds nothing.
-void Executor::stand_by(Program& program) {
+void Executor::stand_by(Program& program, std::size_t number, std::int64_t microbatch) {
   run_prologue(program);  // others read what it computes
-  const ProgramHalf& half = program.halves[0];
-  sums(0).begin_standing_by();
-  std::size_t done = 0;
+  const ProgramHalf& half = program.halves[number];
+  StepSums& sums = this->sums(number);
+  sums.begin_standing_by();
+  std::size_t done = number == 0 ? 0 : program.halves[number - 1].end;
+  const auto stand_by_until = [&](std::size_t end) {
+    for (; done < end; ++done) stand_by(program, program.microbatch[done], microbatch);
+  };
   for (std::size_t b = 0; b < half.buckets.size(); ++b) {
-    for (; done < half.bucket_ends[b]; ++done) stand_by(program, program.microbatch[done]);
-    sums(0).stand_by(half.buckets[b]);
+    stand_by_until(half.bucket_ends[b]);
+    sums.stand_by(half.buckets[b]);
   }
-  for (; done < program.microbatch.size(); ++done) stand_by(program, program.microbatch[done]);
+  stand_by_until(half.end);
   await_all();
-  sums(0).end_microbatch();
+  sums.end_microbatch();
 }
 
 void Executor::take_part(Program& program) {
   run_prologue(program);
-  for (const ProgramStep& step : program.microbatch) stand_by(program, step);
+  for (const ProgramStep& step : program.microbatch) stand_by(program, step, 0);
   await_all();
 }
 
 // Ranks along other axes have the same leaves as this one: none.
-void Executor::stand_by(const Program& program, const ProgramStep& step) {
+void Executor::stand_by(const Program& program, const ProgramStep& step, std::int64_t microbatch) {
   if (!step.collective || step.collective->axis != "data") return;
-  const Bases bases = this->bases(program);
+  const Bases bases = this->bases(program, microbatch);
   resolve_operands(step, bases);
   // Zero stands for what a microbatch would have computed. A summand may lie among the sums, which
   // others read: its total takes its place.
@@ -449,7 +453,7 @@ void Executor::stand_by(const Program& program, const ProgramStep& step) {
 void Executor::reduce(Program& program) {
   CONCORD_CHECK(!sums_.empty(), "a step that sums nothing");
   const bool in_pipeline = most_.microbatches > 0;
-  while (!in_pipeline && sums(0).awaits_others()) stand_by(program);
+  while (!in_pipeline && sums(0).awaits_others()) stand_by(program, 0, 0);
   for (std::size_t h = 0; h < sums_.size(); ++h) {
     sums_bases_[h] = const_cast<std::byte*>(sums(h).finish(program.halves[h].buckets));
     parts_bases_[h] = const_cast<std::byte*>(sums(h).parts());

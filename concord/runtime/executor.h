@@ -158,6 +158,9 @@ class Executor {
   // numbered on, and the orders, which follow each other for the other ranks, may overlap here.
   void begin_pipeline(const PipelineOrder& order, const Messages::Programs& programs);
   void half(Program& program, int half, std::int64_t microbatch, const MicrobatchPlace& place);
+  // In the place of a half of a microbatch that other ranks along data have and this one does not,
+  // where they sum in rounds.
+  void stand_by(Program& program, std::size_t half, std::int64_t microbatch);
   void end_pipeline() { messages_.end(); }
   void reduce(Program& program);  // collective
   // In the place of a microbatch, for one of other ranks: takes part in its collectives along data.
@@ -297,8 +300,7 @@ class Executor {
   void await(std::size_t count);
   void await_all();
   comm::Communicator& ranks_along(const std::string& axis) const;
-  void stand_by(Program& program);
-  void stand_by(const Program& program, const ProgramStep& step);
+  void stand_by(const Program& program, const ProgramStep& step, std::int64_t microbatch);
 
   StateStore& states_;
   std::shared_ptr<Workspace> workspace_;

@@ -72,8 +72,14 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
                       }
                       return laid_out;
                     }});
-  passes.push_back(
-      {"recompute", [&](const Graph& g) { return recompute_activations(g, options.recompute); }});
+  passes.push_back({"recompute", [&](const Graph& g) {
+                      if (options.recompute == Recompute::kNone || options.plan == nullptr) {
+                        return recompute_activations(g, options.recompute);
+                      }
+                      const std::vector<ValueId> borders =
+                          parallel::decide_cuts(g, *options.plan, stage_timer(policy));
+                      return recompute_activations(g, options.recompute, borders);
+                    }});
   if (options.plan != nullptr) {
     passes.push_back({"divide over data", [&](const Graph& g) {
                         return parallel::partition(g, *options.plan, options.rank);

@@ -138,7 +138,7 @@ void Messages::begin(const PipelineOrder& order, const Programs& programs, const
   memory_ = memory;
   programs_ = programs;
   if (lines_.empty()) find_lines(*programs.programs[0]);
-  auto& queues = queues_[order.microbatches];
+  auto& queues = queues_[{order.microbatches, order.most_microbatches}];
   if (queues.empty()) queues = queues_of(order);
   if (begun_ == 0) {
     done_.assign(programs.programs[0]->halves.size(), 0);

@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "concord/comm/communicator.h"
@@ -40,6 +41,10 @@ struct PipelineOrder {
   std::vector<Turn> own;
   std::map<int, Peer> of_peers;  // by their places along the axis
   std::int64_t microbatches = 0;
+  // Of those that ranks with other leaves have, of which this one may have fewer: own turns, and
+  // among them those of microbatches that it does not have.
+  std::int64_t most_microbatches = 0;
+  std::vector<Turn> of_all = {};
   std::vector<HalfName> names = {};  // of this rank's halves, for traces
 };
 
@@ -128,7 +133,8 @@ class Messages {
   std::map<parallel::Stream, comm::Communicator*> streams_;
   std::vector<Line> lines_;
   std::map<const Program*, std::vector<const ProgramStep*>> steps_;  // in the order of the lines
-  std::map<std::int64_t, std::vector<Queue>> queues_;                // by microbatches of a step
+  // By microbatches of a step, and by the most that a rank has of it.
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<Queue>> queues_;
   std::vector<Queue> asking_;
   std::int64_t begun_ = 0;  // microbatches, since end()
   Programs programs_;

@@ -79,7 +79,7 @@ struct ProgramStep {
   std::optional<CollectiveStep> collective;
   std::optional<MessageStep> message;
   bool goes_on = false;    // the collective does, while later steps are run;
-  std::size_t awaits = 0;  // of those of its phase, how many have to be done before this step
+  std::size_t awaits = 0;  // of those of its phase or half, how many have to be done before it
   std::vector<Address> operands;  // inputs, outputs, then the scratchpad if any
   // Of what is offloaded: asked for before the step is run, and given back after it.
   std::vector<OffloadedRange> prefetched, released;
@@ -115,6 +115,7 @@ struct ProgramHalf {
   std::vector<Bucket> buckets;
   std::vector<std::size_t> bucket_ends;
   std::size_t sums_bytes = 0;
+  std::size_t totals_bytes = 0;  // Program::totals_bytes, of this half
 };
 
 // Memory of what lives from one half of a microbatch to another, of one microbatch.

@@ -28,8 +28,8 @@ RoundSums::~RoundSums() {
 }
 
 void RoundSums::share() {
-  if (contribution_ != nullptr) return;
-  contribution_ = ranks_.share(sizes_.bytes);
+  if (!totals_.empty()) return;
+  if (sizes_.bytes > 0) contribution_ = ranks_.share(sizes_.bytes);
   for (std::size_t i = 0; i < depth(); ++i) totals_.emplace_back(sizes_.totals_bytes);
   free_.reserve(depth());
   stack_.reserve(depth());
@@ -79,7 +79,8 @@ void RoundSums::settle() {
 
 void RoundSums::end_microbatch() {
   settle();
-  if (ranks_.has_common_memory()) ranks_.run(comm::barrier("the sums of a round"));
+  const bool is_read_in_place = ranks_.has_common_memory() && sizes_.bytes > 0;
+  if (is_read_in_place) ranks_.run(comm::barrier("the sums of a round"));
   const int height = std::countr_zero(static_cast<unsigned>(ranks_.size()));
   stack_.push_back({{height, round_}, out_});
   comm::join_halves(stack_, [this] { join_last_two(); });

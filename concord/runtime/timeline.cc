@@ -207,7 +207,7 @@ class Writer {
     }
     run(program, program.microbatch, done, half.end, microbatch.share);
     await_all();
-    if (program.in_rounds) end_round(program);
+    if (program.in_rounds) end_round(half, h);
     mark(EventKind::kEnd, number);
     microbatch_ = -1;
   }
@@ -268,22 +268,27 @@ class Writer {
   bool in_rounds() const { return step_.microbatches[0].program->in_rounds; }
 
   // As RoundSums does.
-  void end_round(const Program& program) {
+  void end_round(const ProgramHalf& half, std::size_t number) {
+    if (half.buckets.empty()) return;
     if (rounds_wait_) await(*rounds_wait_);
     rounds_wait_.reset();
     if (step_.has_common_memory && step_.data_ranks > 1) meet({kData, Kind::kBarrier});
-    rounds_.push_back({0, round_++});
-    comm::join_halves(rounds_, [&] {
-      rounds_.pop_back();
-      compute(costs_.of_addition(program.totals_bytes), 1, "add leaves", "");
+    Leaves& rounds = leaves_[number];
+    rounds.stack.push_back({0, rounds.next++});
+    comm::join_halves(rounds.stack, [&] {
+      rounds.stack.pop_back();
+      compute(costs_.of_addition(half.totals_bytes), 1, "add leaves", "");
     });
   }
 
   void reduce(const Program& program) {
     if (in_rounds()) {
-      for (; round_ < step_.place.rounds;) {
-        for (const Bucket& bucket : program.halves[0].buckets) start_sum(bucket);
-        end_round(program);
+      for (std::size_t h = 0; h < program.halves.size(); ++h) {
+        const ProgramHalf& half = program.halves[h];
+        while (!half.buckets.empty() && leaves_[h].next < step_.place.rounds) {
+          for (const Bucket& bucket : half.buckets) start_sum(bucket);
+          end_round(half, h);
+        }
       }
     } else if (sums_.empty()) {
       for (const ProgramHalf& half : program.halves) {
@@ -303,10 +308,9 @@ class Writer {
     std::int64_t next = 0;
     std::vector<comm::Subtree> stack;
   };
-  std::vector<Leaves> leaves_;  // by half
+  std::vector<Leaves> leaves_;  // by half: leaves, or rounds
   std::deque<std::vector<Leaves>> leaves_of_steps_;
-  std::vector<comm::Subtree> rounds_;  // of the step, added up
-  std::int64_t round_ = 0, microbatch_ = -1;
+  std::int64_t microbatch_ = -1;
   std::optional<std::size_t> rounds_wait_;
 };
 

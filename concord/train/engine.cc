@@ -191,8 +191,6 @@ void Engine::check_rounds() const {
         "{}",
         options_.plan.zero, given, expected);
   };
-  if (pipe_ranks() > 1)
-    refuse(fmt::format("{} ranks along pipe", pipe_ranks()), "1, or parallel.zero = 1");
   if (!std::has_single_bit(static_cast<unsigned>(ranks))) {
     refuse(fmt::format("{} ranks along data", ranks),
            fmt::format("a power of two, such as {}", std::bit_floor(static_cast<unsigned>(ranks))));
@@ -635,6 +633,7 @@ StepResult Engine::reduce(std::uint32_t flags) {
                 step_.samples);
   if (options_.local && accumulated_ == 0) return {.flags = flags};
   constexpr std::int64_t kLargestWatched = 4096;
+  if (accumulated_ == 0 && pipe_ranks() > 1 && in_rounds()) accumulate_in_pipeline({});
   Compiled& compiled = training(options_.microbatch);
   set_step_inputs(*training_executor_, compiled, batch_weight());
   training_executor_->reduce(compiled.program);

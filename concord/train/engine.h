@@ -27,6 +27,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "concord/comm/communicator.h"
@@ -296,7 +297,8 @@ class Engine {
   // Along the pipe, the results of the last stage.
   StepResult of_last_stage(const StepResult& own);
   void accumulate_in_pipeline(const Samples& samples);
-  const PipelineOrder& order_of(std::int64_t microbatches, bool backward);
+  // `most`: that a rank along data has; 0: as many.
+  const PipelineOrder& order_of(std::int64_t microbatches, bool backward, std::int64_t most = 0);
   void turn_to(std::size_t step);
   void go_backward();
   void end_first_step();
@@ -326,7 +328,7 @@ class Engine {
   StepBegin step_;
   std::int64_t accumulated_ = 0;  // samples of the step so far
   // Of steps and evaluations of so many microbatches.
-  std::map<std::pair<std::int64_t, bool>, PipelineOrder> orders_;
+  std::map<std::tuple<std::int64_t, bool, std::int64_t>, PipelineOrder> orders_;
   std::vector<const Program*> pipeline_programs_;
   std::vector<Microbatch> pipeline_microbatches_;
   std::function<void(Program&)> pretend_;

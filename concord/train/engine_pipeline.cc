@@ -26,10 +26,10 @@ void Engine::plan_pipeline() {
   other_executor_->plan_pipeline(order_of_evaluations(options_.plan, rank, microbatches));
 }
 
-const PipelineOrder& Engine::order_of(std::int64_t microbatches, bool backward) {
-  const auto [order, is_new] = orders_.try_emplace({microbatches, backward});
+const PipelineOrder& Engine::order_of(std::int64_t microbatches, bool backward, std::int64_t most) {
+  const auto [order, is_new] = orders_.try_emplace({microbatches, backward, most});
   if (is_new) {
-    order->second = backward ? order_of_steps(options_.plan, pipe_->rank(), microbatches)
+    order->second = backward ? order_of_steps(options_.plan, pipe_->rank(), microbatches, most)
                              : order_of_evaluations(options_.plan, pipe_->rank(), microbatches);
   }
   return order->second;
@@ -38,22 +38,31 @@ const PipelineOrder& Engine::order_of(std::int64_t microbatches, bool backward) 
 void Engine::run_pipeline(Executor& executor, const std::vector<Microbatch>& microbatches,
                           bool backward,
                           const std::function<void(const Microbatch&, std::int64_t)>& set_inputs) {
-  const PipelineOrder& order = order_of(static_cast<std::int64_t>(microbatches.size()), backward);
+  const auto count = static_cast<std::int64_t>(microbatches.size());
+  const bool has_rounds = backward && in_rounds();
+  const PipelineOrder& order =
+      order_of(count, backward, has_rounds ? step_place(step_.samples).rounds : 0);
   pipeline_programs_.clear();
   for (const Microbatch& microbatch : microbatches) {
     pipeline_programs_.push_back(&microbatch.compiled->program);
   }
-  executor.begin_pipeline(order, {pipeline_programs_});
-  for (const Turn& turn : order.own) {
+  if (count > 0) executor.begin_pipeline(order, {pipeline_programs_});
+  for (const Turn& turn : order.of_all) {
+    if (turn.microbatch >= count) {
+      executor.stand_by(training(options_.microbatch).program, static_cast<std::size_t>(turn.half),
+                        turn.microbatch);
+      continue;
+    }
     const Microbatch& microbatch = microbatches[static_cast<std::size_t>(turn.microbatch)];
     if (turn.half == 0) set_inputs(microbatch, turn.microbatch);
     executor.half(microbatch.compiled->program, turn.half, turn.microbatch, microbatch.place);
   }
-  executor.end_pipeline();
+  if (count > 0) executor.end_pipeline();
 }
 
-// The sums over ranks begin when all microbatches are done: halves are done in other orders where
-// ranks have other numbers of them.
+// The sums over ranks begin when all microbatches are done, since ranks that have other numbers of
+// them do halves in other orders. Where ranks sum in rounds, all keep to the order of the most, and
+// stand by where they have none: also a rank of which the step has no samples.
 void Engine::accumulate_in_pipeline(const Samples& samples) {
   CONCORD_CHECK(samples.count == own_samples(step_.samples), "a pipeline takes a step at once");
   pipeline_microbatches_.clear();

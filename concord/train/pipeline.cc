@@ -78,9 +78,18 @@ class Needs {
   std::map<std::pair<int, std::int64_t>, std::vector<std::int64_t>> done_;
 };
 
+// Of the turns of all ranks those of the first `microbatches`, of `most`.
 PipelineOrder order_of(const parallel::Plan& plan, int rank, std::int64_t microbatches,
-                       const std::vector<std::vector<Turn>>& turns) {
-  PipelineOrder order{.own = turns[at(rank)], .of_peers = {}, .microbatches = microbatches};
+                       std::int64_t most, std::vector<std::vector<Turn>> turns) {
+  PipelineOrder order{.microbatches = microbatches, .most_microbatches = most};
+  for (auto& of_rank : turns) {
+    std::erase_if(of_rank, [&](const Turn& turn) { return turn.microbatch >= most; });
+  }
+  order.of_all = turns[at(rank)];
+  for (auto& of_rank : turns) {
+    std::erase_if(of_rank, [&](const Turn& turn) { return turn.microbatch >= microbatches; });
+  }
+  order.own = turns[at(rank)];
   for (const auto& [half, chunk] : parallel::halves_of(plan)) {
     order.names.push_back({std::string(name_of(half)), chunk});
   }
@@ -108,24 +117,25 @@ comm::Communicator& ranks_along_pipe(const parallel::Plan& plan, comm::Communica
   return ranks.split("pipeline", lines);
 }
 
-PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches) {
-  parallel::Pipeline pipeline = plan.pipeline(microbatches);
+PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches,
+                             std::int64_t most) {
+  most = std::max(most, microbatches);
+  parallel::Pipeline pipeline = plan.pipeline(most);
   // A step of those that do not flush is in the order of one that does.
   if (is_asynchronous(plan.schedule)) pipeline.schedule = parallel::Schedule::k1F1B;
   // The last step of an epoch may have fewer than the schedule takes: of its order, some are left
   // out.
   if (plan.schedule == parallel::Schedule::kInterleaved) {
-    pipeline.microbatches = (microbatches + pipeline.ranks - 1) / pipeline.ranks * pipeline.ranks;
+    pipeline.microbatches = (most + pipeline.ranks - 1) / pipeline.ranks * pipeline.ranks;
   }
   std::vector<std::vector<Turn>> turns(at(pipeline.ranks));
   for (int r = 0; r < pipeline.ranks; ++r) {
     for (const parallel::Action& action : actions_of(pipeline, r)) {
-      if (action.microbatch >= microbatches) continue;
       turns[at(r)].push_back(
           {parallel::half_index(plan, action.half, action.chunk), action.microbatch});
     }
   }
-  return order_of(plan, rank, microbatches, turns);
+  return order_of(plan, rank, microbatches, most, std::move(turns));
 }
 
 PipelineOrder order_of_evaluations(const parallel::Plan& plan, int rank,
@@ -136,7 +146,7 @@ PipelineOrder order_of_evaluations(const parallel::Plan& plan, int rank,
       for (int chunk = 0; chunk < plan.chunks; ++chunk) of_rank.push_back({chunk, m});
     }
   }
-  return order_of(plan, rank, microbatches, turns);
+  return order_of(plan, rank, microbatches, microbatches, std::move(turns));
 }
 
 void pretend_equal_stages(Program& program, const parallel::Plan& plan, double seconds) {

@@ -20,8 +20,10 @@ bool overlaps_steps(const parallel::Plan& plan);
 comm::Communicator& ranks_along_pipe(const parallel::Plan& plan, comm::Communicator& ranks);
 
 // Of a step of so many microbatches, which may be fewer than check_pipeline asks for; of an
-// evaluation, which has forward passes alone. `rank`: its place along "pipe".
-PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches);
+// evaluation, which has forward passes alone. `rank`: its place along "pipe". `most`: in the order
+// of so many, where ranks along "data" keep to one order and have more.
+PipelineOrder order_of_steps(const parallel::Plan& plan, int rank, std::int64_t microbatches,
+                             std::int64_t most = 0);
 PipelineOrder order_of_evaluations(const parallel::Plan& plan, int rank, std::int64_t microbatches);
 
 // Collective: a communicator of two ranks for each of the plan's streams. Those that this rank
