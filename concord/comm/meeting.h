@@ -88,7 +88,7 @@ class Meeting {
 
   // Letters to rank `to`, one after another, arrive in order; two can be unread. One is sent in
   // three steps: wait until at most one is unread, fill the envelope, post.
-  static constexpr std::size_t kEnvelope = 64 << 10;  // bytes
+  static constexpr std::size_t kEnvelope = 4 << 10;  // bytes
   void wait_until_read(int to, std::uint32_t unread, bool patient);
   std::byte* next_envelope(int to);
   void post(int to, const Letter& letter);
