@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace concord {
 
@@ -43,6 +44,14 @@ struct RandomStream {
   // 32 random bits for element `index`; four consecutive elements share a block.
   constexpr std::uint32_t bits(std::uint64_t index) const { return block(index / 4)[index % 4]; }
 };
+
+// The random stream that belongs to a name: its 32-bit FNV-1a hash (Fowler, Noll,
+// Vo; RFC 9923).
+constexpr std::uint32_t random_stream(std::string_view name) {
+  std::uint32_t hash = 0x811C9DC5;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x01000193;
+  return hash;
+}
 
 // Uniform in [0, 1) with 24 bits, exactly representable as float.
 constexpr float uniform01(std::uint32_t bits) {

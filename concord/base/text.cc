@@ -63,4 +63,25 @@ std::string shortened(std::string_view text, std::size_t bytes) {
   return std::string(text.substr(0, end)) + "...";
 }
 
+// Only the last star seen may have to stand for more: the ones before have found the earliest place
+// for what follows them.
+bool fits_pattern(std::string_view text, std::string_view pattern) {
+  std::size_t n = 0, p = 0, behind_star = pattern.npos, starred = 0;
+  while (n < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      behind_star = ++p;
+      starred = n;
+    } else if (p < pattern.size() && pattern[p] == text[n]) {
+      ++p;
+      ++n;
+    } else if (behind_star != pattern.npos) {
+      p = behind_star;
+      n = ++starred;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == pattern.npos;
+}
+
 }  // namespace concord

@@ -28,4 +28,8 @@ std::string quote(std::string_view text);
 // longer: what a user wrote, for a message.
 std::string shortened(std::string_view text, std::size_t bytes = 80);
 
+// Whether `text` fits the pattern, where "*" stands for any characters. Takes time |text| x
+// |pattern|.
+bool fits_pattern(std::string_view text, std::string_view pattern);
+
 }  // namespace concord

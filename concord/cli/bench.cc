@@ -112,6 +112,7 @@ nlohmann::json to_json(const train::StepBenchmark& result, const train::Engine& 
   if (engine.ranks().size() > 1) {
     json["communication_seconds"] = result.communication_seconds;
     json["exposed_seconds"] = result.exposed_seconds;
+    json["sent_bytes"] = result.sent_bytes;
     json["communication_bytes"] = engine.communication_bytes();
     json["gradient_bytes"] = engine.training_program().sums_bytes;
   }
@@ -142,9 +143,10 @@ void print_text(const train::StepBenchmark& result, const train::Engine& engine,
       counted(compute_threads(), "thread"));
   if (ranks > 1) {
     fmt::print(
-        "communication    {} a step, of which rank 0 waits for {}\n"
+        "communication    {} a step, of which rank 0 waits for {}; it sends {}\n"
         "buffers          {} of each rank, gradients of {} included\n\n",
         format_duration(result.communication_seconds), format_duration(result.exposed_seconds),
+        format_bytes(static_cast<double>(result.sent_bytes)),
         format_bytes(static_cast<double>(engine.communication_bytes())),
         format_bytes(static_cast<double>(engine.training_program().sums_bytes)));
   }

@@ -11,6 +11,7 @@
 #include "concord/cli/command.h"
 #include "concord/cli/planned_job.h"
 #include "concord/cli/units.h"
+#include "concord/ops/collective.h"
 #include "concord/parallel/traffic.h"
 
 namespace concord::cli {
@@ -60,8 +61,18 @@ double share_of(const StateStore::Entry& entry) {
          static_cast<double>(std::max<std::int64_t>(1, entry.type.shape.elements()));
 }
 
+// Of the weights whose gradients are compressed, by name.
+std::map<std::string, std::string> codecs_of(const Graph& graph) {
+  std::map<std::string, std::string> codecs;
+  for (const Node& node : graph.nodes) {
+    if (node.op == ops::kEncodedSum) codecs[node.name] = node.attributes.text("codec");
+  }
+  return codecs;
+}
+
 nlohmann::json describe(const train::Engine& engine) {
   const parallel::Plan& plan = engine.plan();
+  const std::map<std::string, std::string> codecs = codecs_of(engine.training_program().graph);
   nlohmann::json axes = nlohmann::json::object(), weights = nlohmann::json::array();
   for (const MeshAxis& axis : plan.mesh.axes) axes[axis.name] = axis.extent;
   for (const StateStore::Entry& entry : engine.states().entries()) {
@@ -72,6 +83,8 @@ nlohmann::json describe(const train::Engine& engine) {
                        {"share", share_of(entry)}});
     const auto stages = plan.stages.find(entry.name);
     if (stages != plan.stages.end()) weights.back()["stages"] = stages->second;
+    const auto codec = codecs.find(entry.name);
+    if (codec != codecs.end()) weights.back()["codec"] = codec->second;
   }
   nlohmann::json undivided = nlohmann::json::array();
   for (const parallel::WholeWeight& weight : plan.whole_weights) undivided.push_back(weight.name);
@@ -92,6 +105,7 @@ std::string remark_on(const nlohmann::json& weight, const nlohmann::json& plan) 
   if (weight.contains("stages")) {
     text += fmt::format("  stage {}", fmt::join(weight["stages"].get<std::vector<int>>(), " and "));
   }
+  if (weight.contains("codec")) text += "  by " + weight["codec"].get<std::string>();
   return text;
 }
 

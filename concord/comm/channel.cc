@@ -63,6 +63,7 @@ const Greeting& Channel::meet(int from) {
 }
 
 void Channel::send(int to, std::span<const std::byte> bytes) {
+  sent_.fetch_add(bytes.size(), std::memory_order_relaxed);
   in_pieces(bytes, [&](auto piece) { add(transport_.send(to, piece)); });
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -56,6 +57,8 @@ class Channel {
   void receive(int from, std::span<std::byte> bytes);
   // For all that was begun. Throws as Transport::wait does.
   void wait_all();
+  // Bytes of all that was sent so far, greetings apart. From any thread.
+  std::uint64_t sent() const { return sent_.load(std::memory_order_relaxed); }
 
  private:
   struct Peer {
@@ -73,6 +76,7 @@ class Channel {
   Deadline deadline_ = Deadline::never();
   std::vector<Peer> peers_;
   std::vector<net::Request> pending_;
+  std::atomic<std::uint64_t> sent_ = 0;
 };
 
 }  // namespace concord::comm

@@ -178,7 +178,9 @@ void Communicator::execute_next(bool patient) {
   Record& record = record_of(done_.load(std::memory_order_relaxed) + 1);
   std::atomic_ref(record.began).store(now_seconds());
   try {
-    record.result = execute(record, patient);
+    record.result = record.operation.kind == Operation::Kind::kRounds
+                        ? execute_rounds(record, patient)
+                        : execute(record, patient);
   } catch (...) {
     failure_ = std::current_exception();
     throw;
@@ -186,6 +188,22 @@ void Communicator::execute_next(bool patient) {
   record.ended = now_seconds();
   busy_.store(busy_.load() + record.ended - record.began);
   done_.fetch_add(1, std::memory_order_release);
+}
+
+// Who waits may be the thread that does it, or another: with one thread each they compute the same
+// bits.
+Result Communicator::execute_rounds(const Record& record, bool patient) {
+  const int threads = compute_threads();
+  if (threads > 1) set_compute_threads(1);
+  Record round = record;
+  while (const std::optional<Operation> operation = record.operation.rounds->next()) {
+    round.operation = *operation;
+    round.operation.label = record.operation.label;
+    check_operation(round.operation, rank_, size_);
+    execute(round, patient);
+  }
+  if (threads > 1) set_compute_threads(threads);
+  return {};
 }
 
 void Communicator::work() {
@@ -259,8 +277,9 @@ Communicator::Usage Communicator::usage() const {
     const Usage usage = split.own->usage();
     sum.busy += usage.busy;
     sum.waited += usage.waited;
+    sum.sent += usage.sent;
   }
-  return {sum.busy + busy_.load(), sum.waited + waited_};
+  return {sum.busy + busy_.load(), sum.waited + waited_, sum.sent + own_sent()};
 }
 
 std::size_t Communicator::bytes() const {

@@ -121,6 +121,9 @@ class Communicator {
   struct Usage {
     double busy = 0;    // in operations, from a rank's coming to them to their end
     double waited = 0;  // of that, while its own thread waited
+    // Bytes of what it has sent to other ranks; 0 where these read its memory. What tells of which
+    // operation a message is, is not counted.
+    std::uint64_t sent = 0;
   };
   Usage usage() const;
   // Of memory that this rank has for what it tells others: what was shared and what is the
@@ -141,6 +144,7 @@ class Communicator {
   virtual void drop_shared(std::byte* data);
   virtual std::byte* make_common(std::size_t bytes);
   virtual std::size_t own_bytes() const { return 0; }
+  virtual std::uint64_t own_sent() const { return 0; }
   // The communicator of a group of which this rank is `rank`. All ranks call it, each for its own
   // group; `groups`: by rank of the job, the first rank of its group along that axis.
   struct GroupOptions {
@@ -171,6 +175,7 @@ class Communicator {
   Ticket enqueue(const Operation& operation);
   void work();
   void execute_next(bool patient);
+  Result execute_rounds(const Record& record, bool patient);
 
   int rank_, size_;
   std::int64_t step_ = 0;

@@ -29,16 +29,21 @@ constexpr bool are_halves(const Subtree& left, const Subtree& right) {
 // The node of which `half` is one.
 constexpr Subtree whole_of(const Subtree& half) { return {half.height + 1, half.index / 2}; }
 
+inline constexpr int kMostHeight = 62;
+
 // The end of a stack of nodes, or of things with a `node`: as long as the last two are halves, the
-// last is taken off by join_last_two() and the one before becomes the whole.
+// last is taken off by join_last_two() and the one before becomes the whole, of at most this
+// height.
 constexpr Subtree& node_of(Subtree& node) { return node; }
 template <typename Entry>
 constexpr Subtree& node_of(Entry& entry) {
   return entry.node;
 }
 template <typename Entry, typename JoinLastTwo>
-void join_halves(std::vector<Entry>& stack, JoinLastTwo join_last_two) {
-  while (stack.size() >= 2 && are_halves(node_of(stack[stack.size() - 2]), node_of(stack.back()))) {
+void join_halves(std::vector<Entry>& stack, JoinLastTwo join_last_two,
+                 int most_height = kMostHeight) {
+  while (stack.size() >= 2 && node_of(stack.back()).height < most_height &&
+         are_halves(node_of(stack[stack.size() - 2]), node_of(stack.back()))) {
     join_last_two();
     node_of(stack.back()) = whole_of(node_of(stack.back()));
   }

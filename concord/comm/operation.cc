@@ -28,7 +28,7 @@ std::string_view name_of(Kind kind) {
   constexpr std::string_view kNames[] = {
       "barrier", "agreement",      "sum",        "scattered sum", "all-reduce",
       "maximum", "reduce-scatter", "all-gather", "broadcast",     "all-to-all",
-      "gather",  "send",           "receive"};
+      "gather",  "send",           "receive",    "encoded sum"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -45,6 +45,11 @@ void check_operation(const Operation& op, int rank, int size) {
   if (op.peer < 0 || op.peer >= size || (is_message && op.peer == rank)) {
     refuse(fmt::format("rank {} of {}; expected one from 0 on{}", op.peer, size,
                        is_message ? ", and not this one" : ""));
+  }
+  for (std::size_t p = 1; p < op.parts.size(); ++p) {
+    if (are_halves(op.parts[p - 1].node, op.parts[p].node)) {
+      refuse("two parts are halves of a node; expected their sum in place of them");
+    }
   }
   const auto ranks = static_cast<std::size_t>(size);
   std::size_t unit = 1, expected = op.bytes;
@@ -169,6 +174,10 @@ Operation gather(std::span<const std::byte> in, std::span<std::byte> out, int ro
 
 Operation send(std::span<const std::byte> in, int to, Label label) {
   return exchange(Kind::kSend, in, {}, label, to);
+}
+
+Operation in_rounds(Rounds& rounds, Label label) {
+  return {.kind = Kind::kRounds, .label = label, .rounds = &rounds};
 }
 
 Operation receive(std::span<std::byte> out, int from, Label label) {

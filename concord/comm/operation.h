@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +45,8 @@ class Label {
   std::array<char, 48> text_{};
 };
 
+class Rounds;
+
 struct Operation {
   enum class Kind : std::uint8_t {
     kBarrier,
@@ -59,6 +62,7 @@ struct Operation {
     kGather,         // on rank `peer`, out = `in` of all ranks, one after another
     kSend,           // of `in`, to rank `peer`
     kReceive,        // into `out`, from rank `peer`
+    kRounds,         // several operations, with what a rank computes between them
   };
 
   Kind kind = Kind::kBarrier;
@@ -73,6 +77,16 @@ struct Operation {
   std::span<const Part> parts = {};
   std::size_t offset = 0;
   std::span<const Piece> pieces = {};
+  Rounds* rounds = nullptr;
+};
+
+// Operations that depend on what a rank computes from those before.
+class Rounds {
+ public:
+  virtual ~Rounds() = default;
+  // The next one, once the one before is done; nothing where that was the last. All ranks have the
+  // same, which have the label of the whole.
+  virtual std::optional<Operation> next() = 0;
 };
 
 // "all-reduce", and "all-reduce of fc.weight".
@@ -100,9 +114,10 @@ std::string disagreement(int rank, const Call& call, int other_rank, const Call&
 
 // The f32 numbers from `offset` on in each part are added along the canonical tree (leaf_tree.h).
 // The nodes of all ranks, rank after rank, lie side by side and make up all leaves from the first
-// on; a rank may give none. The sum, the same bits on every rank, lies at `out` or in a part of any
-// rank: Result::sum tells. So it may be read until this rank begins the last barrier or agreement
-// before its parts are written again, which may be when that is done.
+// on; a rank may give none, and no two that are halves of a node. The sum, the same bits on every
+// rank, lies at `out` or in a part of any rank: Result::sum tells. So it may be read until this
+// rank begins the last barrier or agreement before its parts are written again, which may be when
+// that is done.
 Operation tree_sum(std::span<const Part> parts, std::size_t offset, std::size_t bytes,
                    std::byte* out, Label label = {});
 // The same of `pieces`, `bytes` in all, where each rank gets its part of each, at that piece's
@@ -125,5 +140,7 @@ Operation gather(std::span<const std::byte> in, std::span<std::byte> out, int ro
 // the deadline.
 Operation send(std::span<const std::byte> in, int to, Label label = {});
 Operation receive(std::span<std::byte> out, int from, Label label = {});
+// They outlive the operation.
+Operation in_rounds(Rounds& rounds, Label label = {});
 
 }  // namespace concord::comm

@@ -127,6 +127,7 @@ class TransportCommunicator final : public Communicator {
   }
 
   std::size_t own_bytes() const override { return reduction_.bytes(); }
+  std::uint64_t own_sent() const override { return channel_.sent(); }
 
   Result perform(const Operation& op) {
     switch (op.kind) {
@@ -175,6 +176,8 @@ class TransportCommunicator final : public Communicator {
         channel_.receive(op.peer, {op.out, op.bytes});
         channel_.wait_all();
         return {};
+      case Kind::kRounds:
+        break;  // Communicator does them
     }
     return {};
   }

@@ -5,19 +5,11 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 
+#include "concord/base/philox.h"
 #include "concord/graph/graph.h"
 
 namespace concord::nn {
-
-// The random stream (base/philox.h) that belongs to a name: its 32-bit FNV-1a hash (Fowler, Noll,
-// Vo; RFC 9923).
-constexpr std::uint32_t random_stream(std::string_view name) {
-  std::uint32_t hash = 0x811C9DC5;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x01000193;
-  return hash;
-}
 
 // Fills `values` with the first value of `state`, a state of `graph`, in row-major order; their
 // number is that of all the state's elements, of which the graph's rank may have a part. With

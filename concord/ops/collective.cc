@@ -91,6 +91,15 @@ std::vector<TensorType> infer_halo(const Node& node, std::span<const TensorType>
   return {{inputs[0].dtype, inputs[0].shape.with(dim, extent + sign * (before + after))}};
 }
 
+std::vector<TensorType> infer_encoded_sum(const Node& node, std::span<const TensorType> inputs) {
+  if (inputs.empty() || inputs[0].dtype != DType::kF32) fail("encoders take f32 numbers");
+  if (node.attributes.integer("encoders") % ranks_of(node) != 0) {
+    fail("{} encoders are not equally many for each of {} ranks",
+         node.attributes.integer("encoders"), ranks_of(node));
+  }
+  return {inputs.begin(), inputs.end()};
+}
+
 Op moving(std::string_view name, Infer infer) {
   return {.name = std::string(name), .infer = infer, .cost = moves_only, .bf16 = follows_bf16()};
 }
@@ -104,6 +113,7 @@ const RegisterOp all_to_all_op{moving(kAllToAll, infer_all_to_all)};
 const RegisterOp shard_op{moving(kShard, infer_part)};
 const RegisterOp halo_exchange_op{moving(kHaloExchange, infer_halo<1>)};
 const RegisterOp halo_sum_op{moving(kHaloSum, infer_halo<-1>)};
+const RegisterOp encoded_sum_op{moving(kEncodedSum, infer_encoded_sum)};
 const RegisterOp send_op{{
     .name = std::string(kSend),
     .infer = [](const Node&, std::span<const TensorType> inputs) -> std::vector<TensorType> {
@@ -195,9 +205,16 @@ ValueId halo_sum(GraphBuilder& builder, ValueId x, const AxisPlace& axis, int di
 }
 
 bool is_collective(std::string_view op) {
-  constexpr std::string_view kCollectives[] = {kAllReduce, kReduceScatter, kAllGather,
-                                               kAllToAll,  kHaloExchange,  kHaloSum};
+  constexpr std::string_view kCollectives[] = {kAllReduce,    kReduceScatter, kAllGather, kAllToAll,
+                                               kHaloExchange, kHaloSum,       kEncodedSum};
   return std::ranges::count(kCollectives, op) > 0;
+}
+
+bool is_of_leaf_sum(const Graph& graph, const Node& node) {
+  if (node.op != kAllReduce && node.op != kReduceScatter && node.op != kEncodedSum) return false;
+  if (node.attributes.text("axis") != "data") return false;
+  const NodeId producer = graph.value(node.inputs[0]).producer;
+  return producer != kNoNode && graph.node(producer).op == "leaf_sum";
 }
 
 bool is_message(std::string_view op) { return op == kSend || op == kReceive; }
@@ -232,6 +249,14 @@ double bytes_sent(const Graph& graph, const Node& node) {
   const double ranks = ranks_of(node);
   const auto bytes = [&](ValueId id) { return static_cast<double>(graph.type(id).bytes()); };
   const double in = bytes(node.inputs[0]), out = bytes(node.outputs[0]);
+  if (node.op == kEncodedSum) {
+    const double encoding = in / 32 * node.attributes.real("bits");
+    if (node.attributes.integer("rank") > 0) return 2 * (ranks - 1) / ranks * encoding;
+    const double encoders = static_cast<double>(node.attributes.integer("encoders")) / ranks;
+    const bool encodes_sum = node.attributes.integer("way") == 1;
+    return encodes_sum ? (ranks - 1) / ranks * (encoders + 1) * encoding
+                       : (ranks - 1) * encoders * encoding;
+  }
   if (node.op == kAllReduce) return 2 * (ranks - 1) / ranks * in;
   if (node.op == kReduceScatter) return (ranks - 1) / ranks * in;
   if (node.op == kAllGather) return (ranks - 1) * in;

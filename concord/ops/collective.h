@@ -40,6 +40,15 @@ inline constexpr std::string_view kHaloExchange = "halo_exchange";
 // The gradient of that: what a rank holds for its neighbours is added to their parts. Attributes
 // before and after as there.
 inline constexpr std::string_view kHaloSum = "halo_sum";
+// The sum over all leaves of what a leaf_sum, its first input, sums; but the leaves are divided
+// into as many runs as there are encoders, the sum of each run is encoded, and what comes out is
+// the sum of what the encodings say (comm/encoded_sum.h). Other inputs are what encoders keep from
+// step to step, and other outputs what that becomes. Attributes: axis and ranks; codec, as text;
+// encoders; memories, how many of the inputs are of all encoders; way, 0 where every rank decodes
+// all encodings and 1 where each decodes a share and encodes the sum again, which may have a memory
+// of its own; rank, of the factors of a matrix that are sent (comm/low_rank_sum.h), or 0; bits, of
+// a number on its way; and stream, of the random numbers.
+inline constexpr std::string_view kEncodedSum = "encoded_sum";
 // A message from one rank along the axis to another, of a value as it lies in memory. A send has no
 // output. A receive reads none of its input, which says to which phase it belongs. Attributes:
 // axis; peer, the other's place along it; stream, by which those messages go that arrive in the
@@ -66,6 +75,9 @@ Node flat_node(std::string_view op, ValueId x, const FlatCut& cut);
 
 // Whether the ranks along an axis meet in the op.
 bool is_collective(std::string_view op);
+// Of a collective: whether it ends a leaf_sum, over the ranks along "data". The others are of what
+// the graph goes on with.
+bool is_of_leaf_sum(const Graph& graph, const Node& node);
 // Whether it is a send or a receive.
 bool is_message(std::string_view op);
 // The split of a node's attributes dim and sections.
@@ -75,7 +87,8 @@ Placement second_split_of(const Node& node);
 
 // Bytes that a rank sends in it, by the least that any algorithm can: of N ranks and B bytes of the
 // whole tensor, (N-1)/N B for reduce_scatter and all_gather, twice that for all_reduce, (N-1)/N^2 B
-// for all_to_all (Chan et al. 2007, table 1); 0 for other ops.
+// for all_to_all (Chan et al. 2007, table 1); of a encoded_sum, what its encodings take; 0 for
+// other ops.
 double bytes_sent(const Graph& graph, const Node& node);
 
 }  // namespace concord::ops

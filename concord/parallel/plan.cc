@@ -16,27 +16,6 @@
 namespace concord::parallel {
 namespace {
 
-// Whether the name fits the pattern, where "*" stands for any characters. Only the last star seen
-// may have to stand for more: the ones before have found the earliest place for what follows them.
-bool fits(std::string_view name, std::string_view pattern) {
-  std::size_t n = 0, p = 0, behind_star = pattern.npos, starred = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      behind_star = ++p;
-      starred = n;
-    } else if (p < pattern.size() && pattern[p] == name[n]) {
-      ++p;
-      ++n;
-    } else if (behind_star != pattern.npos) {
-      p = behind_star;
-      n = ++starred;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == pattern.npos;
-}
-
 // The number that the text begins with, which is taken off it.
 std::optional<std::int64_t> take_number(std::string_view& text) {
   std::int64_t number = 0;
@@ -81,8 +60,8 @@ void check_saved(const Graph& graph, const std::vector<Pin>& pins) {
     if (state.role != State::Role::kParameter) continue;
     const Value& value = graph.value(state.value);
     const std::string shape = to_string(value.type.shape);
-    const auto pin =
-        std::ranges::find_if(pins, [&](const Pin& one) { return fits(value.name, one.pattern); });
+    const auto pin = std::ranges::find_if(
+        pins, [&](const Pin& one) { return fits_pattern(value.name, one.pattern); });
     if (pin == pins.end()) {
       throw PlanError(fmt::format("the plan lacks the weight {} of {}; {}", quote(value.name),
                                   shape, kMakePlan));
@@ -105,7 +84,7 @@ std::map<std::string, Placement> pinned_states(const Graph& graph, const std::ve
   for (const Pin& pin : pins) {
     bool fits_any = false;
     for (const std::string_view name : names) {
-      if (!fits(name, pin.pattern)) continue;
+      if (!fits_pattern(name, pin.pattern)) continue;
       fits_any = true;
       const Pin*& known = pin_of[std::string(name)];
       if (known != nullptr && known->placement != pin.placement) {

@@ -66,6 +66,24 @@ struct Stream {
   friend auto operator<=>(const Stream&, const Stream&) = default;
 };
 
+// How what is summed over "data" is encoded on its way (comm/codec.h), as far as a graph tells.
+struct SumCodec {
+  std::string text;      // "topk:density=0.001"; empty: it is not encoded
+  int rank = 0;          // of factors of a matrix that are sent (comm/low_rank_sum.h); 0: none
+  int memories = 0;      // arrays of numbers that an encoder keeps, as long as what it encodes,
+  int sum_memories = 0;  // and who encodes the sum
+  bool encodes_sum = false;
+  double bits = 32;  // of a number on its way, in a long tensor
+  friend bool operator==(const SumCodec&, const SumCodec&) = default;
+};
+
+// A wish: the gradients of parameters whose names fit the pattern are encoded so.
+struct CodecRule {
+  std::string pattern;
+  SumCodec codec;
+  friend bool operator==(const CodecRule&, const CodecRule&) = default;
+};
+
 struct Plan {
   Mesh mesh;
   std::vector<Pin> pins = {};
@@ -89,6 +107,11 @@ struct Plan {
   // What was decided along "data": the states whose numbers they share, and of each whether a rank
   // holds all of it; nothing before the first graph.
   std::optional<std::map<std::string, bool>> flat = {};
+  // What is sent along "data" for gradients (compress.h): the first rule that fits counts. The
+  // leaves of a step are divided into as many runs as there are encoders, of which each rank has
+  // equally many.
+  std::vector<CodecRule> codecs = {};
+  std::int64_t encoders = 1;
   // Along "pipe": in which order the parts of a step's microbatches are computed, and how many
   // stages a rank has (schedule.h).
   Schedule schedule = Schedule::k1F1B;

@@ -355,13 +355,17 @@ class Cutter {
   void copy_add_all(std::size_t n) {
     const auto stage_of = [&](ValueId input) { return node_place(source_.value(input).producer); };
     GraphBuilder builder(graph_);
-    const ValueId zero = number_zero(source_.nodes[n].name);
+    ValueId zero = kNoValue;
     std::vector<ValueId> numbers, of_stages;
     for (const ValueId input : source_.nodes[n].inputs) {
       if (stage_of(input) < 0) continue;
       of_stages.push_back(input);
-      numbers.push_back(rank_of(stage_of(input)) == own_ ? ops::reshape(builder, now(input), {1})
-                                                         : zero);
+      if (rank_of(stage_of(input)) == own_) {
+        numbers.push_back(ops::reshape(builder, now(input), {1}));
+      } else {
+        if (zero == kNoValue) zero = number_zero(source_.nodes[n].name);
+        numbers.push_back(zero);
+      }
     }
     if (numbers.empty()) return copy(static_cast<NodeId>(n));
     const ValueId all = reduced(ops::concat(builder, numbers, 0));

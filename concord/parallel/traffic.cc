@@ -3,16 +3,6 @@
 #include "concord/ops/collective.h"
 
 namespace concord::parallel {
-namespace {
-
-bool is_of_leaf_sum(const Graph& graph, const Node& node) {
-  const NodeId producer = graph.value(node.inputs[0]).producer;
-  return producer != kNoNode && graph.node(producer).op == "leaf_sum" &&
-         (node.op == ops::kAllReduce || node.op == ops::kReduceScatter);
-}
-
-}  // namespace
-
 std::vector<Traffic> traffic_of(const Graph& graph) {
   const std::vector<Phase> phase = phases(graph);
   std::vector<Traffic> traffic;
@@ -25,7 +15,7 @@ std::vector<Traffic> traffic_of(const Graph& graph) {
                        .phase = phase[n],
                        .bytes = ops::bytes_sent(graph, node),
                        .node = static_cast<NodeId>(n),
-                       .is_of_leaf_sum = is_of_leaf_sum(graph, node)});
+                       .is_of_leaf_sum = ops::is_of_leaf_sum(graph, node)});
   }
   return traffic;
 }

@@ -20,6 +20,10 @@ std::vector<Bucket> choose_buckets(const Program& program, int half, std::size_t
     return std::next(sum) == sums.end() ? end : std::next(sum)->first;
   };
   const auto is_scattered = [](auto sum) { return sum->second->part_bytes > 0; };
+  const auto is_encoded = [](auto sum) { return sum->second->encoding.has_value(); };
+  const auto is_factored = [&](auto sum) {
+    return is_encoded(sum) && sum->second->encoding->rank > 0;
+  };
   std::size_t last = end;  // where the last bucket begins
   if (last > bucket_bytes) {
     auto sum = std::prev(sums.end());
@@ -38,8 +42,12 @@ std::vector<Bucket> choose_buckets(const Program& program, int half, std::size_t
                                  .part_bytes = sum->second->part_bytes,
                                  .out_offset = sum->second->part.offset});
       }
+      if (is_encoded(sum)) {
+        bucket.encoded.push_back(static_cast<std::size_t>(sum->second - program.sums.data()));
+      }
       before = sum++;
     } while (sum != sums.end() && sum->first != last && is_scattered(sum) == is_scattered(first) &&
+             is_encoded(sum) == is_encoded(first) && is_factored(sum) == is_factored(first) &&
              end_of(sum) - bucket.offset <= bucket_bytes);
     bucket.label =
         comm::Label(first == before ? first->second->name

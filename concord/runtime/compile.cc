@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <map>
 #include <numeric>
@@ -12,6 +11,7 @@
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/collective.h"
 #include "concord/runtime/buckets.h"
+#include "concord/runtime/node_order.h"
 #include "concord/runtime/offload.h"
 #include "concord/runtime/program.h"
 #include "concord/runtime/slots.h"
@@ -26,19 +26,22 @@ std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
 // Gives every value an address. Vocabulary: a value's *storage* is the value whose memory it
 // shares, itself unless it is a *view*; a *slot* is a piece of planned memory that one storage, or
-// several that follow each other in place, occupy (slots.h); *time* is the index of a node in the
-// order of execution (prologue, microbatch, update).
+// several that follow each other in place, occupy (slots.h); *time*, see node_order.h.
 class Compiler {
  public:
   Compiler(Graph graph, KernelPolicy& policy, const StateStore& states,
            const CompileOptions& options)
-      : policy_(policy), states_(states), options_(options) {
-    program_.graph = std::move(graph);
+      : program_{.graph = std::move(graph)},
+        policy_(policy),
+        states_(states),
+        options_(options),
+        order_(program_.graph,
+               options.single_microbatch ? phases_of_single_microbatch(program_.graph)
+                                         : phases(program_.graph),
+               options.halves) {
     program_.in_rounds = options.in_rounds;
     program_.halves.resize(static_cast<std::size_t>(options.halves));
     sums_in_.resize(program_.halves.size());
-    phase_ = options.single_microbatch ? phases_of_single_microbatch(program_.graph)
-                                       : phases(program_.graph);
     const std::size_t values = program_.graph.values.size();
     next_.assign(values, kNoValue);
     storage_.resize(values);
@@ -50,7 +53,6 @@ class Compiler {
   }
 
   Program run() {
-    order_nodes();
     place_states();
     find_views();
     place_sums();
@@ -86,39 +88,8 @@ class Compiler {
 
   const Graph& graph() const { return program_.graph; }
 
-  void order_nodes() {
-    for (const Phase wanted : {Phase::kPrologue, Phase::kMicrobatch, Phase::kUpdate}) {
-      begins_[static_cast<std::size_t>(wanted)] = static_cast<int>(order_.size());
-      const int halves = wanted == Phase::kMicrobatch ? options_.halves : 1;
-      for (int half = 0; half < halves; ++half) {
-        for (std::size_t i = 0; i < phase_.size(); ++i) {
-          const bool is_of_half = halves == 1 || graph().nodes[i].half == half;
-          if (phase_[i] == wanted && is_of_half) order_.push_back(static_cast<NodeId>(i));
-        }
-        if (wanted == Phase::kMicrobatch) half_ends_.push_back(static_cast<int>(order_.size()));
-      }
-    }
-    CONCORD_CHECK(order_.size() == phase_.size(), "a node is of no half");
-    time_of_.resize(order_.size());
-    for (int time = 0; time < end(); ++time) {
-      time_of_[static_cast<std::size_t>(order_[static_cast<std::size_t>(time)])] = time;
-    }
-  }
-  const Node& node_at(int time) const {
-    return graph().node(order_[static_cast<std::size_t>(time)]);
-  }
-  Phase phase_at(int time) const {
-    return phase_[static_cast<std::size_t>(order_[static_cast<std::size_t>(time)])];
-  }
-  int end_of_microbatch() const { return begins_[2] - 1; }
-  int half_at(int time) const {
-    return static_cast<int>(std::ranges::upper_bound(half_ends_, time) - half_ends_.begin());
-  }
-  int begin_of_half(int half) const { return half == 0 ? begins_[1] : end_of_half(half - 1) + 1; }
-  int end_of_half(int half) const { return half_ends_[static_cast<std::size_t>(half)] - 1; }
+  const Node& node_at(int time) const { return graph().node(order_.node_at(time)); }
   ProgramHalf& half(int number) { return program_.halves[static_cast<std::size_t>(number)]; }
-
-  int end() const { return static_cast<int>(order_.size()); }
 
   ValueId storage(ValueId id) const { return storage_[index(id)]; }
   // Whether the memory of this value holds another value after the step.
@@ -203,12 +174,14 @@ class Compiler {
     std::vector<const Node*> sums;
     for (const Node& node : graph().nodes) {
       if (node.op == "leaf_sum") sums.push_back(&node);
-      if (node.op != ops::kReduceScatter || !is_of_leaf_sum(graph(), node)) continue;
+      if (node.op != ops::kReduceScatter || !ops::is_of_leaf_sum(graph(), node)) continue;
       scatter_of_[graph().node(graph().value(node.inputs[0]).producer).inputs[0]] = &node;
     }
     std::vector<const Node*> in_order = sums;
+    find_encodings();
     std::ranges::stable_sort(in_order, {}, [&](const Node* sum) {
-      return std::tuple(half_of(*sum), !scatter_of_.contains(sum->inputs[0]), ready_time(*sum));
+      return std::tuple(half_of(*sum), !scatter_of_.contains(sum->inputs[0]),
+                        kind_of_encoding(*sum), ready_time(*sum));
     });
     for (const Node* sum : in_order) place_sum(*sum);
     if (options_.like != nullptr) place_sums_like(sums, *options_.like);
@@ -224,10 +197,15 @@ class Compiler {
                                .place = address.offset,
                                .address = address,
                                .part_bytes = part_bytes(sum->inputs[0])});
+      if (const auto found = encoding_of_.find(sum->inputs[0]); found != encoding_of_.end()) {
+        program_.sums.back().encoding = found->second;
+        program_.sums.back().part = {Region::kParts, address.offset, address.part};
+        address_[index(graph().node(found->second.node).outputs[0])] = program_.sums.back().part;
+      }
       program_.sums_layouts.push_back(layout);
     }
     for (const Node& node : graph().nodes) {
-      if (node.op != ops::kAllReduce || !is_of_leaf_sum(graph(), node)) continue;
+      if (node.op != ops::kAllReduce || !ops::is_of_leaf_sum(graph(), node)) continue;
       address_[index(node.outputs[0])] = address_[index(node.inputs[0])];
     }
     place_parts(sums);
@@ -235,6 +213,29 @@ class Compiler {
                   "programs of one step sum the same values");
     for (int h = 0; h < options_.halves; ++h) {
       half(h).buckets = choose_buckets(program_, h, options_.bucket_bytes);
+    }
+  }
+  // What goes in different buckets.
+  int kind_of_encoding(const Node& sum) const {
+    const auto found = encoding_of_.find(sum.inputs[0]);
+    return found == encoding_of_.end() ? 2 : found->second.rank > 0 ? 1 : 0;
+  }
+  // What encoders keep becomes what they keep where it lies.
+  void find_encodings() {
+    for (std::size_t n = 0; n < graph().nodes.size(); ++n) {
+      const Node& node = graph().nodes[n];
+      if (node.op != ops::kEncodedSum) continue;
+      CONCORD_CHECK(!options_.in_rounds, "encoded sums of rounds");
+      SumEncoding encoding{.node = static_cast<NodeId>(n),
+                           .rank = static_cast<int>(node.attributes.integer("rank"))};
+      const auto memories = static_cast<std::size_t>(node.attributes.integer("memories"));
+      for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+        address_[index(node.outputs[i])] = address_[index(node.inputs[i])];
+        (i <= memories ? encoding.memories : encoding.sum_memories)
+            .push_back(*address_[index(node.inputs[i])]);
+      }
+      const NodeId sum = graph().value(node.inputs[0]).producer;
+      encoding_of_[graph().node(sum).inputs[0]] = std::move(encoding);
     }
   }
   // In the order of the sums' places; where they are among the sums, or behind those that the rank
@@ -301,32 +302,37 @@ class Compiler {
   // When what is summed is computed, and in which half.
   int ready_time(const Node& sum) const {
     const NodeId producer = graph().value(sum.inputs[0]).producer;
-    return producer == kNoNode ? -1 : time_of_[static_cast<std::size_t>(producer)];
+    return producer == kNoNode ? -1 : order_.time_of(producer);
   }
-  int half_of(const Node& sum) const { return half_at(std::max(ready_time(sum), begins_[1])); }
+  int half_of(const Node& sum) const {
+    return order_.half_at(std::max(ready_time(sum), order_.begin_of_microbatch()));
+  }
 
   void find_last_uses() {
-    for (int time = 0; time < end(); ++time) {
+    for (int time = 0; time < order_.end(); ++time) {
       for (const ValueId input : node_at(time).inputs) last_use_[index(storage(input))] = time;
     }
     // What is sent may be on its way until the half is run for another microbatch.
-    for (int time = 0; time < end(); ++time) {
+    for (int time = 0; time < order_.end(); ++time) {
       if (node_at(time).op != ops::kSend) continue;
       int& last = last_use_[index(storage(node_at(time).inputs[0]))];
-      last =
-          std::max(last, phase_at(time) == Phase::kMicrobatch ? end_of_half(half_at(time)) : end());
+      last = std::max(last, order_.phase_at(time) == Phase::kMicrobatch
+                                ? order_.end_of_half(order_.half_at(time))
+                                : order_.end());
     }
     // Outputs and next states are read after the last step.
-    for (const Output& output : graph().outputs) last_use_[index(storage(output.value))] = end();
+    for (const Output& output : graph().outputs)
+      last_use_[index(storage(output.value))] = order_.end();
     for (const State& state : graph().states) {
-      if (state.next != kNoValue) last_use_[index(storage(state.next))] = end();
+      if (state.next != kNoValue) last_use_[index(storage(state.next))] = order_.end();
     }
   }
 
   // Of what the node computes. The prologue has memory of its own: it lives on when another program
   // runs.
   int new_slot(std::size_t bytes, int time, int last) {
-    const Region region = phase_at(time) == Phase::kPrologue ? Region::kPrologue : Region::kArena;
+    const Region region =
+        order_.phase_at(time) == Phase::kPrologue ? Region::kPrologue : Region::kArena;
     return slots_.add(region, bytes, time, last);
   }
 
@@ -338,20 +344,23 @@ class Compiler {
     for (const Input& input : graph().inputs) {
       // Batch inputs are written before each microbatch; step inputs before the prologue.
       if (input.kind == Input::Kind::kBatch) {
-        const int last = std::max(last_use_[index(input.value)], begins_[1]);
-        const int stays = last > end_of_microbatch() ? last : end_of_half(half_at(last));
+        const int last = std::max(last_use_[index(input.value)], order_.begin_of_microbatch());
+        const int stays =
+            last > order_.end_of_microbatch() ? last : order_.end_of_half(order_.half_at(last));
         slot_[index(input.value)] =
-            slots_.add(Region::kArena, bytes_of(input.value), begins_[1], stays);
+            slots_.add(Region::kArena, bytes_of(input.value), order_.begin_of_microbatch(), stays);
       } else {
-        slot_[index(input.value)] = slots_.add(Region::kPrologue, bytes_of(input.value), 0, end());
+        slot_[index(input.value)] =
+            slots_.add(Region::kPrologue, bytes_of(input.value), 0, order_.end());
       }
     }
-    for (int time = 0; time < end(); ++time) {
-      if (time == begins_[1] || std::ranges::count(half_ends_, time) > 0) {
+    for (int time = 0; time < order_.end(); ++time) {
+      if (order_.begins_part(time)) {
         begun_.clear();  // all are done then
       }
       const Node& node = node_at(time);
-      if (ops::is_collective(node.op) && !is_of_leaf_sum(graph(), node) && !is_in_common(node)) {
+      if (ops::is_collective(node.op) && !ops::is_of_leaf_sum(graph(), node) &&
+          !is_in_common(node)) {
         make_collective(time, node);
       }
       if (ops::is_message(node.op)) make_message(time, node);
@@ -374,7 +383,7 @@ class Compiler {
       slot_[index(output)] = new_slot(bytes, time, last_use_[index(output)]);
     }
     note_inputs(time, node);
-    ProgramStep step{.node = order_[static_cast<std::size_t>(time)],
+    ProgramStep step{.node = order_.node_at(time),
                      .op = fmt::format("{} ({})", node.op, collective.axis),
                      .layer = node.name,
                      .bytes = bytes_of(node.inputs[0]) + bytes_of(output)};
@@ -385,7 +394,7 @@ class Compiler {
       begun_.emplace(output, begun_.size() + 1);
     }
     step.collective = std::move(collective);
-    steps_of(phase_at(time)).push_back(std::move(step));
+    steps_of(order_.phase_at(time)).push_back(std::move(step));
   }
 
   // What is received lies where it is awaited from before on; the next value of a state, which
@@ -403,16 +412,17 @@ class Compiler {
       address_[index(value)] = address_[index(state->value)];
     } else if (!address_[index(value)]) {  // else it is a part of a state's
       const int last = last_use_[index(value)];
-      slot_[index(value)] = new_slot(message.bytes, begin_of_half(half_at(time)), last);
+      slot_[index(value)] =
+          new_slot(message.bytes, order_.begin_of_half(order_.half_at(time)), last);
       received_.insert(slot_[index(value)]);
     }
     scratchpads_.push_back(kNoSlot);
-    ProgramStep step{.node = order_[static_cast<std::size_t>(time)], .layer = node.name};
+    ProgramStep step{.node = order_.node_at(time), .layer = node.name};
     step.op = fmt::format("{} ({})", node.op, message.axis);
     step.bytes = message.bytes;
     step.awaits = awaited_by(node);
     step.message = std::move(message);
-    steps_of(phase_at(time)).push_back(std::move(step));
+    steps_of(order_.phase_at(time)).push_back(std::move(step));
   }
 
   // How many of the collectives that go on have to be done before it is run.
@@ -430,8 +440,7 @@ class Compiler {
     const KernelRule& rule = cpu::find_kernel_rule(node.op);
     for (std::size_t o = 0; o < node.outputs.size(); ++o) place_output(time, signature, rule, o);
     note_inputs(time, node);
-    ProgramStep step{
-        .node = order_[static_cast<std::size_t>(time)], .op = node.op, .layer = node.name};
+    ProgramStep step{.node = order_.node_at(time), .op = node.op, .layer = node.name};
     try {
       step.kernel = rule.make(signature, policy_);
     } catch (const Error& error) {
@@ -442,11 +451,11 @@ class Compiler {
     for (const ValueId input : node.inputs) step.bytes += bytes_of(input);
     for (const ValueId output : node.outputs) step.bytes += bytes_of(output);
     add_scratchpad(step.kernel->scratchpad_bytes(), time);
-    steps_of(phase_at(time)).push_back(std::move(step));
+    steps_of(order_.phase_at(time)).push_back(std::move(step));
   }
 
   void note_inputs(int time, const Node& node) {
-    if (phase_at(time) == Phase::kPrologue && reads_inputs(node)) {
+    if (order_.phase_at(time) == Phase::kPrologue && reads_inputs(node)) {
       program_.prologue_reads_step_inputs = true;
     }
   }
@@ -486,7 +495,7 @@ class Compiler {
   // A next state is computed over its state.
   bool take_state(int time, ValueId output, ValueId input) {
     const ValueId state = storage(input);
-    if (phase_at(time) != Phase::kUpdate || next_[index(state)] != output) return false;
+    if (order_.phase_at(time) != Phase::kUpdate || next_[index(state)] != output) return false;
     address_[index(output)] = address_[index(state)];
     return true;
   }
@@ -500,7 +509,7 @@ class Compiler {
     // The next message may come there as soon as this one has been read.
     if (received_.contains(slot)) return false;
     const NodeId producer = graph().value(source).producer;
-    if (producer == kNoNode || phase_[static_cast<std::size_t>(producer)] != phase_at(time)) {
+    if (producer == kNoNode || order_.phase_of(producer) != order_.phase_at(time)) {
       return false;
     }
     for (const ValueId other : node_at(time).outputs) {
@@ -535,7 +544,7 @@ class Compiler {
     for (const auto& [number, steps] : uses) {
       if (number == kNoSlot || stay_resident.contains(number)) continue;
       Slot& slot = slots_[number];
-      if (slot.region != Region::kArena || slot.life.last > end_of_microbatch()) continue;
+      if (slot.region != Region::kArena || slot.life.last > order_.end_of_microbatch()) continue;
       std::vector<OffloadedStay> stays =
           stays_of_activation(program_.microbatch, steps, slot.life.bytes);
       if (stays.size() == 1) continue;
@@ -553,16 +562,16 @@ class Compiler {
     };
     for (int number = 0; number < slots_.size(); ++number) {
       Slot& slot = slots_[number];
-      const bool is_of_microbatch =
-          slot.life.first >= begins_[1] && slot.life.first <= end_of_microbatch();
+      const bool is_of_microbatch = slot.life.first >= order_.begin_of_microbatch() &&
+                                    slot.life.first <= order_.end_of_microbatch();
       if (slot.region != Region::kArena || !is_of_microbatch) continue;
-      Pool pool{.first = half_at(slot.life.first),
-                .last = half_at(std::min(slot.life.last, end_of_microbatch())),
+      Pool pool{.first = order_.half_at(slot.life.first),
+                .last = order_.half_at(std::min(slot.life.last, order_.end_of_microbatch())),
                 .is_received = received_.contains(number),
                 .is_sent = is_sent(number)};
       if (pool.first == pool.last && !pool.is_received && !pool.is_sent) continue;
-      if (pool.is_received) slot.life.first = begins_[1];
-      if (pool.is_sent) slot.life.last = end_of_microbatch();
+      if (pool.is_received) slot.life.first = order_.begin_of_microbatch();
+      if (pool.is_sent) slot.life.last = order_.end_of_microbatch();
       const auto found = std::ranges::find_if(
           program_.pools, [&](const Pool& other) { return other.holds_like(pool); });
       slot.region = Region::kCarried;
@@ -643,17 +652,17 @@ class Compiler {
   void find_bucket_ends() {
     std::map<int, std::size_t> steps_at;  // how many steps of a microbatch are done then
     for (std::size_t s = 0; s < program_.microbatch.size(); ++s) {
-      steps_at[time_of_[static_cast<std::size_t>(program_.microbatch[s].node)]] = s + 1;
+      steps_at[order_.time_of(program_.microbatch[s].node)] = s + 1;
     }
     for (int h = 0; h < options_.halves; ++h) {
       const auto steps_before = [&](int time) {
         const auto after = steps_at.upper_bound(time);
         return after == steps_at.begin() ? 0 : std::prev(after)->second;
       };
-      half(h).end = steps_before(end_of_half(h));
-      int ready = begin_of_half(h);
+      half(h).end = steps_before(order_.end_of_half(h));
+      int ready = order_.begin_of_half(h);
       for (const Bucket& bucket : half(h).buckets) {
-        for (int time = begins_[1]; time <= end_of_microbatch(); ++time) {
+        for (int time = order_.begin_of_microbatch(); time <= order_.end_of_microbatch(); ++time) {
           if (touches(node_at(time), h, bucket)) ready = std::max(ready, time);
         }
         sums_in(h).bucket_times.push_back(ready);
@@ -683,9 +692,10 @@ class Compiler {
       const std::vector<Bucket>& buckets = half(sum.half).buckets;
       std::size_t b = 0;
       while (sum.place >= buckets[b].offset + buckets[b].bytes) ++b;
-      const int slot =
-          slots_.add(Region::kSums, scattered_bytes(node), std::max(ready_time(node), begins_[1]),
-                     b + 1 == buckets.size() ? end_of_half(sum.half) : sums.bucket_times[b + 1]);
+      const int slot = slots_.add(
+          Region::kSums, scattered_bytes(node),
+          std::max(ready_time(node), order_.begin_of_microbatch()),
+          b + 1 == buckets.size() ? order_.end_of_half(sum.half) : sums.bucket_times[b + 1]);
       slots_[slot].part = sum.half;
       sums.slots[sum.place] = slot;
     }
@@ -757,15 +767,12 @@ class Compiler {
   KernelPolicy& policy_;
   const StateStore& states_;
   const CompileOptions& options_;
-  std::vector<Phase> phase_;                     // by node
-  std::vector<NodeId> order_;                    // by time
-  std::vector<int> time_of_;                     // by node
-  std::array<int, 3> begins_{};                  // time at which each phase begins
-  std::vector<int> half_ends_;                   // and each half of a microbatch ends
+  NodeOrder order_;
   std::vector<ValueId> next_;                    // by value: of states, what they become
   std::vector<std::size_t> offset_;              // by value: of a flat part, in its storage
   std::vector<std::size_t> room_;                // by storage: bytes of the parts of all ranks
   std::map<ValueId, const Node*> scatter_of_;    // by what a leaf_sum reads
+  std::map<ValueId, SumEncoding> encoding_of_;   // likewise
   std::vector<SumsInHalf> sums_in_;              // by half
   std::vector<ValueId> storage_;                 // by value
   std::vector<std::optional<Address>> address_;  // by value: of states and sums

@@ -6,6 +6,8 @@
 
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
+#include "concord/comm/coded_sum.h"
+#include "concord/comm/low_rank_sum.h"
 #include "concord/graph/printer.h"
 #include "concord/ops/collective.h"
 #include "concord/runtime/leaf_sums.h"
@@ -72,6 +74,7 @@ void Workspace::release() {
 }
 
 void Executor::prepare(Program& program) {
+  make_encoded_sums(program);
   if (program.sums_bytes > 0 && sums_.empty()) {
     sums_bytes_ = program.sums_bytes;
     sums_.resize(program.halves.size());
@@ -83,7 +86,8 @@ void Executor::prepare(Program& program) {
         continue;
       }
       for (std::size_t s = 0; s < (h + 1 < sums_.size() ? most_steps_ : 1); ++s) {
-        sums_[h].push_back(std::make_unique<LeafSums>(bytes, *ranks_, sum_buffers_.buffers));
+        sums_[h].push_back(std::make_unique<LeafSums>(bytes, *ranks_, sum_buffers_.buffers,
+                                                      sum_buffers_.most_height));
       }
     }
   }
@@ -126,6 +130,71 @@ void Executor::prepare(Program& program) {
   workspace_->user = nullptr;  // prologues may have moved
   offloaded_bytes_ = std::max(offloaded_bytes_, program.offloaded_arena_bytes);
   if (!offloaded_folder_.empty()) allocate_offloaded(offloaded_folder_);
+}
+
+// By the program's encoded_sum nodes, of which all in a bucket are of one kind.
+void Executor::make_encoded_sums(Program& program) {
+  for (ProgramHalf& half : program.halves) {
+    for (Bucket& bucket : half.buckets) {
+      if (bucket.encoded.empty()) continue;
+      std::vector<comm::CodedSum::Tensor> tensors;
+      std::vector<comm::LowRankSum::Tensor> matrices;
+      comm::EncodedSum::Encoders encoders{.rank = ranks_->rank(),
+                                          .ranks = ranks_->size(),
+                                          .height = sum_buffers_.most_height,
+                                          .seed = sum_buffers_.seed};
+      bool by_shares = false;
+      for (const std::size_t s : bucket.encoded) {
+        const Sum& sum = program.sums[s];
+        const Node& node = program.graph.node(sum.encoding->node);
+        const Layout& layout = program.graph.value(node.outputs[0]).layout;
+        const auto stream = static_cast<std::uint32_t>(node.attributes.integer("stream"));
+        encoders.count = node.attributes.integer("encoders");
+        by_shares = node.attributes.integer("way") == 1;
+        if (sum.encoding->rank > 0) {
+          matrices.push_back({.offset = sum.place,
+                              .shape = sum.type.shape,
+                              .layout = layout,
+                              .rank = sum.encoding->rank,
+                              .stream = stream});
+          continue;
+        }
+        const comm::CodecSpec spec = comm::parse_codec(node.attributes.text("codec"));
+        tensors.push_back({.offset = sum.place,
+                           .count = sum.stored_elements,
+                           .codec = comm::make_codec(spec),
+                           .of_sum = comm::make_codec(comm::codec_of_sums(spec)),
+                           .stream = stream,
+                           .padding = padding_of(layout, sum.type.shape)});
+      }
+      if (matrices.empty()) {
+        encoded_sums_.push_back(
+            std::make_unique<comm::CodedSum>(std::move(tensors), encoders, by_shares));
+      } else {
+        encoded_sums_.push_back(std::make_unique<comm::LowRankSum>(std::move(matrices), encoders));
+      }
+      bucket.coding = encoded_sums_.back().get();
+    }
+  }
+}
+
+// Of what encoders keep, which may lie elsewhere than in the step before.
+void Executor::find_memories(const Program& program, const ProgramHalf& half) {
+  const Bases bases = this->bases(program);
+  const auto find = [&](const std::vector<Address>& addresses, std::vector<float*>& memories) {
+    memories.clear();
+    for (const Address& address : addresses) {
+      memories.push_back(reinterpret_cast<float*>(resolve(bases, address)));
+    }
+  };
+  for (const Bucket& bucket : half.buckets) {
+    for (std::size_t i = 0; i < bucket.encoded.size(); ++i) {
+      const SumEncoding& encoding = *program.sums[bucket.encoded[i]].encoding;
+      comm::EncodedSum::Memory& memory = bucket.coding->memories()[i];
+      find(encoding.memories, memory.own);
+      find(encoding.sum_memories, memory.of_sum);
+    }
+  }
 }
 
 void Executor::allocate_offloaded(const std::filesystem::path& folder) {
@@ -394,6 +463,7 @@ void Executor::run_half(Program& program, std::size_t number, std::int64_t micro
   const bool summed = program.sums_bytes > 0;
   CONCORD_CHECK(!summed || program.sums_bytes == sums_bytes_,
                 "programs of one step sum the same values");
+  if (place.last_of_step) find_memories(program, half);
   if (summed) {
     sums_bases_[number] = sums(number).next();
     sums(number).begin_microbatch(place);
@@ -455,6 +525,7 @@ void Executor::reduce(Program& program) {
   const bool in_pipeline = most_.microbatches > 0;
   while (!in_pipeline && sums(0).awaits_others()) stand_by(program, 0, 0);
   for (std::size_t h = 0; h < sums_.size(); ++h) {
+    find_memories(program, program.halves[h]);
     sums_bases_[h] = const_cast<std::byte*>(sums(h).finish(program.halves[h].buckets));
     parts_bases_[h] = const_cast<std::byte*>(sums(h).parts());
   }
@@ -472,8 +543,8 @@ bool Executor::sums_are_finite(const Program& program, std::int64_t largest) con
   for (const Sum& sum : program.sums) {
     if (sum.type.shape.elements() > largest) continue;
     const bool is_part = sum.part_bytes > 0;  // the others look at theirs
-    const auto* data =
-        reinterpret_cast<const float*>(resolve(bases, is_part ? sum.part : sum.address));
+    const auto* data = reinterpret_cast<const float*>(
+        resolve(bases, is_part || sum.encoding ? sum.part : sum.address));
     const std::int64_t count =
         is_part ? static_cast<std::int64_t>(sum.part_bytes / sizeof(float)) : sum.stored_elements;
     if (first_nonfinite(data, count) >= 0) return false;

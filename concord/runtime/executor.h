@@ -94,6 +94,9 @@ class Executor {
   struct SumBuffers {
     std::size_t buffers = 0;  // what LeafSums needs,
     std::int64_t rounds = 1;  // or RoundSums
+    // Where sums are encoded: of an encoder's node, and of its random numbers.
+    int most_height = comm::kMostHeight;
+    std::uint64_t seed = 0;
   };
   void join(comm::Communicator& data, const SumBuffers& sum_buffers, Axes others = {}) {
     ranks_ = &data;
@@ -210,6 +213,12 @@ class Executor {
   std::size_t workspace_bytes() const { return workspace_->bytes(); }
   // Of that of its own that lies in a file.
   std::size_t offloaded_bytes() const { return offloaded_bytes_; }
+  // Of what is encoded, for sending and receiving.
+  std::size_t encoded_bytes() const {
+    std::size_t bytes = 0;
+    for (const auto& sum : encoded_sums_) bytes += sum->bytes();
+    return bytes;
+  }
   // Of the sums that a rank keeps of its leaves.
   std::size_t sum_buffer_bytes() const {
     std::size_t bytes = 0;
@@ -293,6 +302,8 @@ class Executor {
   void trace(const ProgramStep& step, double start, double stop);
   void run_half(Program& program, std::size_t half, std::int64_t microbatch,
                 const MicrobatchPlace& place);
+  void make_encoded_sums(Program& program);
+  void find_memories(const Program& program, const ProgramHalf& half);
   void take_sums(const Program& program);
   void make_up_messages(const Program& program, std::int64_t microbatch);
   void rehearse_half(const Program& program, const Turn& turn, const MicrobatchPlace& place,
@@ -315,6 +326,7 @@ class Executor {
   SumBuffers sum_buffers_;
   // By half, and for the steps in flight of all but the last; none where nothing is summed.
   std::vector<std::vector<std::unique_ptr<StepSums>>> sums_;
+  std::vector<std::unique_ptr<comm::EncodedSum>> encoded_sums_;
   std::size_t sums_bytes_ = 0;
   std::vector<std::byte*> sums_bases_, parts_bases_;  // by half
   Messages messages_;

@@ -6,13 +6,15 @@
 
 namespace concord {
 
-std::size_t LeafSums::buffers_for(std::int64_t begin, std::int64_t end, bool parts) {
+std::size_t LeafSums::buffers_for(std::int64_t begin, std::int64_t end, bool parts,
+                                  int most_height) {
   std::size_t most = 0;
   std::vector<comm::Subtree> stack;
   for (std::int64_t leaf = begin; leaf < end; ++leaf) {
     stack.push_back({0, leaf});
     most = std::max(most, stack.size());
-    comm::join_halves(stack, [&] { stack.pop_back(); });
+    comm::join_halves(
+        stack, [&] { stack.pop_back(); }, most_height);
   }
   return most + (parts && most > 0 ? 1 : 0);
 }
@@ -23,15 +25,20 @@ void LeafSums::share() {
   for (std::size_t i = 0; i < buffers_; ++i) all_.push_back(memory + i * bytes_);
   free_.reserve(buffers_);
   stack_.reserve(buffers_);
+  joined_.reserve(buffers_);
+  last_joins_.reserve(buffers_);
 }
 
 void LeafSums::clear(const StepPlace& place) {
   share();
   free_.assign(all_.rbegin(), all_.rend());
   stack_.clear();
+  joined_.clear();
+  last_joins_.clear();
   sums_.clear();
   settled_ = 0;
   sum_ = nullptr;
+  step_ = place.step;
   next_leaf_ = place.first_leaf;
   pending_ = nullptr;
 }
@@ -42,6 +49,8 @@ std::byte* LeafSums::take_buffer() {
     all_.push_back(ranks_.share(bytes_));
     free_.reserve(all_.size());
     stack_.reserve(all_.size());
+    joined_.reserve(all_.size());
+    last_joins_.reserve(all_.size());
     return all_.back();
   }
   std::byte* const buffer = free_.back();
@@ -62,9 +71,20 @@ void LeafSums::begin_microbatch(const MicrobatchPlace& place) {
   if (!place.first_of_leaf) join_last_two();
   if (place.last_of_leaf) {
     ++next_leaf_;
-    comm::join_halves(stack_, [this] { join_last_two(); });
+    comm::join_halves(
+        stack_, [this] { join_last_two(); }, most_height_);
   }
   last_of_step_ = place.last_of_step;
+}
+
+void LeafSums::join_encoders() {
+  for (const comm::Part& part : stack_) {
+    joined_.push_back(part);
+    comm::join_halves(joined_, [this] {
+      last_joins_.push_back({joined_[joined_.size() - 2].data, joined_.back().data});
+      joined_.pop_back();
+    });
+  }
 }
 
 // The one before the last keeps its node.
@@ -88,11 +108,21 @@ void LeafSums::end_microbatch() {
 }
 
 void LeafSums::start_sum(const Bucket& bucket) {
+  if (bucket.coding != nullptr) {
+    bucket.coding->begin(stack_, step_, own());
+    const comm::Ticket ticket = ranks_.start(comm::in_rounds(*bucket.coding, bucket.label));
+    sums_.push_back({bucket.offset, ticket, /*is_whole=*/false});
+    return;
+  }
+  if (joined_.empty()) join_encoders();
+  for (const Join& join : last_joins_) {
+    comm::add_floats(join.into + bucket.offset, join.from + bucket.offset, bucket.bytes);
+  }
   const bool is_whole = bucket.pieces.empty();
   const comm::Operation sum =
-      is_whole
-          ? comm::tree_sum(stack_, bucket.offset, bucket.bytes, own() + bucket.offset, bucket.label)
-          : comm::tree_scatter(stack_, bucket.pieces, bucket.bytes, own(), bucket.label);
+      is_whole ? comm::tree_sum(joined_, bucket.offset, bucket.bytes, own() + bucket.offset,
+                                bucket.label)
+               : comm::tree_scatter(joined_, bucket.pieces, bucket.bytes, own(), bucket.label);
   sums_.push_back({bucket.offset, ranks_.start(sum), is_whole});
 }
 

@@ -19,16 +19,19 @@ namespace concord {
 class LeafSums final : public StepSums {
  public:
   // `bytes`: of one contribution, all f32, a multiple of 64. `buffers`: the most that are in use at
-  // once (buffers_for); a rank that is alone makes them as they are needed.
-  LeafSums(std::size_t bytes, comm::Communicator& ranks, std::size_t buffers)
-      : bytes_(bytes), ranks_(ranks), buffers_(buffers) {}
+  // once (buffers_for); a rank that is alone makes them as they are needed. `most_height`: of nodes
+  // that a rank adds up by itself; where sums are encoded, an encoder's (comm/encoded_sum.h).
+  LeafSums(std::size_t bytes, comm::Communicator& ranks, std::size_t buffers,
+           int most_height = comm::kMostHeight)
+      : bytes_(bytes), ranks_(ranks), buffers_(buffers), most_height_(most_height) {}
   // Waits for sums that were begun: they read and write what is this one's.
   ~LeafSums() override;
   LeafSums(const LeafSums&) = delete;
   LeafSums& operator=(const LeafSums&) = delete;
 
   // The most buffers that leaves [begin, end) use at once; `parts`: a leaf comes in several.
-  static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts);
+  static std::size_t buffers_for(std::int64_t begin, std::int64_t end, bool parts,
+                                 int most_height = comm::kMostHeight);
 
   std::size_t bytes() const override { return buffers_ * bytes_; }
   void share() override;
@@ -58,14 +61,20 @@ class LeafSums final : public StepSums {
 
   std::byte* own() const { return stack_.empty() ? all_[0] : stack_[0].data; }
   void join_last_two();
+  void join_encoders();
   void start_sum(const Bucket& bucket);
   std::byte* take_buffer();
 
   std::size_t bytes_;
   comm::Communicator& ranks_;
   std::size_t buffers_;
+  int most_height_;
+  std::int64_t step_ = 0;
   std::vector<std::byte*> free_, all_;
   std::vector<comm::Part> stack_;  // the last may be a leaf in progress
+  // What is not encoded is joined further, bucket by bucket, before it goes to the others.
+  std::vector<comm::Part> joined_;
+  std::vector<Join> last_joins_;
   std::int64_t next_leaf_ = 0;
   std::byte* pending_ = nullptr;     // buffer handed out by next()
   std::vector<Join> joins_;          // of this microbatch

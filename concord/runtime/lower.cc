@@ -4,6 +4,7 @@
 #include "concord/kernels/cpu/instruction_set.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/ops/collective.h"
+#include "concord/parallel/compress.h"
 #include "concord/parallel/partition.h"
 #include "concord/parallel/stages.h"
 #include "concord/passes/dead_code.h"
@@ -83,6 +84,9 @@ Graph lower(const Graph& graph, KernelPolicy& policy, const LowerOptions& option
   if (options.plan != nullptr) {
     passes.push_back({"divide over data", [&](const Graph& g) {
                         return parallel::partition(g, *options.plan, options.rank);
+                      }});
+    passes.push_back({"compress sums", [&](const Graph& g) {
+                        return parallel::compress_sums(g, *options.plan, options.rank);
                       }});
     passes.push_back({"cut into stages", [&](const Graph& g) {
                         return parallel::cut_into_stages(g, *options.plan, options.rank,

@@ -1,7 +1,5 @@
 #include "concord/runtime/node_times.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -9,7 +7,6 @@
 #include <memory>
 
 #include "concord/base/clock.h"
-#include "concord/graph/printer.h"
 #include "concord/kernels/cpu/registry.h"
 #include "concord/runtime/step_kinds.h"
 #include "concord/tensor/buffer.h"
@@ -61,33 +58,22 @@ class Kind {
   double seconds_ = std::numeric_limits<double>::infinity();
 };
 
-std::string name_of_kind(const Signature& signature) {
-  std::string name = signature.node.op + to_string(signature.node.attributes);
-  for (const auto* operands : {&signature.inputs, &signature.outputs}) {
-    for (const Operand& operand : *operands) {
-      name += fmt::format(" {}@{}", to_string(operand.type), to_string(operand.layout));
-    }
-    name += " ->";
-  }
-  return name;
-}
-
 }  // namespace
 
 std::vector<std::optional<double>> time_nodes(const Graph& graph,
                                               std::span<const std::size_t> nodes,
                                               KernelPolicy& policy) {
   std::map<std::string, Kind> kinds;
-  std::vector<const Kind*> kind_of;  // by place in `nodes`
+  std::vector<const Kind*> timed;  // by place in `nodes`
   for (const std::size_t n : nodes) {
     const Node& node = graph.nodes[n];
     const bool is_timed = has_kernel(node) && !cpu::find_kernel_rule(node.op).view;
     if (!is_timed) {
-      kind_of.push_back(nullptr);
+      timed.push_back(nullptr);
       continue;
     }
-    const Signature signature = signature_of(graph, node);
-    kind_of.push_back(&kinds.try_emplace(name_of_kind(signature), signature, policy).first->second);
+    timed.push_back(
+        &kinds.try_emplace(kind_of(graph, node), signature_of(graph, node), policy).first->second);
   }
   std::size_t bytes = 0;
   for (const auto& [name, kind] : kinds) bytes = std::max(bytes, kind.bytes());
@@ -101,8 +87,8 @@ std::vector<std::optional<double>> time_nodes(const Graph& graph,
   std::vector<std::optional<double>> seconds;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = graph.nodes[nodes[i]];
-    if (kind_of[i] != nullptr) {
-      seconds.emplace_back(kind_of[i]->seconds());
+    if (timed[i] != nullptr) {
+      seconds.emplace_back(timed[i]->seconds());
     } else if (has_kernel(node)) {
       seconds.emplace_back(0);  // a view
     } else {

@@ -1,9 +1,11 @@
 #include "concord/runtime/op_costs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "concord/base/error.h"
-#include "concord/graph/printer.h"
+#include "concord/runtime/step_kinds.h"
 
 namespace concord {
 namespace {
@@ -11,18 +13,9 @@ namespace {
 constexpr std::vector<ProgramStep> Program::*kPhases[] = {&Program::prologue, &Program::microbatch,
                                                           &Program::update};
 // What a step's time depends on.
-std::string kind_of(const Program& program, const ProgramStep& step) {
+std::string kind_of_step(const Program& program, const ProgramStep& step) {
   if (step.node == kNoNode) return fmt::format("{} of {} bytes", step.op, step.bytes);
-  const Node& node = program.graph.node(step.node);
-  std::string kind = fmt::format("{}{}", node.op, to_string(node.attributes));
-  const auto add = [&](ValueId id) {
-    const Value& value = program.graph.value(id);
-    kind += fmt::format(" {}@{}", to_string(value.type), to_string(value.layout));
-  };
-  for (const ValueId id : node.inputs) add(id);
-  kind += " ->";
-  for (const ValueId id : node.outputs) add(id);
-  return kind;
+  return kind_of(program.graph, program.graph.node(step.node));
 }
 
 // Of the kinds of a program, in several rehearsals.
@@ -38,7 +31,7 @@ std::map<std::string, double> medians(const Program& program,
     const auto add = [&](const std::vector<ProgramStep>& steps, const std::vector<double>& times) {
       for (std::size_t s = 0; s < steps.size(); ++s) {
         if (steps[s].kernel == nullptr) continue;
-        Sum& sum = sums[kind_of(program, steps[s])];
+        Sum& sum = sums[kind_of_step(program, steps[s])];
         sum.seconds += times[s];
         ++sum.steps;
       }
@@ -62,14 +55,14 @@ std::set<std::string> kinds_of(const Program& program) {
   std::set<std::string> kinds;
   for (const auto phase : kPhases) {
     for (const ProgramStep& step : program.*phase) {
-      if (step.kernel != nullptr) kinds.insert(kind_of(program, step));
+      if (step.kernel != nullptr) kinds.insert(kind_of_step(program, step));
     }
   }
   return kinds;
 }
 
 const OpCost& OpCosts::of(const Program& program, const ProgramStep& step) const {
-  const auto found = costs_.find(kind_of(program, step));
+  const auto found = costs_.find(kind_of_step(program, step));
   CONCORD_CHECK(found != costs_.end(), "the cost of {} is not known", step.op);
   return found->second;
 }

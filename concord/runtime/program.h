@@ -94,6 +94,15 @@ struct Binding {
   Address address;
 };
 
+// How a sum is encoded on its way (a encoded_sum): where what encoders keep lies, of this rank's
+// encoders one after another; and what who encodes the sum keeps, this rank's part. All of the sum
+// comes out at Sum::part.
+struct SumEncoding {
+  NodeId node = kNoNode;
+  int rank = 0;  // of factors of a matrix; 0: numbers are encoded
+  std::vector<Address> memories, sum_memories;
+};
+
 // What a leaf_sum reads and, once the leaves are in, returns.
 struct Sum {
   std::string name;  // of the parameter, or what it is
@@ -104,6 +113,7 @@ struct Sum {
   Address address;
   std::size_t part_bytes = 0;  // of each rank's part of the sum; 0: each gets all of it
   Address part;                // where it gets that
+  std::optional<SumEncoding> encoding = {};
 };
 
 // What a microbatch computes at once; between its halves a rank computes others of other

@@ -1,8 +1,11 @@
 #include "concord/runtime/step_kinds.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
+#include "concord/graph/printer.h"
 #include "concord/ops/collective.h"
 
 namespace concord {
@@ -61,13 +64,6 @@ bool has_kernel(const Node& node) {
   return node.op != "leaf_sum" && !ops::is_collective(node.op) && !ops::is_message(node.op);
 }
 
-bool is_of_leaf_sum(const Graph& graph, const Node& node) {
-  if (node.op != ops::kAllReduce && node.op != ops::kReduceScatter) return false;
-  if (node.attributes.text("axis") != "data") return false;
-  const NodeId producer = graph.value(node.inputs[0]).producer;
-  return producer != kNoNode && graph.node(producer).op == "leaf_sum";
-}
-
 MessageStep make_message_step(const Node& node) {
   MessageStep message{.is_send = node.op == ops::kSend,
                       .axis = node.attributes.text("axis"),
@@ -82,5 +78,17 @@ MessageStep make_message_step(const Node& node) {
 }
 
 std::unique_ptr<Kernel> copy_of(std::size_t bytes) { return std::make_unique<Copy>(bytes); }
+
+std::string kind_of(const Graph& graph, const Node& node) {
+  std::string kind = node.op + to_string(node.attributes);
+  for (const auto* values : {&node.inputs, &node.outputs}) {
+    for (const ValueId id : *values) {
+      const Value& value = graph.value(id);
+      kind += fmt::format(" {}@{}", to_string(value.type), to_string(value.layout));
+    }
+    kind += " ->";
+  }
+  return kind;
+}
 
 }  // namespace concord

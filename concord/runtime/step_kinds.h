@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "concord/graph/graph.h"
@@ -22,12 +23,11 @@ Region region_of(const StateStore::Entry& state);
 // messages.
 bool has_kernel(const Node& node);
 
-// An all_reduce or reduce_scatter that belongs to a leaf_sum. The others are of what the program
-// goes on with.
-bool is_of_leaf_sum(const Graph& graph, const Node& node);
-
 // Of a send or a receive, but for its bytes.
 MessageStep make_message_step(const Node& node);
+
+// What the time that a node takes depends on: its op, attributes, and what goes in and out.
+std::string kind_of(const Graph& graph, const Node& node);
 
 // Ends a step: a next state that could not be computed in place is copied over the old one.
 std::unique_ptr<Kernel> copy_of(std::size_t bytes);

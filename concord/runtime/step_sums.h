@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "concord/comm/communicator.h"
+#include "concord/comm/encoded_sum.h"
 
 namespace concord {
 
@@ -28,6 +29,9 @@ struct Bucket {
   comm::Label label;  // what is in it
   // Where each rank gets a part of the sum: of the sums in the bucket, each for itself.
   std::vector<comm::Piece> pieces = {};
+  // Of Program::sums, those that are encoded: all in the bucket, or none. How, the executor knows.
+  std::vector<std::size_t> encoded = {};
+  comm::EncodedSum* coding = nullptr;
 };
 
 // Which microbatch it is, of those that a rank computes in a step.
@@ -38,6 +42,7 @@ struct MicrobatchPlace {
 };
 
 struct StepPlace {
+  std::int64_t step = 0;        // what random numbers of encodings depend on
   std::int64_t first_leaf = 0;  // of this rank
   std::int64_t rounds = 1;      // RoundSums: of the step
 };

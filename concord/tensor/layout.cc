@@ -101,6 +101,28 @@ Layout resized(const Layout& layout, const Shape& from, const Shape& to) {
   return Layout(to, std::move(strides), std::move(padded), layout.blocks());
 }
 
+std::vector<std::pair<std::int64_t, std::int64_t>> padding_of(const Layout& layout,
+                                                              const Shape& shape) {
+  if (!layout.has_padding(shape)) return {};
+  std::vector<std::int64_t> offsets = {0};
+  for (int d = 0; d < shape.rank(); ++d) {
+    std::vector<std::int64_t> sums;
+    for (const std::int64_t offset : offsets) {
+      for (const std::int64_t more : layout.dim_offsets(shape, d)) sums.push_back(offset + more);
+    }
+    offsets = std::move(sums);
+  }
+  std::ranges::sort(offsets);
+  offsets.push_back(layout.stored_elements(shape));
+  std::vector<std::pair<std::int64_t, std::int64_t>> padding;
+  std::int64_t next = 0;
+  for (const std::int64_t offset : offsets) {
+    if (offset > next) padding.emplace_back(next, offset - next);
+    next = offset + 1;
+  }
+  return padding;
+}
+
 std::string to_string(const Layout& layout) {
   if (layout.is_row_major()) return "row-major";
   std::string text;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "concord/tensor/shape.h"
@@ -53,6 +54,10 @@ class Layout {
 
 // The layout of the same order and tiles, packed, for another shape of the same rank.
 Layout resized(const Layout& layout, const Shape& from, const Shape& to);
+
+// Which stored elements are padding, as {first, count} by rising offset.
+std::vector<std::pair<std::int64_t, std::int64_t>> padding_of(const Layout& layout,
+                                                              const Shape& shape);
 
 // "row-major", or such as "nChw16c" written as dims by falling stride then blocks: "0,1,2,3|1:16".
 std::string to_string(const Layout& layout);

@@ -142,6 +142,10 @@ struct ParallelConfig {
   std::string offload = "none";
   std::string offload_dir;
   bool split_sums = true;
+  std::string codec = "none";
+  std::map<std::string, std::string> codecs;
+  std::int64_t encoders = 0;
+  std::string codec_way = "auto";
   std::string transport = "auto";
   std::string algorithm = "auto";
   bool deterministic = true;

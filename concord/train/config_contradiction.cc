@@ -10,6 +10,7 @@
 #include "concord/nn/model.h"
 #include "concord/optim/optimizer.h"
 #include "concord/parallel/plan.h"
+#include "concord/train/codecs.h"
 
 namespace concord {
 namespace {
@@ -32,6 +33,42 @@ std::optional<std::string> problem_of_places(const std::map<std::string, std::st
     for (const auto& [pattern, text] : place) parallel::parse_pin(pattern, text);
   } catch (const Error& error) {
     return error.what();
+  }
+  return std::nullopt;
+}
+
+// The same of codecs, and with which other wishes they do not go.
+std::optional<ConfigProblem> problem_of_codecs(const Config& config) {
+  const ParallelConfig& parallel = config.parallel;
+  if (!has_codecs(parallel)) return std::nullopt;
+  const std::string_view key = parallel.codec == "none" ? "parallel.codecs" : "parallel.codec";
+  const auto problem = [&](const std::string& expected) {
+    return ConfigProblem{key, fmt::format("{}: expected {}", key, expected)};
+  };
+  try {
+    codec_rules(parallel, /*encoders=*/1);
+  } catch (const Error& error) {
+    return ConfigProblem{key, fmt::format("{}: {}", key, error.what())};
+  }
+  if ((parallel.encoders & (parallel.encoders - 1)) != 0) {
+    return ConfigProblem{
+        "parallel.encoders",
+        fmt::format("parallel.encoders = {}: expected 0 or a power of two", parallel.encoders)};
+  }
+  if (parallel.sync != "all_reduce") {
+    return problem(fmt::format("\"none\" with parallel.sync = {}: ranks do not send gradients",
+                               quote(parallel.sync)));
+  }
+  if (parallel.zero > 1) {
+    return problem(
+        fmt::format("\"none\" with parallel.zero = {}, where each leaf is summed by "
+                    "itself; or parallel.zero = 0 or 1",
+                    parallel.zero));
+  }
+  if (config.train.nonfinite == "skip") {
+    return problem(
+        "\"none\" with train.nonfinite = \"skip\": what is sent in a step that is not "
+        "taken is lost");
   }
   return std::nullopt;
 }
@@ -62,6 +99,7 @@ std::optional<ConfigProblem> find_contradiction(const Config& config) {
   if (const auto message = problem_of_places(parallel.place)) {
     return ConfigProblem{"parallel.place", *message};
   }
+  if (auto codecs = problem_of_codecs(config)) return codecs;
   if (const auto tensor = parallel.mesh.find("tensor");
       parallel.sync != "all_reduce" && tensor != parallel.mesh.end() && tensor->second > 1) {
     return problem("parallel.sync", parallel.sync,

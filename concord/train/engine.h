@@ -229,7 +229,9 @@ class Engine {
   std::size_t resident_state_bytes() const;
   std::size_t resident_workspace_bytes() const;
   // Of memory that this rank has for what it tells others, the workspace apart.
-  std::size_t communication_bytes() const { return ranks().bytes() - workspace_->shared_bytes(); }
+  std::size_t communication_bytes() const {
+    return ranks().bytes() - workspace_->shared_bytes() + training_executor_->encoded_bytes();
+  }
   // Of all sums over leaves that this rank keeps at once, of training and of evaluation.
   std::size_t sum_bytes() const;
 
@@ -261,6 +263,8 @@ class Engine {
   std::int64_t missing_microbatches(std::int64_t samples) const;
   StepPlace step_place(std::int64_t samples) const;
   void check_rounds() const;
+  void check_encoders() const;
+  int height_of_encoders() const;
   void choose_divisions();
   void join_axes();
   void plan_pipeline();

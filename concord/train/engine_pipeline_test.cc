@@ -7,8 +7,8 @@
 
 #include "concord/base/philox.h"
 #include "concord/comm/test_ranks.h"
-#include "concord/nn/step.h"
 #include "concord/train/engine.h"
+#include "concord/train/test_mlp.h"
 
 namespace concord::train {
 namespace {
@@ -19,17 +19,9 @@ constexpr std::int64_t kWidth = 12;
 
 // Of 17 layers, as many as 8 ranks need that have two stages each.
 nn::StepOptions model() {
-  nn::StepOptions options;
-  options.model.name = "mlp";
-  options.model.hidden.assign(16, 8);
-  options.model.hidden[0] = 20;
-  options.model.dropout = 0.2;
-  options.sample = {kWidth};
-  options.outputs = 4;
-  options.optimizer.name = "adamw";
-  options.optimizer.clip_norm = 0.3;
-  options.seed = 5;
-  return options;
+  std::vector<std::int64_t> hidden(16, 8);
+  hidden[0] = 20;
+  return test_mlp(kWidth, std::move(hidden));
 }
 
 struct Case {

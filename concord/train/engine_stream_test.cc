@@ -8,8 +8,8 @@
 
 #include "concord/base/philox.h"
 #include "concord/comm/test_ranks.h"
-#include "concord/nn/step.h"
 #include "concord/train/engine.h"
+#include "concord/train/test_mlp.h"
 
 namespace concord::train {
 namespace {
@@ -20,18 +20,7 @@ constexpr std::int64_t kBatch = 16;
 constexpr std::int64_t kSteps = 9;
 constexpr std::int64_t kWidth = 12;
 
-nn::StepOptions model() {
-  nn::StepOptions options;
-  options.model.name = "mlp";
-  options.model.hidden = {20, 16, 12, 8, 8, 6};
-  options.model.dropout = 0.2;
-  options.sample = {kWidth};
-  options.outputs = 4;
-  options.optimizer.name = "adamw";
-  options.optimizer.clip_norm = 0.3;
-  options.seed = 5;
-  return options;
-}
+nn::StepOptions model() { return test_mlp(kWidth, {20, 16, 12, 8, 8, 6}); }
 
 struct Case {
   Schedule schedule = Schedule::kPipeDream;

@@ -7,6 +7,7 @@
 #include "concord/base/parallel.h"
 #include "concord/base/text.h"
 #include "concord/nn/step.h"
+#include "concord/train/codecs.h"
 #include "concord/train/kernel_cache.h"
 #include "concord/train/memory.h"
 #include "concord/train/pipeline.h"
@@ -321,6 +322,10 @@ parallel::Plan plan_of(const ParallelConfig& config, int ranks) {
   for (const auto& [pattern, text] : config.place) {
     plan.pins.push_back(parallel::parse_pin(pattern, text));
   }
+  if (has_codecs(config)) {
+    plan.encoders = config.encoders > 0 ? config.encoders : plan.mesh.extent(parallel::kDataAxis);
+    plan.codecs = codec_rules(config, plan.encoders);
+  }
   return plan;
 }
 
@@ -366,6 +371,7 @@ Job open_job(const Config& config, const KernelChoices& choices, comm::Communica
   Job job;
   job.config = config;
   const EngineOptions options = training_options(config, ranks);
+  if (has_codecs(config.parallel)) job.config.parallel.encoders = options.plan.encoders;
   if (ranks != nullptr) {  // before rank 0 compiles, and the others wait for what it chooses
     for (const std::string_view axis : {parallel::kDataAxis, parallel::kTensorAxis}) {
       ranks->split(options.plan.mesh, axis);

@@ -11,12 +11,14 @@
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
+#include "concord/base/text.h"
 #include "concord/comm/collective_costs.h"
 #include "concord/comm/link_costs.h"
 #include "concord/comm/planned.h"
 #include "concord/runtime/op_costs.h"
 #include "concord/runtime/rehearsals.h"
 #include "concord/tensor/buffer.h"
+#include "concord/train/codecs.h"
 #include "concord/train/job.h"
 #include "concord/train/pipeline.h"
 #include "concord/train/step_benchmark.h"
@@ -578,6 +580,12 @@ int measuring_ranks(const parallel::Cluster* cluster, int ranks, int threads) {
 }
 
 SimulatedJob simulate_job(const Config& config, const SimulationOptions& options) {
+  if (has_codecs(config.parallel)) {
+    fail(
+        "simulate foresees no compression: given parallel.codec = {}; expected \"none\", and no "
+        "parallel.codecs",
+        quote(config.parallel.codec));
+  }
   return Simulator(config, options).run();
 }
 

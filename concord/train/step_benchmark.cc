@@ -98,6 +98,7 @@ StepBenchmark benchmark_steps(Engine& engine, const std::function<Samples()>& ne
     const comm::Communicator::Usage usage = engine.ranks().usage();
     result.communication_seconds = (usage.busy - before.busy) / options.steps;
     result.exposed_seconds = (usage.waited - before.waited) / options.steps;
+    result.sent_bytes = (usage.sent - before.sent) / static_cast<std::uint64_t>(options.steps);
   }
   result.steps = options.steps;
   result.step_seconds = quantile(seconds, 0.5);

@@ -39,6 +39,7 @@ struct StepBenchmark {
   double products_alone_seconds = 0;  // a step; 0 where they were not run alone
   double communication_seconds = 0;   // a step, in collectives of several ranks: the mean
   double exposed_seconds = 0;         // of that, those in which this rank waited for them
+  std::uint64_t sent_bytes = 0;       // in each step, by this rank (comm::Communicator::Usage)
   std::vector<OpTime> by_op;          // slowest first; programs of the full microbatch alone
 };
 

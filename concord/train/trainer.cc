@@ -69,6 +69,13 @@ void check_same_run(const Job& job, const Checkpoint& checkpoint) {
   }
 }
 
+// What the run has decided when it began.
+Config as_begun(Config config, const Checkpoint& checkpoint) {
+  std::int64_t& encoders = config.parallel.encoders;
+  if (encoders == 0) encoders = config_of(checkpoint).parallel.encoders;
+  return config;
+}
+
 // Where two texts of lines differ first: what stands there in each, with the line's section.
 std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
   std::istringstream lines_a(a), lines_b(b);
@@ -95,7 +102,8 @@ class Training {
     checkpoint_ = find_checkpoint(config);
     saver_.emplace(RunFolder::checkpoints(config), static_cast<int>(config.output.keep_checkpoints),
                    checkpoint_ ? std::optional(checkpoint_->info.step) : std::nullopt, ranks_);
-    job_ = open_job(config, checkpoint_ ? choices_of(*checkpoint_) : KernelChoices(), &ranks_);
+    job_ = open_job(checkpoint_ ? as_begun(config, *checkpoint_) : config,
+                    checkpoint_ ? choices_of(*checkpoint_) : KernelChoices(), &ranks_);
     saver_->begin(*job_.engine);
     make_local_sync();
     const std::int64_t first_step = checkpoint_ ? resume() : start();

@@ -75,7 +75,7 @@ struct Batch {
 // themselves as labels; the others have none.
 inline Batch tokens_of(const Golden& golden, std::uint32_t step) {
   const bool is_masked = golden.options.labelled > 0;
-  const RandomStream stream{golden.seed, nn::random_stream("tokens"), step};
+  const RandomStream stream{golden.seed, random_stream("tokens"), step};
   const auto length = static_cast<std::uint64_t>(golden.options.sample[0]);
   const auto classes = static_cast<std::uint32_t>(golden.options.outputs - is_masked);
   Batch batch;
@@ -100,9 +100,9 @@ inline Batch tokens_of(const Golden& golden, std::uint32_t step) {
 // [-1, 1); every label has its prototype, the same for 8 neighbouring features.
 inline Batch batch_of(const Golden& golden, std::uint32_t step) {
   if (golden.options.tokens) return tokens_of(golden, step);
-  const RandomStream labels{golden.seed, nn::random_stream("labels"), step};
-  const RandomStream prototypes{golden.seed, nn::random_stream("prototypes"), 0};
-  const RandomStream noise{golden.seed, nn::random_stream("noise"), step};
+  const RandomStream labels{golden.seed, random_stream("labels"), step};
+  const RandomStream prototypes{golden.seed, random_stream("prototypes"), 0};
+  const RandomStream noise{golden.seed, random_stream("noise"), step};
   const auto symmetric = [](const RandomStream& stream, std::uint64_t index) {
     return 2.0 * double{uniform01(stream.bits(index))} - 1.0;
   };

@@ -11,6 +11,7 @@
 #include <hwy/highway.h>
 
 #include "concord/base/parallel.h"
+#include "concord/base/philox-inl.h"
 #include "concord/base/philox.h"
 #include "concord/kernels/cpu/operands.h"
 #include "concord/kernels/cpu/registry.h"
@@ -36,61 +37,6 @@ namespace concord::cpu::HWY_NAMESPACE {
 namespace {
 
 using DU = hn::ScalableTag<std::uint32_t>;
-using VU = hn::Vec<DU>;
-
-// draws[i] = random.bits(4 * block + i) for i in [0, 4 * blocks). `blocks` is a multiple of Lanes.
-#if HWY_TARGET == HWY_SCALAR
-void draw(const RandomStream& random, std::uint64_t block, std::size_t blocks,
-          std::uint32_t* draws) {
-  for (std::size_t i = 0; i < blocks; ++i) {
-    const PhiloxBlock words = random.block(block + i);
-    std::copy(words.begin(), words.end(), draws + 4 * i);
-  }
-}
-#else
-// The upper and lower words of a * b.
-struct Product {
-  VU high, low;
-};
-Product multiply(VU a, std::uint32_t b) {
-  const DU d;
-  const hn::RepartitionToWide<DU> wide;
-  const VU factor = hn::Set(d, b);
-  const auto even = hn::MulEven(a, factor);
-  const VU odd_lanes = hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, a)));
-  const VU odd = hn::BitCast(d, hn::MulEven(odd_lanes, factor));
-  const VU even_high = hn::BitCast(d, hn::ShiftRight<32>(even));
-  return {hn::OddEven(odd, even_high), hn::Mul(a, factor)};
-}
-
-// Philox (base/philox.h) with one block in each lane.
-void draw(const RandomStream& random, std::uint64_t block, std::size_t blocks,
-          std::uint32_t* draws) {
-  const DU d;
-  const std::size_t lanes = hn::Lanes(d);
-  for (std::size_t i = 0; i < blocks; i += lanes) {
-    HWY_ALIGN std::uint32_t low[hn::MaxLanes(DU())], high[hn::MaxLanes(DU())];
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-      low[lane] = static_cast<std::uint32_t>(block + i + lane);
-      high[lane] = static_cast<std::uint32_t>((block + i + lane) >> 32);
-    }
-    VU c0 = hn::Load(d, low), c1 = hn::Load(d, high);
-    VU c2 = hn::Set(d, random.step), c3 = hn::Set(d, random.stream);
-    auto key0 = static_cast<std::uint32_t>(random.seed);
-    auto key1 = static_cast<std::uint32_t>(random.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-      const Product p0 = multiply(c0, 0xD2511F53), p1 = multiply(c2, 0xCD9E8D57);
-      c0 = hn::Xor(hn::Xor(p1.high, c1), hn::Set(d, key0));
-      c1 = p1.low;
-      c2 = hn::Xor(hn::Xor(p0.high, c3), hn::Set(d, key1));
-      c3 = p0.low;
-      key0 += 0x9E3779B9;
-      key1 += 0xBB67AE85;
-    }
-    hn::StoreInterleaved4(c0, c1, c2, c3, d, draws + 4 * i);
-  }
-}
-#endif
 
 // y = x where draws keep it, times the factor; else 0.
 template <typename T>
@@ -117,7 +63,7 @@ void drop_run(const RandomStream& random, const DropoutRule& rule, std::uint64_t
     const std::size_t taken = std::min(count, kDraws - skipped);
     const std::size_t lanes = hn::Lanes(DU());
     const std::size_t blocks = (skipped + taken + 3) / 4;
-    draw(random, block, (blocks + lanes - 1) / lanes * lanes, draws);
+    concord::HWY_NAMESPACE::draw(random, block, (blocks + lanes - 1) / lanes * lanes, draws);
     drop(rule, draws + skipped, x, y, taken);
     first += taken;
     x += taken;

@@ -1,0 +1,264 @@
+// Codecs whose frames have a place for every number. A frame is four bytes, 0, and
+//   fp16, bf16     a number each
+//   qsgd8, qsgd4   of each 256 numbers the largest magnitude s, as f32, and of each number its
+//   level,
+//                  8 or 4 bits of two's complement
+//   ternary        s as f32; a bit for each number, whether it is below zero; and one, whether it
+//   is 0 sign, vote     s as f32, the scale, which is 1 of a vote; a bit for each, whether it is
+//   below zero
+// Bits go from the lowest of a byte on.
+//
+// Bounds, of what is encoded x and what is decoded y:
+//   fp16      |y - x| <= 2^-11 |x| where 2^-14 <= |x| <= 65504
+//   bf16      |y - x| <= 2^-8 |x| where |x| is at least the smallest normal number
+//   qsgd      |y - x| <= s / L with L = 127 or 7, and E y = x (QSGD, section 3.1, with the largest
+//             magnitude in place of the 2-norm, as in its section 4)
+//   ternary   E y = x, |y| <= s (TernGrad, equation 3); where it clips, of the clipped x (equation
+//   9) sign      ||y - x||^2 <= (1 - ||x||_1^2 / (d ||x||_2^2)) ||x||_2^2 (EF-signSGD, lemma 8)
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "concord/base/error.h"
+#include "concord/comm/codec_families.h"
+#include "concord/comm/codec_vectors.h"
+
+namespace concord::comm {
+namespace {
+
+constexpr std::size_t kHeader = sizeof(std::uint32_t);
+constexpr auto kMost = static_cast<std::size_t>(kCodecChunk);
+
+std::size_t bytes_of_bits(std::size_t count) { return (count + 7) / 8; }
+
+void expect_no_flags(std::uint32_t flags) {
+  if (flags != 0) fail("an encoding with flags {:#x}: expected 0", flags);
+}
+
+void put_float(float x, std::byte* to) { std::memcpy(to, &x, sizeof x); }
+
+// Not below zero, and finite.
+float take_scale(const std::byte* from) {
+  float x;
+  std::memcpy(&x, from, sizeof x);
+  if (!(x >= 0) || !std::isfinite(x)) fail("an encoding of scale {}", x);
+  return x;
+}
+
+class Half final : public Codec {
+ public:
+  explicit Half(bool is_bf16) : is_bf16_(is_bf16) {}
+  int memories() const override { return 0; }
+  std::size_t most_bytes(std::int64_t count) const override {
+    return kHeader + 2 * static_cast<std::size_t>(count);
+  }
+  bool has_fixed_size() const override { return true; }
+
+ private:
+  Encoded encode_finite(std::span<const float> values, std::span<float* const>, const CodecPlace&,
+                        std::byte* body) const override {
+    auto* const out = reinterpret_cast<std::uint16_t*>(body);
+    (is_bf16_ ? to_bf16 : to_f16)(values.data(), out, values.size());
+    return {2 * values.size()};
+  }
+  void decode_finite(std::span<const std::byte> body, std::uint32_t flags, bool adds,
+                     std::span<float> out) const override {
+    expect_no_flags(flags);
+    (is_bf16_ ? from_bf16 : from_f16)(reinterpret_cast<const std::uint16_t*>(body.data()), adds,
+                                      out.data(), out.size());
+  }
+
+  bool is_bf16_;
+};
+
+// Of those that keep a residual: what is there to send, where that is kept.
+const float* with_residual(std::span<const float> values, std::span<float* const> memory) {
+  if (memory.empty()) return values.data();
+  add_values(values.data(), memory[0], values.size());
+  return memory[0];
+}
+
+class Levels final : public Codec {
+ public:
+  Levels(int bits, bool feeds_back)
+      : bits_(bits), most_(bits == 8 ? 127.0f : 7.0f), feeds_back_(feeds_back) {}
+  int memories() const override { return feeds_back_ ? 1 : 0; }
+  std::size_t most_bytes(std::int64_t count) const override {
+    const auto numbers = static_cast<std::size_t>(count);
+    return kHeader + (numbers + kBlock - 1) / kBlock * sizeof(float) +
+           (bits_ == 8 ? numbers : (numbers + 1) / 2);
+  }
+  bool has_fixed_size() const override { return true; }
+
+ private:
+  static constexpr std::size_t kBlock = 256;
+
+  Encoded encode_finite(std::span<const float> values, std::span<float* const> memory,
+                        const CodecPlace& place, std::byte* body) const override {
+    thread_local std::array<std::uint16_t, kMost> draws;
+    const float* const x = with_residual(values, memory);
+    draw16(place.random, place.first, draws.data(), values.size());
+    std::byte* const begin = body;
+    for (std::size_t i = 0; i < values.size(); i += kBlock) {
+      const std::size_t count = std::min(kBlock, values.size() - i);
+      std::array<std::int8_t, kBlock + 1> levels;
+      const float largest = largest_magnitude(x + i, count);
+      // Below that its reciprocal is infinite: such numbers are 0.
+      const bool is_zero = largest < 1e-35f;
+      put_float(is_zero ? 0 : largest, body);
+      body += sizeof(float);
+      round_at_random(x + i, is_zero ? 0 : most_ / largest, is_zero ? 0 : most_, draws.data() + i,
+                      levels.data(), count);
+      if (feeds_back_) from_int8(levels.data(), -largest / most_, true, memory[0] + i, count);
+      body += put_levels(levels, count, body);
+    }
+    return {static_cast<std::size_t>(body - begin)};
+  }
+  std::size_t put_levels(std::array<std::int8_t, kBlock + 1>& levels, std::size_t count,
+                         std::byte* to) const {
+    if (bits_ == 8) {
+      std::memcpy(to, levels.data(), count);
+      return count;
+    }
+    levels[count] = 0;
+    for (std::size_t i = 0; i < count; i += 2) {
+      to[i / 2] = static_cast<std::byte>((levels[i] & 15) | (levels[i + 1] & 15) << 4);
+    }
+    return (count + 1) / 2;
+  }
+  void decode_finite(std::span<const std::byte> body, std::uint32_t flags, bool adds,
+                     std::span<float> out) const override {
+    expect_no_flags(flags);
+    const std::byte* from = body.data();
+    for (std::size_t i = 0; i < out.size(); i += kBlock) {
+      const std::size_t count = std::min(kBlock, out.size() - i);
+      const float scale = take_scale(from) / most_;
+      from += sizeof(float);
+      std::array<std::int8_t, kBlock + 1> levels;
+      if (bits_ == 8) {
+        std::memcpy(levels.data(), from, count);
+        from += count;
+      } else {
+        for (std::size_t n = 0; n < count; n += 2, ++from) {
+          const auto two = static_cast<int>(*from);
+          levels[n] = static_cast<std::int8_t>(static_cast<std::int8_t>(two << 4) >> 4);
+          levels[n + 1] = static_cast<std::int8_t>(static_cast<std::int8_t>(two & 0xf0) >> 4);
+        }
+      }
+      from_int8(levels.data(), scale, adds, out.data() + i, count);
+    }
+  }
+
+  int bits_;
+  float most_;
+  bool feeds_back_;
+};
+
+class Ternary final : public Codec {
+ public:
+  explicit Ternary(double clip) : clip_(clip) {}
+  int memories() const override { return 0; }
+  std::size_t most_bytes(std::int64_t count) const override {
+    return kHeader + sizeof(float) + 2 * bytes_of_bits(static_cast<std::size_t>(count));
+  }
+  bool has_fixed_size() const override { return true; }
+
+ private:
+  // The largest magnitude, or what is clipped to.
+  float scale_of(std::span<const float> values) const {
+    const float largest = largest_magnitude(values.data(), values.size());
+    if (clip_ == 0) return largest;
+    double squares = 0;
+    for (const float x : values) squares += double{x} * double{x};
+    const double deviation = std::sqrt(squares / static_cast<double>(values.size()));
+    return static_cast<float>(std::min(double{largest}, clip_ * deviation));
+  }
+
+  Encoded encode_finite(std::span<const float> values, std::span<float* const>,
+                        const CodecPlace& place, std::byte* body) const override {
+    if (values.empty()) {
+      put_float(0, body);
+      return {sizeof(float)};
+    }
+    thread_local std::array<std::uint16_t, kMost> draws;
+    thread_local std::array<std::int8_t, kMost> levels;
+    const std::size_t count = values.size(), plane = bytes_of_bits(count);
+    float scale = scale_of(values);
+    if (scale < 1e-35f) scale = 0;
+    put_float(scale, body);
+    draw16(place.random, place.first, draws.data(), count);
+    round_at_random(values.data(), scale == 0 ? 0 : 1 / scale, scale == 0 ? 0 : 1, draws.data(),
+                    levels.data(), count);
+    auto* const below = reinterpret_cast<std::uint8_t*>(body) + sizeof(float);
+    std::uint8_t* const zero = below + plane;
+    std::memset(below, 0, 2 * plane);
+    for (std::size_t i = 0; i < count; ++i) {
+      below[i / 8] = static_cast<std::uint8_t>(below[i / 8] | (levels[i] < 0 ? 1 : 0) << i % 8);
+      zero[i / 8] = static_cast<std::uint8_t>(zero[i / 8] | (levels[i] == 0 ? 1 : 0) << i % 8);
+    }
+    return {sizeof(float) + 2 * plane};
+  }
+  void decode_finite(std::span<const std::byte> body, std::uint32_t flags, bool adds,
+                     std::span<float> out) const override {
+    expect_no_flags(flags);
+    thread_local std::array<std::int8_t, kMost> levels;
+    const float scale = take_scale(body.data());
+    const auto* const below = reinterpret_cast<const std::uint8_t*>(body.data()) + sizeof(float);
+    const std::uint8_t* const zero = below + bytes_of_bits(out.size());
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const int is_zero = zero[i / 8] >> i % 8 & 1, is_below = below[i / 8] >> i % 8 & 1;
+      levels[i] = static_cast<std::int8_t>((1 - is_zero) * (1 - 2 * is_below));
+    }
+    from_int8(levels.data(), scale, adds, out.data(), out.size());
+  }
+
+  double clip_;
+};
+
+class Sign final : public Codec {
+ public:
+  explicit Sign(bool votes) : votes_(votes) {}
+  int memories() const override { return votes_ ? 0 : 1; }
+  std::size_t most_bytes(std::int64_t count) const override {
+    return kHeader + sizeof(float) + bytes_of_bits(static_cast<std::size_t>(count));
+  }
+  bool has_fixed_size() const override { return true; }
+
+ private:
+  Encoded encode_finite(std::span<const float> values, std::span<float* const> memory,
+                        const CodecPlace&, std::byte* body) const override {
+    const std::size_t count = values.size();
+    const float* const x = with_residual(values, memory);
+    float scale = votes_ ? 1 : 0;
+    if (!votes_ && count > 0) {
+      scale = static_cast<float>(sum_of_magnitudes(x, count) / static_cast<double>(count));
+    }
+    put_float(scale, body);
+    signs_of(x, reinterpret_cast<std::uint8_t*>(body) + sizeof(float), count);
+    if (!votes_) take_signs(memory[0], scale, count);
+    return {sizeof(float) + bytes_of_bits(count)};
+  }
+  void decode_finite(std::span<const std::byte> body, std::uint32_t flags, bool adds,
+                     std::span<float> out) const override {
+    expect_no_flags(flags);
+    from_signs(reinterpret_cast<const std::uint8_t*>(body.data()) + sizeof(float),
+               take_scale(body.data()), adds, out.data(), out.size());
+  }
+
+  bool votes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Codec> make_half(bool is_bf16) { return std::make_unique<Half>(is_bf16); }
+std::unique_ptr<Codec> make_levels(int bits, const CodecParameters& parameters) {
+  return std::make_unique<Levels>(bits, parameters.at("feedback") != 0);
+}
+std::unique_ptr<Codec> make_ternary(const CodecParameters& parameters) {
+  return std::make_unique<Ternary>(parameters.at("clip"));
+}
+std::unique_ptr<Codec> make_sign() { return std::make_unique<Sign>(/*votes=*/false); }
+std::unique_ptr<Codec> make_vote() { return std::make_unique<Sign>(/*votes=*/true); }
+
+}  // namespace concord::comm
