@@ -245,6 +245,7 @@ void add_bench(CLI::App& app) {
   bench->require_subcommand(1);
   bench->footer("Example:\n  concord bench step run.toml");
   add_bench_collective(*bench);
+  add_bench_codec(*bench);
   CLI::App* command =
       bench->add_subcommand("step", "Time training steps, in all and by kind of op");
   const auto arguments = std::make_shared<BenchArguments>();

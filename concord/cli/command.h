@@ -48,6 +48,7 @@ void add_tokenize(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_simulate(CLI::App& app);
 void add_bench_collective(CLI::App& bench);
+void add_bench_codec(CLI::App& bench);
 void add_trace(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_completion(CLI::App& app);

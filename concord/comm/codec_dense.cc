@@ -86,68 +86,47 @@ class Levels final : public Codec {
   int memories() const override { return feeds_back_ ? 1 : 0; }
   std::size_t most_bytes(std::int64_t count) const override {
     const auto numbers = static_cast<std::size_t>(count);
-    return kHeader + (numbers + kBlock - 1) / kBlock * sizeof(float) +
-           (bits_ == 8 ? numbers : (numbers + 1) / 2);
+    return kHeader + scales_bytes(numbers) + (bits_ == 8 ? numbers : (numbers + 1) / 2);
   }
   bool has_fixed_size() const override { return true; }
 
  private:
-  static constexpr std::size_t kBlock = 256;
+  static constexpr std::size_t kRun = 256;
+  static std::size_t scales_bytes(std::size_t count) {
+    return (count + kRun - 1) / kRun * sizeof(float);
+  }
 
   Encoded encode_finite(std::span<const float> values, std::span<float* const> memory,
                         const CodecPlace& place, std::byte* body) const override {
-    thread_local std::array<std::uint16_t, kMost> draws;
+    alignas(64) thread_local std::array<std::uint16_t, kMost> draws;
+    thread_local std::array<std::int8_t, kMost> own_levels;
+    const std::size_t count = values.size(), behind_scales = scales_bytes(count);
     const float* const x = with_residual(values, memory);
-    draw16(place.random, place.first, draws.data(), values.size());
-    std::byte* const begin = body;
-    for (std::size_t i = 0; i < values.size(); i += kBlock) {
-      const std::size_t count = std::min(kBlock, values.size() - i);
-      std::array<std::int8_t, kBlock + 1> levels;
-      const float largest = largest_magnitude(x + i, count);
-      // Below that its reciprocal is infinite: such numbers are 0.
-      const bool is_zero = largest < 1e-35f;
-      put_float(is_zero ? 0 : largest, body);
-      body += sizeof(float);
-      round_at_random(x + i, is_zero ? 0 : most_ / largest, is_zero ? 0 : most_, draws.data() + i,
-                      levels.data(), count);
-      if (feeds_back_) from_int8(levels.data(), -largest / most_, true, memory[0] + i, count);
-      body += put_levels(levels, count, body);
-    }
-    return {static_cast<std::size_t>(body - begin)};
-  }
-  std::size_t put_levels(std::array<std::int8_t, kBlock + 1>& levels, std::size_t count,
-                         std::byte* to) const {
-    if (bits_ == 8) {
-      std::memcpy(to, levels.data(), count);
-      return count;
-    }
-    levels[count] = 0;
-    for (std::size_t i = 0; i < count; i += 2) {
-      to[i / 2] = static_cast<std::byte>((levels[i] & 15) | (levels[i + 1] & 15) << 4);
-    }
-    return (count + 1) / 2;
+    draw16(place.random, place.first, draws.data(), count);
+    auto* const scales = reinterpret_cast<float*>(body);
+    std::byte* const out = body + behind_scales;
+    std::int8_t* const levels =
+        bits_ == 8 ? reinterpret_cast<std::int8_t*>(out) : own_levels.data();
+    round_at_random(x, kRun, most_, draws.data(), scales, levels, count);
+    if (feeds_back_) from_int8(levels, kRun, scales, -1 / most_, /*adds=*/true, memory[0], count);
+    if (bits_ == 8) return {behind_scales + count};
+    pack_nibbles(levels, reinterpret_cast<std::uint8_t*>(out), count);
+    return {behind_scales + (count + 1) / 2};
   }
   void decode_finite(std::span<const std::byte> body, std::uint32_t flags, bool adds,
                      std::span<float> out) const override {
     expect_no_flags(flags);
-    const std::byte* from = body.data();
-    for (std::size_t i = 0; i < out.size(); i += kBlock) {
-      const std::size_t count = std::min(kBlock, out.size() - i);
-      const float scale = take_scale(from) / most_;
-      from += sizeof(float);
-      std::array<std::int8_t, kBlock + 1> levels;
-      if (bits_ == 8) {
-        std::memcpy(levels.data(), from, count);
-        from += count;
-      } else {
-        for (std::size_t n = 0; n < count; n += 2, ++from) {
-          const auto two = static_cast<int>(*from);
-          levels[n] = static_cast<std::int8_t>(static_cast<std::int8_t>(two << 4) >> 4);
-          levels[n + 1] = static_cast<std::int8_t>(static_cast<std::int8_t>(two & 0xf0) >> 4);
-        }
-      }
-      from_int8(levels.data(), scale, adds, out.data() + i, count);
+    thread_local std::array<std::int8_t, kMost> own_levels;
+    const std::size_t behind_scales = scales_bytes(out.size());
+    for (std::size_t at = 0; at < behind_scales; at += sizeof(float)) take_scale(body.data() + at);
+    const std::byte* const from = body.data() + behind_scales;
+    const std::int8_t* levels = reinterpret_cast<const std::int8_t*>(from);
+    if (bits_ == 4) {
+      unpack_nibbles(reinterpret_cast<const std::uint8_t*>(from), own_levels.data(), out.size());
+      levels = own_levels.data();
     }
+    from_int8(levels, kRun, reinterpret_cast<const float*>(body.data()), 1 / most_, adds,
+              out.data(), out.size());
   }
 
   int bits_;
@@ -181,15 +160,14 @@ class Ternary final : public Codec {
       put_float(0, body);
       return {sizeof(float)};
     }
-    thread_local std::array<std::uint16_t, kMost> draws;
+    alignas(64) thread_local std::array<std::uint16_t, kMost> draws;
     thread_local std::array<std::int8_t, kMost> levels;
     const std::size_t count = values.size(), plane = bytes_of_bits(count);
     float scale = scale_of(values);
     if (scale < 1e-35f) scale = 0;
     put_float(scale, body);
     draw16(place.random, place.first, draws.data(), count);
-    round_at_random(values.data(), scale == 0 ? 0 : 1 / scale, scale == 0 ? 0 : 1, draws.data(),
-                    levels.data(), count);
+    round_at_random(values.data(), scale, 1, draws.data(), levels.data(), count);
     auto* const below = reinterpret_cast<std::uint8_t*>(body) + sizeof(float);
     std::uint8_t* const zero = below + plane;
     std::memset(below, 0, 2 * plane);
@@ -229,14 +207,16 @@ class Sign final : public Codec {
   Encoded encode_finite(std::span<const float> values, std::span<float* const> memory,
                         const CodecPlace&, std::byte* body) const override {
     const std::size_t count = values.size();
-    const float* const x = with_residual(values, memory);
-    float scale = votes_ ? 1 : 0;
-    if (!votes_ && count > 0) {
-      scale = static_cast<float>(sum_of_magnitudes(x, count) / static_cast<double>(count));
+    auto* const bits = reinterpret_cast<std::uint8_t*>(body) + sizeof(float);
+    float scale = 1;
+    if (votes_) {
+      signs_of(values.data(), bits, count);
+    } else {
+      const double sum = add_and_sum_magnitudes(values.data(), memory[0], count);
+      scale = static_cast<float>(sum / std::max(1.0, static_cast<double>(count)));
+      take_signs(memory[0], scale, bits, count);
     }
     put_float(scale, body);
-    signs_of(x, reinterpret_cast<std::uint8_t*>(body) + sizeof(float), count);
-    if (!votes_) take_signs(memory[0], scale, count);
     return {sizeof(float) + bytes_of_bits(count)};
   }
   void decode_finite(std::span<const std::byte> body, std::uint32_t flags, bool adds,

@@ -68,7 +68,7 @@ float LargestMagnitude(const float* x, std::size_t count) {
 }
 
 // In 16 lanes of f32 for 4096 numbers, and these in double.
-double SumOfMagnitudes(const float* x, std::size_t count) {
+double AddAndSumMagnitudes(const float* values, float* kept, std::size_t count) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
   constexpr std::size_t kRun = 4096;
@@ -79,13 +79,16 @@ double SumOfMagnitudes(const float* x, std::size_t count) {
     for (std::size_t lane = 0; lane < kLanes; lane += lanes) {
       V of_lanes = hn::Zero(d);
       for (std::size_t i = lane; i < whole; i += kLanes) {
-        of_lanes = hn::Add(of_lanes, hn::Abs(hn::LoadU(d, x + i)));
+        const V v = hn::Add(hn::LoadU(d, kept + i), hn::LoadU(d, values + i));
+        hn::StoreU(v, d, kept + i);
+        of_lanes = hn::Add(of_lanes, hn::Abs(v));
       }
       hn::StoreU(of_lanes, d, sums + lane);
     }
     for (const float one : sums) sum += double{one};
-    for (std::size_t i = whole; i < run; ++i) sum += std::abs(double{x[i]});
-    x += run;
+    for (std::size_t i = whole; i < run; ++i) sum += std::abs(double{kept[i] += values[i]});
+    values += run;
+    kept += run;
     count -= run;
   }
   return sum;
@@ -203,17 +206,25 @@ void SignsOf(const float* x, std::uint8_t* bits, std::size_t count) {
   }
 }
 
-void TakeSigns(float* x, float scale, std::size_t count) {
+void TakeSigns(float* x, float scale, std::uint8_t* bits, std::size_t count) {
   const D d;
-  const V of_all = hn::Set(d, scale);
-  for_all(
-      count,
-      [&](std::size_t i) {
-        const V v = hn::LoadU(d, x + i);
-        const V taken = hn::IfThenElse(hn::Lt(v, hn::Zero(d)), hn::Neg(of_all), of_all);
-        hn::StoreU(hn::Sub(v, taken), d, x + i);
-      },
-      [&](std::size_t i) { x[i] -= x[i] < 0 ? -scale : scale; });
+  const std::size_t lanes = hn::Lanes(d);
+  const V of_all = hn::Set(d, scale), opposite = hn::Neg(of_all);
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    std::uint32_t word = 0;
+    for (std::size_t lane = 0; lane < 32; lane += lanes) {
+      std::uint8_t some[8] = {};
+      const V v = hn::LoadU(d, x + i + lane);
+      const auto below = hn::Lt(v, hn::Zero(d));
+      hn::StoreMaskBits(d, below, some);
+      word |= (std::uint32_t{some[0]} | std::uint32_t{some[1]} << 8) << lane;
+      hn::StoreU(hn::Sub(v, hn::IfThenElse(below, opposite, of_all)), d, x + i + lane);
+    }
+    std::memcpy(bits + i / 8, &word, sizeof word);
+  }
+  SignsOf(x + i, bits + i / 8, count - i);
+  for (; i < count; ++i) x[i] -= x[i] < 0 ? -scale : scale;
 }
 
 void FromSigns(const std::uint8_t* bits, float scale, bool adds, float* out, std::size_t count) {
@@ -239,34 +250,48 @@ void FromSigns(const std::uint8_t* bits, float scale, bool adds, float* out, std
   }
 }
 
-void RoundAtRandom(const float* x, float factor, float most, const std::uint16_t* draws,
-                   std::int8_t* out, std::size_t count) {
+HWY_INLINE hn::Vec<DI> rounded(V v, hn::Vec<DI> drawn, V factor, V most) {
   const D d;
-  const DI integers;
   constexpr float kUnit = 1.0f / 65536;
-  const auto rounded = [&](V v, hn::Vec<DI> drawn) {
-    const V u = hn::Mul(hn::Add(hn::ConvertTo(d, drawn), hn::Set(d, 0.5f)), hn::Set(d, kUnit));
-    const V level =
-        hn::Min(hn::Floor(hn::Add(hn::Mul(hn::Abs(v), hn::Set(d, factor)), u)), hn::Set(d, most));
-    return hn::ConvertTo(integers, hn::CopySign(level, v));
-  };
-  const auto drawn_at = [&](const std::uint16_t* from) {
-    return hn::BitCast(integers, hn::PromoteTo(DU(), hn::LoadU(Halves(), from)));
-  };
+  const V u = hn::Mul(hn::Add(hn::ConvertTo(d, drawn), hn::Set(d, 0.5f)), hn::Set(d, kUnit));
+  const V level = hn::Min(hn::Floor(hn::Add(hn::Mul(hn::Abs(v), factor), u)), most);
+  return hn::ConvertTo(DI(), hn::CopySign(level, v));
+}
+HWY_INLINE hn::Vec<DI> drawn_at(const std::uint16_t* draws) {
+  return hn::BitCast(DI(), hn::PromoteTo(DU(), hn::LoadU(Halves(), draws)));
+}
+
+void RoundRun(const float* x, float scale, float most, const std::uint16_t* draws,
+              std::int8_t* levels, std::size_t count) {
+  const D d;
+  const V factor = hn::Set(d, scale == 0 ? 0 : most / scale);
+  const V limit = hn::Set(d, scale == 0 ? 0 : most);
   for_all(
       count,
       [&](std::size_t i) {
-        hn::StoreU(hn::DemoteTo(Bytes(), rounded(hn::LoadU(d, x + i), drawn_at(draws + i))),
-                   Bytes(), out + i);
+        const auto whole = rounded(hn::LoadU(d, x + i), drawn_at(draws + i), factor, limit);
+        hn::StoreU(hn::DemoteTo(Bytes(), whole), Bytes(), levels + i);
       },
       [](std::size_t) {});
   with_rest(x, count, [&](std::size_t whole, V v) {
     HWY_ALIGN std::uint16_t drawn[kLanes] = {};
     HWY_ALIGN std::int8_t rest[kLanes];
     std::copy_n(draws + whole, count - whole, drawn);
-    hn::StoreU(hn::DemoteTo(Bytes(), rounded(v, drawn_at(drawn))), Bytes(), rest);
-    std::copy_n(rest, count - whole, out + whole);
+    hn::StoreU(hn::DemoteTo(Bytes(), rounded(v, drawn_at(drawn), factor, limit)), Bytes(), rest);
+    std::copy_n(rest, count - whole, levels + whole);
   });
+}
+
+void RoundRuns(const float* x, std::size_t run, float most, const std::uint16_t* draws,
+               float* scales, std::int8_t* levels, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += run) {
+    const std::size_t some = std::min(run, count - i);
+    const float largest = LargestMagnitude(x + i, some);
+    // Below that its reciprocal may be infinite.
+    const float scale = largest < 1e-35f ? 0 : largest;
+    scales[i / run] = scale;
+    RoundRun(x + i, scale, most, draws + i, levels + i, some);
+  }
 }
 
 void FromInt8(const std::int8_t* x, float scale, bool adds, float* out, std::size_t count) {
@@ -286,15 +311,40 @@ void FromInt8(const std::int8_t* x, float scale, bool adds, float* out, std::siz
       });
 }
 
+void FromInt8Runs(const std::int8_t* x, std::size_t run, const float* scales, float factor,
+                  bool adds, float* out, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += run) {
+    FromInt8(x + i, scales[i / run] * factor, adds, out + i, std::min(run, count - i));
+  }
+}
+
+void PackNibbles(const std::int8_t* x, std::uint8_t* out, std::size_t count) {
+  for (std::size_t i = 0; i < count / 2; ++i) {
+    out[i] = static_cast<std::uint8_t>((x[2 * i] & 15) | (x[2 * i + 1] & 15) << 4);
+  }
+  if (count % 2 != 0) out[count / 2] = static_cast<std::uint8_t>(x[count - 1] & 15);
+}
+
+void UnpackNibbles(const std::uint8_t* x, std::int8_t* out, std::size_t count) {
+  for (std::size_t i = 0; i < (count + 1) / 2; ++i) {
+    // The sign of four bits.
+    out[2 * i] = static_cast<std::int8_t>(((x[i] & 15) ^ 8) - 8);
+    out[2 * i + 1] = static_cast<std::int8_t>(((x[i] >> 4) ^ 8) - 8);
+  }
+}
+
 void Draw16(const RandomStream& random, std::uint64_t first, std::uint16_t* draws,
             std::size_t count) {
-  constexpr std::size_t kBlocks = 128;  // at once, of 8 numbers each
-  HWY_ALIGN std::uint32_t words[4 * kBlocks];
-  for (std::size_t i = 0; i < count; i += 8 * kBlocks) {
-    concord::HWY_NAMESPACE::draw(random, first + i / 8, kBlocks, words);
-    const std::size_t some = std::min(count - i, 8 * kBlocks);
-    std::memcpy(draws + i, words, some * sizeof(std::uint16_t));
+  constexpr std::size_t kBlocks = 128, kRun = 8 * kBlocks;  // numbers at once
+  std::size_t i = 0;
+  for (; i + kRun <= count; i += kRun) {
+    concord::HWY_NAMESPACE::draw(random, first + i / 8, kBlocks,
+                                 reinterpret_cast<std::uint32_t*>(draws + i));
   }
+  if (i == count) return;
+  HWY_ALIGN std::uint32_t rest[4 * kBlocks];
+  concord::HWY_NAMESPACE::draw(random, first + i / 8, kBlocks, rest);
+  std::memcpy(draws + i, rest, (count - i) * sizeof(std::uint16_t));
 }
 
 // A lane of a run is a group.
@@ -350,9 +400,9 @@ HWY_AFTER_NAMESPACE();
 namespace concord::comm {
 
 HWY_EXPORT(AddValues);
+HWY_EXPORT(AddAndSumMagnitudes);
 HWY_EXPORT(AllBelow);
 HWY_EXPORT(LargestMagnitude);
-HWY_EXPORT(SumOfMagnitudes);
 HWY_EXPORT(ToBf16);
 HWY_EXPORT(FromBf16);
 HWY_EXPORT(ToF16);
@@ -360,8 +410,12 @@ HWY_EXPORT(FromF16);
 HWY_EXPORT(SignsOf);
 HWY_EXPORT(TakeSigns);
 HWY_EXPORT(FromSigns);
-HWY_EXPORT(RoundAtRandom);
+HWY_EXPORT(RoundRun);
+HWY_EXPORT(RoundRuns);
 HWY_EXPORT(FromInt8);
+HWY_EXPORT(FromInt8Runs);
+HWY_EXPORT(PackNibbles);
+HWY_EXPORT(UnpackNibbles);
 HWY_EXPORT(Draw16);
 HWY_EXPORT(GroupMaxima);
 HWY_EXPORT(FindMagnitudes);
@@ -375,8 +429,8 @@ bool all_below(const float* x, float bound, std::size_t count) {
 float largest_magnitude(const float* x, std::size_t count) {
   return HWY_DYNAMIC_DISPATCH(LargestMagnitude)(x, count);
 }
-double sum_of_magnitudes(const float* x, std::size_t count) {
-  return HWY_DYNAMIC_DISPATCH(SumOfMagnitudes)(x, count);
+double add_and_sum_magnitudes(const float* values, float* kept, std::size_t count) {
+  return HWY_DYNAMIC_DISPATCH(AddAndSumMagnitudes)(values, kept, count);
 }
 void to_bf16(const float* x, std::uint16_t* out, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(ToBf16)(x, out, count);
@@ -393,18 +447,32 @@ void from_f16(const std::uint16_t* x, bool adds, float* out, std::size_t count) 
 void signs_of(const float* x, std::uint8_t* bits, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(SignsOf)(x, bits, count);
 }
-void take_signs(float* x, float scale, std::size_t count) {
-  HWY_DYNAMIC_DISPATCH(TakeSigns)(x, scale, count);
+void take_signs(float* x, float scale, std::uint8_t* bits, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(TakeSigns)(x, scale, bits, count);
 }
 void from_signs(const std::uint8_t* bits, float scale, bool adds, float* out, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(FromSigns)(bits, scale, adds, out, count);
 }
-void round_at_random(const float* x, float factor, float most, const std::uint16_t* draws,
-                     std::int8_t* out, std::size_t count) {
-  HWY_DYNAMIC_DISPATCH(RoundAtRandom)(x, factor, most, draws, out, count);
+void round_at_random(const float* x, std::size_t run, float most, const std::uint16_t* draws,
+                     float* scales, std::int8_t* levels, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(RoundRuns)(x, run, most, draws, scales, levels, count);
+}
+void round_at_random(const float* x, float scale, float most, const std::uint16_t* draws,
+                     std::int8_t* levels, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(RoundRun)(x, scale, most, draws, levels, count);
 }
 void from_int8(const std::int8_t* x, float scale, bool adds, float* out, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(FromInt8)(x, scale, adds, out, count);
+}
+void from_int8(const std::int8_t* x, std::size_t run, const float* scales, float factor, bool adds,
+               float* out, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(FromInt8Runs)(x, run, scales, factor, adds, out, count);
+}
+void pack_nibbles(const std::int8_t* x, std::uint8_t* out, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(PackNibbles)(x, out, count);
+}
+void unpack_nibbles(const std::uint8_t* x, std::int8_t* out, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(UnpackNibbles)(x, out, count);
 }
 void draw16(const RandomStream& random, std::uint64_t first, std::uint16_t* draws,
             std::size_t count) {

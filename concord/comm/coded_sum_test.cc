@@ -146,6 +146,33 @@ TEST(CodedSum, NothingIsLost) {
   }
 }
 
+// What the transport has counted.
+TEST(CodedSum, SendsTheBytesOfTheCodecsFormula) {
+  constexpr std::int64_t kCount = 3 * kCodecChunk + 1000;
+  for (const char* text : {"sign", "fp16", "topk:density=0.01"}) {
+    const std::shared_ptr<const Codec> codec = make_codec(parse_codec(text));
+    const auto aligned = [&](std::int64_t count) { return (codec->most_bytes(count) + 3) / 4 * 4; };
+    // Of 4 ranks each has a chunk, the last the shorter one, which takes no less on its way.
+    const std::uint64_t chunk = aligned(kCodecChunk), all = 3 * chunk + aligned(1000);
+    for (const bool by_shares : {false, true}) {
+      run_ranks("gloo", 4, [&](Communicator& ranks) {
+        CodedSum sum({{.count = kCount, .codec = codec}},
+                     {.rank = ranks.rank(), .ranks = 4, .count = 4}, by_shares);
+        std::vector<float> own(kCount), of_sum(kCodecChunk);
+        if (codec->memories() > 0)
+          sum.memories()[0] = {.own = {own.data()}, .of_sum = {of_sum.data()}};
+        std::byte* const data = ranks.share(kCount * sizeof(float));
+        const Part part{{0, ranks.rank()}, data};
+        const std::uint64_t before = ranks.usage().sent;
+        sum.begin({&part, 1}, 0, data);
+        ranks.run(in_rounds(sum, "gradients"));
+        EXPECT_EQ(ranks.usage().sent - before, by_shares ? 3 * (chunk + chunk) : 3 * all)
+            << text << (by_shares ? " by shares" : "");
+      });
+    }
+  }
+}
+
 // Says that there are more numbers than there are.
 class Broken final : public Codec {
  public:

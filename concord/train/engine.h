@@ -214,6 +214,9 @@ class Engine {
   // other ranks not asked, of up to 8 full microbatches (Executor::rehearse). `samples`:
   // this rank's of a full batch. The states may be lost.
   Executor::Rehearsal rehearse(const Samples& samples);
+  // The gradients of a training step with these samples, those of each parameter after those of the
+  // one before, as they lie in memory. For one rank, whose sums are not encoded.
+  std::vector<float> gradients(const Samples& samples);
   // Of the memory in which training and evaluation take turns.
   std::size_t workspace_bytes() const { return training_executor_->workspace_bytes(); }
   // Of the other ranks' workspaces, what this one reads and writes where it lies.

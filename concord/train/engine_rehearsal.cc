@@ -1,4 +1,5 @@
-// A training step that asks no other rank (engine.h, rehearse).
+// Training steps that end without an update (engine.h, rehearse and gradients).
+#include "concord/base/error.h"
 #include "concord/train/engine.h"
 
 namespace concord::train {
@@ -23,6 +24,22 @@ Executor::Rehearsal Engine::rehearse(const Samples& samples) {
     const std::int64_t offset = offsets[static_cast<std::size_t>(m)];
     set_batch_inputs(*training_executor_, compiled, samples, offset, position_of(offset), m);
   });
+}
+
+std::vector<float> Engine::gradients(const Samples& samples) {
+  CONCORD_CHECK(options_.ranks->size() == 1 && options_.plan.codecs.empty());
+  begin_step({.samples = samples.count});
+  accumulate(samples);
+  reduce();
+  std::vector<float> all;
+  const Program& program = training_program();
+  for (const Sum& sum : program.sums) {
+    const StateStore::Entry* state = states_->find(sum.name);
+    if (state == nullptr || state->role != State::Role::kParameter) continue;
+    const auto* const own = training_executor_->at<float>(program, {.address = sum.address});
+    all.insert(all.end(), own, own + sum.stored_elements);
+  }
+  return all;
 }
 
 }  // namespace concord::train
