@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "concord/base/file.h"
 #include "concord/cli/command_test.h"
 
 namespace concord::cli {
@@ -90,6 +91,46 @@ TEST_F(Compression, OnEveryMesh) {
             divided);
 }
 
+// The first and the last stage share the words' vectors; steps overlap.
+TEST_F(Compression, OfAModelInStages) {
+  write_file_atomically(folder_ / "small.toml", R"(
+[model]
+name = "gpt"
+layers = 3
+heads = 2
+width = 32
+dropout = 0.1
+[data]
+kind = "synthetic"
+tokens = true
+shape = [16]
+samples = 72
+classes = 64
+[train]
+batch = 16
+leaves = 8
+max_steps = 6
+threads = 1
+[optimizer]
+name = "adamw"
+learning_rate = 0.003
+clip_norm = 0.5
+ema_decay = 0.9
+[output]
+dir = "run"
+)");
+  for (const char* work : {"--set parallel.codec=sign --set parallel.encoders=2 ",
+                           "--set parallel.codec=powersgd --set parallel.encoders=2 ",
+                           "--set parallel.codec=sign --set parallel.encoders=2 "
+                           "--set parallel.schedule=pipedream-2bw "}) {
+    const std::string alone = hash_of(work);
+    for (const char* way : {"--ranks 2 --set parallel.mesh.pipe=2",
+                            "--ranks 4 --set parallel.mesh.pipe=2 --set parallel.transport=gloo"}) {
+      EXPECT_EQ(hash_of(work + std::string(way)), alone) << work << way;
+    }
+  }
+}
+
 TEST_F(Compression, MicrobatchesAreSummedBeforeTheyAreEncoded) {
   const std::string work =
       "--set parallel.codec=sign --set parallel.encoders=4 --set train.microbatch=3 ";
@@ -100,7 +141,7 @@ TEST_F(Compression, MicrobatchesAreSummedBeforeTheyAreEncoded) {
 
 // What encoders keep is in the checkpoint, whoever has which of them.
 TEST_F(Compression, ARunGoesOnOnOtherRanks) {
-  for (const char* codec : {"sign", "topk:density=0.01,momentum=0.9"}) {
+  for (const char* codec : {"sign", "topk:density=0.01,momentum=0.9", "powersgd"}) {
     const std::string work = fmt::format("--set parallel.codec={} ", codec);
     const std::string unbroken = hash_of(work + "--ranks 4");
     std::filesystem::remove_all(folder_ / "run");
@@ -109,6 +150,17 @@ TEST_F(Compression, ARunGoesOnOnOtherRanks) {
     const Outcome last = train(work + "--resume");
     ASSERT_EQ(last.code, 0) << last.err;
     EXPECT_EQ(last.last_line()["weights_hash"], unbroken) << codec;
+  }
+}
+
+// Factors of matrices of which ranks have other parts then are found anew.
+TEST_F(Compression, ARunGoesOnWhereRanksDivideWeights) {
+  for (const char* codec : {"sign", "powersgd"}) {
+    std::filesystem::remove_all(folder_ / "run");
+    const std::string work = fmt::format("--set parallel.codec={} --ranks 2 ", codec);
+    ASSERT_EQ(train(work + "--set parallel.encoders=2 --set train.max_steps=3").code, 0);
+    const Outcome divided = train(work + "--set parallel.mesh.tensor=2 --resume");
+    EXPECT_EQ(divided.code, 0) << codec << divided.err;
   }
 }
 
@@ -137,6 +189,13 @@ TEST_F(Compression, WhatCannotBeIsRefusedInOneLine) {
   EXPECT_NE(simulated.code, 0);
   EXPECT_THAT(simulated.err, HasSubstr("simulate foresees no compression"));
   EXPECT_THAT(error_of("--set parallel.codec=zip"), HasSubstr("parallel.codec"));
+  EXPECT_THAT(error_of("--set parallel.codec=powersgd:rank=0"), HasSubstr("with R from 1 to 64"));
+  EXPECT_THAT(error_of("--set parallel.codec=vote --set parallel.codec_way=gather"),
+              HasSubstr("expected \"auto\" or \"shares\""));
+  EXPECT_THAT(error_of("--set parallel.encoders=2"), HasSubstr("no parallel.codec"));
+  EXPECT_THAT(error_of("--set parallel.codec_way=shares"), HasSubstr("no parallel.codec"));
+  EXPECT_THAT(error_of("--set 'parallel.codecs={\"fc9*\"=\"sign\"}'"),
+              HasSubstr("no parameter fits \"fc9*\"; the nearest is \"fc"));
   EXPECT_THAT(error_of("--set parallel.codec=topk:density=2"), HasSubstr("density"));
   EXPECT_THAT(error_of("--set 'parallel.codecs={\"a*\"=\"topk:colour=2\"}'"), HasSubstr("colour"));
   EXPECT_THAT(error_of("--set parallel.codec=sign --set parallel.encoders=3"),

@@ -79,8 +79,9 @@ class Codec {
   // bytes. `memory`: memories() arrays.
   std::size_t encode(std::span<const float> values, std::span<float* const> memory,
                      const CodecPlace& place, std::byte* frame) const;
-  // What a frame says of out.size() numbers, or that added to them. Throws Error for what encode()
-  // does not make.
+  // What a frame says of out.size() numbers, or that added to them. Throws Error for a frame of
+  // another size, of flags, scales, places or counts that encode() does not write; whatever it is
+  // given, it reads and writes no other memory.
   void decode(std::span<const std::byte> frame, bool adds, std::span<float> out) const;
 
  protected:

@@ -1,20 +1,22 @@
 // Codecs whose frames have a place for every number. A frame is four bytes, 0, and
 //   fp16, bf16     a number each
-//   qsgd8, qsgd4   of each 256 numbers the largest magnitude s, as f32, and of each number its
-//   level,
-//                  8 or 4 bits of two's complement
-//   ternary        s as f32; a bit for each number, whether it is below zero; and one, whether it
-//   is 0 sign, vote     s as f32, the scale, which is 1 of a vote; a bit for each, whether it is
-//   below zero
+//   qsgd8, qsgd4   of each 256 numbers the largest magnitude s, as f32; then the levels of all
+//                  numbers, 8 or 4 bits of two's complement
+//   ternary        s as f32; a bit for each number, whether it is below zero; and one for each,
+//                  whether it is 0
+//   sign, vote     s as f32, the scale, which is 1 of a vote; a bit for each number, whether it
+//                  is below zero
 // Bits go from the lowest of a byte on.
 //
 // Bounds, of what is encoded x and what is decoded y:
-//   fp16      |y - x| <= 2^-11 |x| where 2^-14 <= |x| <= 65504
+//   fp16      |y - x| <= 2^-11 |x| where 2^-14 <= |x| <= 65504; larger ones become 65504
 //   bf16      |y - x| <= 2^-8 |x| where |x| is at least the smallest normal number
-//   qsgd      |y - x| <= s / L with L = 127 or 7, and E y = x (QSGD, section 3.1, with the largest
-//             magnitude in place of the 2-norm, as in its section 4)
-//   ternary   E y = x, |y| <= s (TernGrad, equation 3); where it clips, of the clipped x (equation
-//   9) sign      ||y - x||^2 <= (1 - ||x||_1^2 / (d ||x||_2^2)) ||x||_2^2 (EF-signSGD, lemma 8)
+//   qsgd      |y - x| <= s / L with L = 127 or 7, and E y = x but for 2^-17 s / L, since 16 bits
+//             are drawn (QSGD, section 3.1, with the largest magnitude in place of the 2-norm, as
+//             in its section 4). Where s is below 1e-35, y is 0.
+//   ternary   likewise E y = x, |y| <= s (TernGrad, equation 3); where it clips, of the clipped x
+//             (its equation 9)
+//   sign      |y - x|^2 <= (1 - |x|_1^2 / (d |x|_2^2)) |x|_2^2 (EF-signSGD, lemma 8)
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <dnnl.hpp>
+#include <limits>
 
 #include "concord/base/error.h"
+#include "concord/comm/codec_vectors.h"
 #include "concord/comm/communicator.h"
 
 namespace concord::comm {
@@ -123,12 +125,18 @@ void LowRankSum::take_values() {
   }
 }
 
-// Normal numbers, where there was no step before.
-void LowRankSum::first_q(const Matrix& matrix, const Tensor& tensor, float* q) const {
+void LowRankSum::draw_zero_columns(const Matrix& matrix, const Tensor& tensor, float* q) const {
   const RandomStream random{.seed = encoders().seed, .stream = tensor.stream};
-  for (std::int64_t i = 0; i < matrix.columns * matrix.rank; ++i) {
-    const auto n = static_cast<std::uint64_t>(i);
-    q[i] = normal01(random.bits(2 * n), random.bits(2 * n + 1));
+  for (std::int64_t column = 0; column < matrix.rank; ++column) {
+    bool is_zero = true;
+    for (std::int64_t i = 0; i < matrix.columns && is_zero; ++i) {
+      is_zero = q[i * matrix.rank + column] == 0;
+    }
+    if (!is_zero) continue;
+    for (std::int64_t i = 0; i < matrix.columns; ++i) {
+      const auto n = static_cast<std::uint64_t>(i * matrix.rank + column);
+      q[n] = normal01(random.bits(2 * n), random.bits(2 * n + 1));
+    }
   }
 }
 
@@ -136,8 +144,7 @@ void LowRankSum::project() {
   for (std::size_t t = 0; t < matrices_.size(); ++t) {
     const Matrix& matrix = matrices_[t];
     float* const q = memories()[t].of_sum[0];
-    const std::int64_t count = matrix.columns * matrix.rank;
-    if (std::all_of(q, q + count, [](float x) { return x == 0; })) first_q(matrix, tensors_[t], q);
+    draw_zero_columns(matrix, tensors_[t], q);
     for (std::int64_t e = 0; e < encoders().own(); ++e) {
       float* const p = p_.data() + static_cast<std::size_t>(e) * p_count_ + matrix.p;
       multiply('N', 'N', matrix.rows, matrix.rank, matrix.columns, 1, values_of(matrix, e),
@@ -150,10 +157,13 @@ void LowRankSum::project() {
 // P is there: the encoders' shares of Q, and what is left of their matrices.
 void LowRankSum::find_factors() {
   for (std::size_t t = 0; t < matrices_.size(); ++t) {
-    const Matrix& matrix = matrices_[t];
+    Matrix& matrix = matrices_[t];
     float* const p = p_.data() + matrix.p;
-    orthonormalize({p, static_cast<std::size_t>(matrix.rows * matrix.rank)}, matrix.rows,
-                   matrix.rank);
+    const auto p_count = static_cast<std::size_t>(matrix.rows * matrix.rank);
+    // What any encoder has that is not finite is in P.
+    matrix.is_finite = all_below(p, std::numeric_limits<float>::infinity(), p_count);
+    if (!matrix.is_finite) continue;
+    orthonormalize({p, p_count}, matrix.rows, matrix.rank);
     for (std::int64_t e = 0; e < encoders().own(); ++e) {
       float* const q = q_.data() + static_cast<std::size_t>(e) * q_count_ + matrix.q;
       float* const values = values_of(matrix, e);
@@ -174,12 +184,16 @@ void LowRankSum::find_factors() {
 void LowRankSum::put_sums() {
   for (std::size_t t = 0; t < matrices_.size(); ++t) {
     const Matrix& matrix = matrices_[t];
+    float* const out = EncodedSum::out(tensors_[t].offset);
+    if (!matrix.is_finite) {
+      std::fill_n(out, matrix.stored, std::numeric_limits<float>::quiet_NaN());
+      continue;
+    }
     const float* const q = q_.data() + matrix.q;
     std::copy_n(q, matrix.columns * matrix.rank, memories()[t].of_sum[0]);
     float* const sum = values_of(matrix, 0);
     multiply('N', 'T', matrix.rows, matrix.columns, matrix.rank, 1, p_.data() + matrix.p,
              matrix.rank, q, matrix.rank, 0, sum, matrix.columns);
-    float* const out = EncodedSum::out(tensors_[t].offset);
     std::fill_n(out, matrix.stored, 0.0f);
     const float* from = sum;
     for (const std::int64_t row : matrix.row_offsets) {

@@ -10,7 +10,10 @@
 // Q are summed along the canonical tree over the encoders: r (n + m) numbers of a matrix are
 // all-reduced in the place of n m, whatever the ranks are.
 //
-// A tensor [n, ...] is taken as the matrix of its rows, whatever its layout is.
+// A tensor [n, ...] is taken as the matrix of its rows, whatever its layout is. Columns of Q that
+// are zeros, as all are before the first step and some after a matrix of lower rank, are drawn at
+// random. Where a number is not finite, all of the tensor's sum is NaN, and what is kept stays as
+// it was.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +53,7 @@ class LowRankSum final : public EncodedSum {
     std::int64_t stored = 0;
     std::size_t p = 0, q = 0;  // where its factors begin in p_ and q_
     std::size_t values = 0;    // and, of each encoder, the matrix in values_
+    bool is_finite = true;     // in this step
   };
 
   void restart() override { round_ = 0; }
@@ -59,7 +63,7 @@ class LowRankSum final : public EncodedSum {
   void find_factors();
   void put_sums();
   void add_up(std::vector<float>& sums, std::size_t count);
-  void first_q(const Matrix& matrix, const Tensor& tensor, float* q) const;
+  void draw_zero_columns(const Matrix& matrix, const Tensor& tensor, float* q) const;
 
   std::vector<Tensor> tensors_;
   std::vector<Matrix> matrices_;
@@ -72,7 +76,7 @@ class LowRankSum final : public EncodedSum {
 };
 
 // Makes the columns of a row-major matrix [rows, columns] orthonormal, from the first to the last,
-// in double precision; a column that the ones before it span becomes zeros.
+// by dot products in double precision; a column that the ones before it span becomes zeros.
 void orthonormalize(std::span<float> matrix, std::int64_t rows, std::int64_t columns);
 
 }  // namespace concord::comm

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "concord/comm/test_communicators.h"
@@ -166,6 +167,38 @@ TEST(LowRankSum, IsLessWrongWithEachStepOfTheSameGradient) {
   }
   EXPECT_LT(errors[1], errors[0]);
   EXPECT_LT(errors[2], errors[1]);
+}
+
+// After a matrix of rank 1, one of rank 2 is found again.
+TEST(LowRankSum, FindsARankThatWasNotThereBefore) {
+  const auto rank_grows = [](std::int64_t step, std::int64_t leaf, std::int64_t i) {
+    const std::int64_t row = i / 90, column = i % 90;
+    return number(0, leaf, row) * number(8, 1, column) +
+           (step == 0 ? 0 : number(1, leaf, row + 50) * number(9, 2, column));
+  };
+  const Outcome outcome = sum_over("", 1, tiled(), 2, rank_grows);
+  for (std::int64_t i = 0; i < filter().shape.elements(); ++i) {
+    double sum = 0;
+    for (std::int64_t step = 0; step < kSteps; ++step) {
+      for (std::int64_t leaf = 0; leaf < kEncoders; ++leaf) sum += rank_grows(step, leaf, i);
+      sum -= outcome.sums[static_cast<std::size_t>(step)][static_cast<std::size_t>(i)];
+    }
+    ASSERT_NEAR(sum, 0, 1e-4) << i;
+  }
+}
+
+TEST(LowRankSum, WhatIsNotFiniteIsSentAsThat) {
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    const auto breaks = [&](std::int64_t step, std::int64_t leaf, std::int64_t i) {
+      return step == 1 && leaf == 2 && i == 77 ? bad : number(step, leaf, i);
+    };
+    // Alone, and where another rank has it.
+    for (const int ranks : {1, 4}) {
+      const Outcome outcome = sum_over("gloo", ranks, tiled(), 2, breaks);
+      for (const float one : outcome.sums[1]) ASSERT_TRUE(std::isnan(one));
+      for (const float one : outcome.sums[2]) ASSERT_TRUE(std::isfinite(one));
+    }
+  }
 }
 
 TEST(LowRankSum, ColumnsThatOthersSpanAreZeros) {

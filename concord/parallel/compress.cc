@@ -14,7 +14,7 @@
 namespace concord::parallel {
 namespace {
 
-constexpr std::string_view kResidual = "residual.";
+constexpr std::string_view kResidual = "residual.", kFactor = ".q";
 
 // So many of what lies so, one after another.
 Layout stacked(const Layout& layout, const Shape& shape, std::int64_t count) {
@@ -45,6 +45,7 @@ class Compressor {
         rewriter_(source) {}
 
   Graph run() {
+    for (const CodecRule& rule : plan_.codecs) expect_to_fit(rule.pattern);
     for (const Node& node : source_.nodes) {
       const bool is_alone = data_.ranks == 1 && node.op == "leaf_sum";
       if (!is_alone && !ops::is_of_leaf_sum(source_, node)) {
@@ -68,6 +69,17 @@ class Compressor {
 
  private:
   Graph& graph() { return rewriter_.graph(); }
+
+  void expect_to_fit(const std::string& pattern) const {
+    std::vector<std::string_view> parameters;
+    for (const State& state : source_.states) {
+      if (state.role != State::Role::kParameter) continue;
+      parameters.push_back(source_.value(state.value).name);
+      if (fits_pattern(parameters.back(), pattern)) return;
+    }
+    fail("parallel.codecs: no parameter fits {}; the nearest is {}", quote(pattern),
+         quote(nearest(pattern, parameters)));
+  }
 
   // Whose gradient it sums; null where it is something else.
   const State* parameter_of(const Node& sum) const {
@@ -122,7 +134,7 @@ class Compressor {
            stacked(summed.layout, summed.type.shape, plan_.encoders), plan_.encoders);
     }
     if (codec.rank > 0) {
-      keep_factor(fmt::format("{}{}.q", kResidual, sum.name), parameter,
+      keep_factor(fmt::format("{}{}{}", kResidual, sum.name, kFactor), parameter,
                   Shape({summed.type.shape.elements() / summed.type.shape[0], codec.rank}));
     } else if (codec.encodes_sum && codec.sum_memories > 0) {
       keep(fmt::format("{}{}.sum", kResidual, sum.name), parameter, summed.type, summed.layout, 0);
@@ -205,5 +217,9 @@ Graph compress_sums(const Graph& graph, const Plan& plan, int rank) {
 }
 
 bool is_kept_by_encoders(std::string_view state) { return state.starts_with(kResidual); }
+
+bool is_kept_factor(std::string_view state) {
+  return is_kept_by_encoders(state) && state.ends_with(kFactor);
+}
 
 }  // namespace concord::parallel

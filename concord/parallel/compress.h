@@ -27,7 +27,10 @@ inline constexpr std::int64_t kFewestEncoded = 1024;
 // (ops/collective.h) where a rule of the plan fits. Expects layouts to be assigned.
 Graph compress_sums(const Graph& graph, const Plan& plan, int rank);
 
-// Whether a state of this name is what encoders keep.
+// Whether a state of this name is what encoders keep; and whether it is the factor of a matrix,
+// which has another shape where ranks along "tensor" have other parts of the matrix, and can be
+// found anew.
 bool is_kept_by_encoders(std::string_view state);
+bool is_kept_factor(std::string_view state);
 
 }  // namespace concord::parallel

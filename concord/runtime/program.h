@@ -94,7 +94,7 @@ struct Binding {
   Address address;
 };
 
-// How a sum is encoded on its way (a encoded_sum): where what encoders keep lies, of this rank's
+// How a sum is encoded on its way (an encoded_sum): where what encoders keep lies, of this rank's
 // encoders one after another; and what who encodes the sum keeps, this rank's part. All of the sum
 // comes out at Sum::part.
 struct SumEncoding {

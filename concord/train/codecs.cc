@@ -1,5 +1,6 @@
 #include "concord/train/codecs.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <string_view>
@@ -44,6 +45,12 @@ parallel::SumCodec codec_of(const std::string& text, const std::string& way,
   }
   const comm::CodecSpec spec = comm::parse_codec(text);
   const auto codec = comm::make_codec(spec);
+  if (spec.name == "vote" && way == "gather") {
+    fail(
+        "vote with parallel.codec_way = \"gather\": who adds up the votes says which sign most "
+        "have; "
+        "expected \"auto\" or \"shares\"");
+  }
   return {.text = to_string(spec),
           .memories = codec->memories(),
           .sum_memories = comm::make_codec(comm::codec_of_sums(spec))->memories(),
@@ -56,7 +63,8 @@ parallel::SumCodec codec_of(const std::string& text, const std::string& way,
 }  // namespace
 
 bool has_codecs(const ParallelConfig& config) {
-  return config.codec != "none" || !config.codecs.empty();
+  return config.codec != "none" ||
+         std::ranges::any_of(config.codecs, [](const auto& one) { return one.second != "none"; });
 }
 
 std::vector<parallel::CodecRule> codec_rules(const ParallelConfig& config, std::int64_t encoders) {

@@ -40,7 +40,16 @@ std::optional<std::string> problem_of_places(const std::map<std::string, std::st
 // The same of codecs, and with which other wishes they do not go.
 std::optional<ConfigProblem> problem_of_codecs(const Config& config) {
   const ParallelConfig& parallel = config.parallel;
-  if (!has_codecs(parallel)) return std::nullopt;
+  if (!has_codecs(parallel)) {
+    const std::string_view unused = parallel.encoders != 0         ? "parallel.encoders"
+                                    : parallel.codec_way != "auto" ? "parallel.codec_way"
+                                                                   : "";
+    if (unused.empty()) return std::nullopt;
+    return ConfigProblem{unused,
+                         fmt::format("{} is set, and no parallel.codec: expected one, or it "
+                                     "to be left out",
+                                     unused)};
+  }
   const std::string_view key = parallel.codec == "none" ? "parallel.codecs" : "parallel.codec";
   const auto problem = [&](const std::string& expected) {
     return ConfigProblem{key, fmt::format("{}: expected {}", key, expected)};

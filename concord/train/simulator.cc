@@ -11,7 +11,6 @@
 #include "concord/base/clock.h"
 #include "concord/base/error.h"
 #include "concord/base/parallel.h"
-#include "concord/base/text.h"
 #include "concord/comm/collective_costs.h"
 #include "concord/comm/link_costs.h"
 #include "concord/comm/planned.h"
@@ -582,9 +581,8 @@ int measuring_ranks(const parallel::Cluster* cluster, int ranks, int threads) {
 SimulatedJob simulate_job(const Config& config, const SimulationOptions& options) {
   if (has_codecs(config.parallel)) {
     fail(
-        "simulate foresees no compression: given parallel.codec = {}; expected \"none\", and no "
-        "parallel.codecs",
-        quote(config.parallel.codec));
+        "simulate foresees no compression: expected parallel.codec = \"none\", and no "
+        "parallel.codecs");
   }
   return Simulator(config, options).run();
 }

@@ -13,6 +13,7 @@
 #include "concord/base/error.h"
 #include "concord/base/text.h"
 #include "concord/kernels/cpu/peak.h"
+#include "concord/parallel/compress.h"
 #include "concord/tensor/relayout.h"
 #include "concord/train/checkpoint.h"
 #include "concord/train/inference.h"
@@ -37,6 +38,9 @@ void restore_state(Engine& engine, const Checkpoint& checkpoint) {
   for (const StateStore::Entry& entry : engine.states().entries()) {
     const auto [is_weight, name] = place_of(engine.states(), entry);
     const formats::SafetensorsFile& file = is_weight ? checkpoint.weights : checkpoint.optimizer;
+    const bool is_found_anew =
+        parallel::is_kept_factor(name) && file.contains(name) && file.type(name) != entry.type;
+    if (is_found_anew) continue;
     check_tensor(checkpoint, file, name, entry.type);
     engine.states().write(entry, file.bytes(name).data());
   }
